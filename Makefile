@@ -1,0 +1,33 @@
+# make demo: install and run on embedded data; make test: the quick tests; make check: style and types.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test test-all check format clean
+
+$(INSTALLED): setup.cfg pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade uv
+	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python -e '.[dev]'
+	touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/python -m autolink.demo
+
+test: $(INSTALLED) check
+	$(BIN)/python -m pytest
+
+test-all: $(INSTALLED) check
+	$(BIN)/python -m pytest -m ''
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv build *.egg-info

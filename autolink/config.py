@@ -1,0 +1,123 @@
+"""What a training run can be told, and presets that are known to work."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+import tyro
+
+from autolink.model import ModelConfig
+from autolink.perceptual import FeatureNetwork
+
+Preset = Literal["figures", "faces-cpu", "cats-cpu", "paper-k4", "paper-k8", "paper-k16", "paper-k32"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train AutoLink: keypoints and a graph from pictures of one kind, without labels."""
+
+    preset: Preset = "figures"
+    """Where the defaults come from."""
+    data: str = "figures"
+    """A folder or a zip of pictures, or `figures`, the rendered people that come with AutoLink."""
+    out: Path | None = None
+    """Run folder; runs/PRESET if left out."""
+    model: Annotated[ModelConfig, tyro.conf.arg(name="")] = field(default_factory=ModelConfig)
+
+    steps: int = 1800
+    """Optimiser steps in all."""
+    batch: int = 32
+    """Pictures a step and process."""
+    learning_rate: float = 1e-3
+    """AdamW's learning rate until the decay begins."""
+    decay_share: float = 0.4
+    """The learning rate falls linearly to zero over this last share of the steps; 0 keeps it constant."""
+    weight_decay: float = 1e-3
+    """AdamW's weight decay."""
+    clip: float = 1.0
+    """Largest norm of the gradient; beyond, it is scaled down."""
+    ema: float = 0.995
+    """Decay of the averaged weights, which are the ones saved and shown."""
+    masked: float = 0.8
+    """Share of the blocks hidden from the decoder."""
+    mask_blocks: int = 16
+    """Blocks along a side of the mask."""
+    flip: bool = True
+    """Mirror half of the pictures."""
+    spread: float = 20.0
+    """Strength at the start of the pull that gives every keypoint a place of its own."""
+    spread_steps: int = 600
+    """Steps after which that pull has gone."""
+    features: FeatureNetwork = "efficientnet-lite0"
+    """Feature network of the perceptual loss; vgg16 is the paper's and is downloaded once."""
+    feature_size: int = 128
+    """Pictures are resized to this before the feature network."""
+    feature_weights: Path | None = None
+    """File with the weights of vgg16, to do without the download."""
+    pixel_weight: float = 0.5
+    """Weight of the L1 distance of pixels beside the perceptual loss."""
+    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    """Mixed precision; auto is bf16 where the machine is fast at it."""
+    seed: int = 0
+    """Seed of everything random."""
+
+    log_every: int = 20
+    """Steps between two lines of metrics.jsonl."""
+    sample_minutes: float = 2.0
+    """Minutes between two sample pictures and measurements."""
+    save_minutes: float = 5.0
+    """Minutes between two checkpoints."""
+    resume: bool = False
+    """Go on with the run in --out, with its own configuration."""
+    overwrite: bool = False
+    """Delete the run that is in --out and begin anew."""
+    dry_run: bool = False
+    """Print configuration, data, size and a time estimate, and stop."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "mask_blocks", "feature_size", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip", "sample_minutes", "save_minutes"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"--{name.replace('_', '-')} must be above zero, got {getattr(self, name)}")
+        for name in ("masked", "ema", "decay_share"):
+            if not 0 <= getattr(self, name) < 1 + (name == "decay_share"):
+                raise ValueError(f"--{name.replace('_', '-')} must be in [0, 1), got {getattr(self, name)}")
+        if self.model.size % self.mask_blocks:
+            raise ValueError(f"--mask-blocks must divide --size {self.model.size}, got {self.mask_blocks}")
+        if min(self.spread, self.spread_steps, self.pixel_weight, self.weight_decay, self.seed) < 0:
+            raise ValueError("--spread, --spread-steps, --pixel-weight, --weight-decay and --seed cannot be negative")
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the run writes."""
+        return self.out or Path("runs") / self.preset
+
+
+SMALL = TrainConfig()
+
+
+def _paper(preset: Preset, keypoints: int, thickness: float) -> TrainConfig:
+    """Section 4 of the paper: 128 px, VGG16, 20,000 steps; bf16 and clipping instead of plain fp16."""
+    return TrainConfig(
+        preset=preset, steps=20001, batch=64, learning_rate=1e-4, decay_share=0.0, ema=0.999, spread=0.0,
+        features="vgg16", feature_size=224, pixel_weight=0.0, data="",
+        model=ModelConfig(
+            keypoints=keypoints, thickness=thickness, size=128, sharpness=1.0,
+            detector_channels=(64, 128, 256, 512), decoder_channels=(64, 128, 256, 512, 512),
+            edge_initial=-4.0, edge_learning_rate_scale=512.0,
+        ),
+    )  # fmt: skip
+
+
+PRESETS: dict[str, TrainConfig] = {
+    "figures": SMALL,
+    "faces-cpu": replace(SMALL, preset="faces-cpu", data="", steps=7000, ema=0.998),
+    "cats-cpu": replace(SMALL, preset="cats-cpu", data="", steps=2000, model=ModelConfig(keypoints=12)),
+    "paper-k4": _paper("paper-k4", 4, 2.5e-3),
+    "paper-k8": _paper("paper-k8", 8, 2.5e-3),
+    "paper-k16": _paper("paper-k16", 16, 1e-3),
+    "paper-k32": _paper("paper-k32", 32, 7.5e-4),
+}
+assert set(PRESETS) == set(get_args(Preset))

@@ -1,0 +1,33 @@
+"""Where images come from."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from autolink.data.figures import figure_images
+from autolink.data.images import Annotation, Fit, ImageSet, load_images
+
+FIGURES_TRAIN, FIGURES_TEST = 8000, 1000
+"""How many rendered people there are to train on, and others to test on."""
+
+FIGURES_SEED = 0
+"""The rendered set is the same in every run, so that figures can be compared."""
+
+
+def load_data(
+    data: str, size: int, fit: Fit, cache: Path | None = None, progress: Callable[[int, int], None] | None = None
+) -> ImageSet:
+    """Read what `--data` names: `figures`, a folder or a zip; arguments and errors as in `load_images`."""
+    if data == "figures":
+        return rendered_figures(FIGURES_TRAIN, FIGURES_TEST, size)
+    return load_images(Path(data), size, fit, cache, progress)
+
+
+def rendered_figures(train: int, test: int, size: int) -> ImageSet:
+    """Rendered people, each in one picture, with their joints as landmarks."""
+    images, joints = figure_images(train + test, FIGURES_SEED, size)
+    count = train + test
+    names = [f"figure {n}" for n in range(count)]
+    pixels = np.full((count, 2), (size - 1) / 2, np.float32)
+    return ImageSet(images, names, Annotation(joints, np.array(names), pixels, np.arange(count) >= train))

@@ -1,0 +1,324 @@
+"""Pictures from a folder or a zip, with or without annotation, decoded once into one array."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from autolink.errors import UserError
+from autolink.pretrained import write_text
+
+Fit = Literal["stretch", "crop"]
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What landmarks.csv says, one row a picture; points in [-1, 1] of the square image, NaN where not annotated."""
+
+    landmarks: NDArray[np.float32]
+    """(N, L, 2), (x, y)."""
+    identity: NDArray[np.str_]
+    """(N,), empty where the csv is silent."""
+    pixels: NDArray[np.float32]
+    """(N, 2), pixels of the picture per unit of the [-1, 1] plane, (x, y)."""
+    test: NDArray[np.bool_]
+    """(N,), whether the picture is kept for testing: people in it are never trained on."""
+
+    @property
+    def annotated(self) -> NDArray[np.bool_]:
+        """(N,), whether a picture has any landmark."""
+        return ~np.isnan(self.landmarks).any(2).all(1)
+
+    def __getitem__(self, chosen: NDArray) -> "Annotation":
+        """The rows of some of the pictures."""
+        return Annotation(self.landmarks[chosen], self.identity[chosen], self.pixels[chosen], self.test[chosen])
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Pictures ready for the networks."""
+
+    images: NDArray[np.uint8]
+    """(N, size, size, 3), RGB; may be a memory-mapped file."""
+    names: list[str]
+    """Where each came from, relative to the folder."""
+    annotation: Annotation | None = None
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Pictures that could not be read, and why."""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def square_box(width: int, height: int, fit: Fit) -> tuple[float, float, float, float]:
+    """The part of a picture that becomes the square image: (left, top, right, bottom) in pixels."""
+    if fit == "stretch":
+        return 0, 0, width, height
+    side = min(width, height)
+    return (width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2
+
+
+def to_pixels(points: NDArray, width: int, height: int, fit: Fit) -> NDArray:
+    """(..., 2) in [-1, 1] of the square image, whose outermost pixel centres are at the ends -> pixels of the picture.
+
+    Pixel coordinates have (0, 0) at the centre of the top left pixel.
+    """
+    left, top, right, bottom = square_box(width, height, fit)
+    return (points + 1) / 2 * [right - left - 1, bottom - top - 1] + [left, top]
+
+
+def from_pixels(points: NDArray, width: int, height: int, fit: Fit) -> NDArray:
+    """The inverse of `to_pixels`."""
+    left, top, right, bottom = square_box(width, height, fit)
+    return (points - [left, top]) / [max(1, right - left - 1), max(1, bottom - top - 1)] * 2 - 1
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """Any mode to RGB, upright: EXIF rotation applied, transparency over grey, 16-bit scaled to 8."""
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I") or picture.mode == "F":
+        values = np.asarray(picture, dtype=np.float32)
+        top = 65535 if values.max() > 255 else 255
+        picture = Image.fromarray((values.clip(0, top) * (255 / top)).astype(np.uint8))
+    if picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        ground = Image.new("RGBA", picture.size, (128, 128, 128, 255))
+        picture = Image.alpha_composite(ground, picture)
+    return picture.convert("RGB")
+
+
+def square(picture: Image.Image, size: int, fit: Fit) -> NDArray[np.uint8]:
+    """An RGB picture at the networks' size: (size, size, 3)."""
+    box = square_box(*picture.size, fit)
+    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0))
+
+
+class Source:
+    """The pictures below a folder, inside a zip, or a single picture; names are relative, sorted."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            raise UserError(f"{path} does not exist; give a folder or a zip of pictures")
+        self.path = path
+        self.is_zip = path.is_file() and path.suffix.lower() == ".zip"
+        if self.is_zip:
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    names = [info.filename for info in archive.infolist() if not info.is_dir()]
+            except zipfile.BadZipFile:
+                raise UserError(f"{path} is not a readable zip; pack it again") from None
+        elif path.is_dir():
+            found = (Path(folder) / file for folder, _, files in os.walk(path, followlinks=True) for file in files)
+            names = [file.relative_to(path).as_posix() for file in found]
+        else:
+            raise UserError(f"{path} is neither a folder nor a zip of pictures")
+        visible = [n for n in sorted(names) if not any(p.startswith((".", "__MACOSX")) for p in PurePosixPath(n).parts)]
+        self.names = [name for name in visible if PurePosixPath(name).suffix.lower() in SUFFIXES]
+        if not self.names:
+            raise UserError(f"{path} holds no jpg, png or webp pictures")
+        self.tables = [name for name in visible if PurePosixPath(name).name == "landmarks.csv"]
+
+    @classmethod
+    def single(cls, path: Path) -> "Source":
+        """A source of just one picture file."""
+        source = cls.__new__(cls)
+        source.path, source.is_zip, source.names, source.tables = path.parent, False, [path.name], []
+        return source
+
+    def read(self, name: str) -> bytes:
+        """The content of one file."""
+        if not self.is_zip:
+            return (self.path / name).read_bytes()
+        with zipfile.ZipFile(self.path) as archive:
+            return archive.read(name)
+
+    def digest(self) -> str:
+        """Changes when any picture does: a hash of names, sizes and times."""
+        if self.is_zip:
+            state = self.path.stat()
+            text = f"{state.st_size} {state.st_mtime_ns}"
+        else:
+            stats = ((name, (self.path / name).stat()) for name in self.names)
+            text = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load_images(
+    path: Path, size: int, fit: Fit, cache: Path | None = None, progress: Callable[[int, int], None] | None = None
+) -> ImageSet:
+    """Decode every picture of a folder or zip once, at the networks' size.
+
+    Pictures that cannot be read are named in `skipped`. With `cache`, a folder, the array is kept there as a
+    memory-mapped file that processes share and later runs reuse.
+
+    Raises:
+        UserError: nothing there, nothing readable, or landmarks.csv is wrong.
+    """
+    source = Source(path)
+    key = f"{source.digest()}-{size}-{fit}"
+    stored = cache / f"pictures-{key}.npy" if cache else None
+    index = cache / f"pictures-{key}.json" if cache else None
+    if stored and index and stored.exists() and index.exists():
+        facts = json.loads(index.read_text())
+        images = np.load(stored, mmap_mode="r")
+    else:
+        facts, images = _decode(source, size, fit, stored, progress)
+        if index:
+            write_text(index, json.dumps(facts))
+    annotation = None
+    if source.tables:
+        annotation = _read_annotation(source, facts["names"], facts["sizes"], fit)
+    return ImageSet(images, facts["names"], annotation, facts["skipped"])
+
+
+def _decode(
+    source: Source, size: int, fit: Fit, stored: Path | None, progress: Callable[[int, int], None] | None
+) -> tuple[dict, NDArray[np.uint8]]:
+    """All pictures of a source: names, sizes and skipped as a JSON-ready dict, and the array."""
+    count = len(source.names)
+    shape = (count, size, size, 3)
+    beside = stored.with_name(f".{stored.name}.{os.getpid()}") if stored else None
+    if beside:
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        images = np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=shape)
+    else:
+        images = np.empty(shape, np.uint8)
+    names: list[str] = []
+    sizes: list[tuple[int, int]] = []
+    skipped: dict[str, str] = {}
+
+    def one(name: str) -> tuple[NDArray[np.uint8], tuple[int, int]] | str:
+        return _decode_one(source.read(name), size, fit)
+
+    try:
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            for done, (name, result) in enumerate(zip(source.names, pool.map(one, source.names), strict=True)):
+                if isinstance(result, str):
+                    skipped[name] = result
+                else:
+                    images[len(names)], original = result
+                    names.append(name)
+                    sizes.append(original)
+                if progress:
+                    progress(done + 1, count)
+        if not names:
+            raise UserError(
+                f"none of the {count} pictures in {source.path} can be read; the first: {skipped[source.names[0]]}"
+            )
+        facts = {"names": names, "sizes": sizes, "skipped": skipped}
+        if beside and stored:
+            if len(names) < count:
+                np.save(beside.with_suffix(".part.npy"), images[: len(names)])
+                beside.with_suffix(".part.npy").replace(beside)
+            beside.replace(stored)
+            return facts, np.load(stored, mmap_mode="r")
+        return facts, images[: len(names)]
+    finally:
+        if beside:
+            beside.unlink(missing_ok=True)
+
+
+def read_picture(content: bytes, at_least: int | None = None) -> Image.Image | str:
+    """A picture file as upright RGB, or why it cannot be read.
+
+    With `at_least`, a JPEG may come at a fraction of its size, but no smaller than this many pixels: much faster.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture = Image.open(io.BytesIO(content))
+            if at_least:
+                picture.draft("RGB", (at_least, at_least))
+            return to_rgb(picture)
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+        return str(error).split(" <")[0] or type(error).__name__
+
+
+def _decode_one(content: bytes, size: int, fit: Fit) -> tuple[NDArray[np.uint8], tuple[int, int]] | str:
+    """One picture at the networks' size and its own (width, height), or why it cannot be read."""
+    picture = read_picture(content, at_least=3 * size)
+    if isinstance(picture, str):
+        return picture
+    width, height = Image.open(io.BytesIO(content)).size
+    if (width > height) != (picture.width > picture.height):  # EXIF laid it on its side
+        width, height = height, width
+    return square(picture, size, fit), (width, height)
+
+
+def _read_annotation(source: Source, names: Sequence[str], sizes: Sequence[tuple[int, int]], fit: Fit) -> Annotation:
+    """landmarks.csv for the pictures that were read; those without a row are not annotated."""
+    table = source.tables[0]
+    where = f"{source.path / table}"
+    reader = csv.reader(io.StringIO(source.read(table).decode("utf-8-sig", errors="replace")))
+    header = next(reader, [])
+    if header[:3] != ["image", "identity", "split"] or len(header) < 5 or len(header) % 2 == 0:
+        raise UserError(
+            f"{where} must begin with the columns image,identity,split,x0,y0,..., it begins with {','.join(header[:5]) or 'nothing'}"
+        )
+    wanted = [f"{axis}{n}" for n in range((len(header) - 3) // 2) for axis in "xy"]
+    if header[3:] != wanted:
+        missing = next((w for w, h in zip(wanted, header[3:], strict=True) if w != h), "")
+        raise UserError(f"{where} misses the column {missing}; landmark columns are x0,y0,x1,y1,... in this order")
+    rows: dict[str, tuple[str, str, list[float]]] = {}
+    for line, row in enumerate(reader, 2):
+        if not row:
+            continue
+        cells = row[3:] + [""] * (len(wanted) - len(row[3:]))
+        if len(row) < 3 or len(cells) != len(wanted):
+            raise UserError(f"{where}, line {line}, has {len(row)} cells instead of {len(header)}")
+        try:
+            values = [float(cell) if cell.strip() else float("nan") for cell in cells]
+        except ValueError as error:
+            raise UserError(f"{where}, line {line}: {error}") from None
+        rows[row[0]] = row[1], row[2], values
+    folder = PurePosixPath(table).parent
+    keys = [_row_name(name, folder, rows) for name in names]
+    if not any(keys):
+        raise UserError(f"{where} names none of the pictures beside it; its first column must hold their file names")
+    empty = ("", "train", [float("nan")] * len(wanted))
+    found = [rows[key] if key else empty for key in keys]
+    pixels = np.array([values for _, _, values in found]).reshape(len(names), -1, 2)
+    points = np.stack([from_pixels(p, w, h, fit) for p, (w, h) in zip(pixels, sizes, strict=True)])
+    identity = np.array([i for i, _, _ in found])
+    test = held_out(identity, np.array([s == "test" for _, s, _ in found]), names)
+    boxes = np.array([square_box(w, h, fit) for w, h in sizes])
+    scale = (boxes[:, 2:] - boxes[:, :2] - 1) / 2
+    return Annotation(points.astype(np.float32), identity, scale.astype(np.float32), test)
+
+
+def held_out(identity: NDArray[np.str_], test: NDArray[np.bool_], names: Sequence[str]) -> NDArray[np.bool_]:
+    """Which pictures are for testing: the csv's choice, unless a person is on both sides of it or it has no test part.
+
+    Then every fifth person (or picture, where there are no identities) is held out, chosen by a hash of the name so
+    that the choice is the same everywhere.
+    """
+    named = identity != ""
+    shared = np.isin(identity[test & named], identity[~test & named]).any()
+    if test.any() and not shared:
+        return test
+    keys = identity if named.any() else np.array(names)
+    chosen = {key for key in set(keys.tolist()) if hashlib.sha256(key.encode()).digest()[0] % 5 == 0}
+    return np.array([key in chosen for key in keys])
+
+
+def _row_name(name: str, folder: PurePosixPath, rows: dict) -> str | None:
+    """The csv's name for a picture: relative to the csv, to `images/` beside it, or the bare file name."""
+    path = PurePosixPath(name)
+    near = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else name
+    for candidate in (near, near.removeprefix("images/"), path.name):
+        if candidate in rows:
+            return candidate
+    return None

@@ -1,0 +1,37 @@
+"""Mistakes of the user, told in one sentence."""
+
+import errno
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Something the user can mend; the message names the file or option and says what to do."""
+
+    exit_code = 1
+
+
+class UsageError(UserError):
+    """An option that cannot be: exit code 2."""
+
+    exit_code = 2
+
+
+def command(main: Callable[[], None]) -> None:
+    """Run a command: mistakes of the user, full disks and Ctrl-C end it with one sentence and the right exit code."""
+    try:
+        main()
+    except UserError as error:
+        _stop(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _stop("stopped", 130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        _stop(f"cannot write{where}: {error.strerror}; free some space or choose another --out", 1)
+
+
+def _stop(message: str, code: int) -> None:
+    print(f"error: {message}" if code != 130 else message, file=sys.stderr)
+    sys.exit(code)

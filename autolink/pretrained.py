@@ -1,0 +1,130 @@
+"""A trained model as a folder: config.json, model.safetensors and a card, the layout of the Hugging Face Hub."""
+
+import json
+import os
+import shutil
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from autolink.errors import UserError
+
+Config = TypeVar("Config")
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Save as safetensors; a full disk is an OSError as everywhere else."""
+    try:
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        if "no space" in str(error).lower():
+            raise OSError(28, "No space left on device", str(path)) from None
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is either there whole or not at all."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def save_folder(kind: str, module: nn.Module, config: Any, folder: Path, card: str, half: bool) -> None:
+    """Write weights, configuration (a dataclass) and card, whole or not at all; a card that is there is kept."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    try:
+        tensors = module.state_dict()
+        if half:
+            tensors = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
+        save_tensors(tensors, beside / "model.safetensors")
+        (beside / "config.json").write_text(json.dumps({"model_type": kind, **asdict(config)}, indent=2) + "\n")
+        (beside / "README.md").write_text(card)
+        folder.mkdir(exist_ok=True)
+        if (folder / "README.md").exists():
+            (beside / "README.md").unlink()
+        for file in beside.iterdir():
+            file.replace(folder / file.name)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def find_folder(name: str | Path) -> Path:
+    """The folder itself, or the download of a Hub repository named `owner/name`.
+
+    Raises:
+        UserError: no such folder, and nothing of that name can be downloaded.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    parts = str(name).split("/")
+    if folder.exists() or len(parts) != 2 or not all(parts) or parts[0] in (".", ".."):
+        raise UserError(f"there is no checkpoint folder {name}; give the folder that holds config.json")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(str(name), allow_patterns=["config.json", "model.safetensors"]))
+    except Exception as error:  # the Hub's client raises many kinds, offline and online
+        raise UserError(
+            f"there is no folder {name}, and the Hub gave no repository of that name ({type(error).__name__}); "
+            f"download config.json and model.safetensors by hand and give their folder"
+        ) from None
+
+
+def read_config(kind: str, config_type: type[Config], folder: Path) -> Config:
+    """The configuration of a checkpoint of one kind.
+
+    Raises:
+        UserError: config.json is missing, damaged, or of another kind of model.
+    """
+    path = folder / "config.json"
+    try:
+        values = json.loads(path.read_text())
+        if not isinstance(values, dict):
+            raise ValueError("it holds no object")
+    except FileNotFoundError:
+        raise UserError(f"{folder} is no checkpoint: it has no config.json") from None
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    if values.pop("model_type", None) != kind:
+        raise UserError(f"{folder} is no checkpoint of {kind}: its config.json says otherwise")
+    unknown = set(values) - {f.name for f in fields(config_type)}  # type: ignore[arg-type]
+    try:
+        if unknown:
+            raise ValueError(f"unknown entries {', '.join(sorted(unknown))}")
+        return config_type(**values)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} does not describe a {kind} model: {error}") from None
+
+
+def load_weights(module: nn.Module, folder: Path) -> None:
+    """Fill a module with a checkpoint's weights.
+
+    Raises:
+        UserError: the weights are missing, truncated or of another shape.
+    """
+    path = folder / "model.safetensors"
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{folder} is no whole checkpoint: model.safetensors is missing") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}); copy or train it again") from None
+    try:
+        module.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise UserError(f"{path} does not fit its config.json: {reason}") from None
+    if not all(torch.isfinite(p).all() for p in module.parameters()):
+        raise UserError(f"{path} holds weights that are not finite; train it again")

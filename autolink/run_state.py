@@ -1,0 +1,199 @@
+"""What a training run leaves on disk: configuration, checkpoints to go on from, and the model."""
+
+import fcntl
+import json
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import asdict, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from autolink.config import TrainConfig
+from autolink.errors import UsageError, UserError
+from autolink.model import ModelConfig
+from autolink.pretrained import save_tensors, write_text
+
+HANDLING = frozenset({"out", "resume", "overwrite", "dry_run", "log_every", "sample_minutes", "save_minutes"})
+"""Options that say how a run is handled, not what it computes: they may differ on --resume."""
+
+KEPT_CHECKPOINTS = 2
+
+
+def config_to_json(config: TrainConfig) -> dict[str, Any]:
+    """The configuration as plain JSON values."""
+    return json.loads(json.dumps(asdict(config), default=str))
+
+
+def config_from_json(values: dict[str, Any]) -> TrainConfig:
+    """The inverse of `config_to_json`; options unknown to this version are left out."""
+    known = {f.name for f in fields(TrainConfig)}
+    plain = {name: value for name, value in values.items() if name in known}
+    plain["model"] = ModelConfig(**plain["model"])
+    for name in ("out", "feature_weights"):
+        plain[name] = Path(plain[name]) if plain[name] else None
+    return TrainConfig(**plain)
+
+
+def read_run_config(folder: Path) -> TrainConfig:
+    """The configuration that a run was started with.
+
+    Raises:
+        UserError: there is no run in the folder, or its configuration cannot be read.
+    """
+    path = folder / "config.json"
+    try:
+        return config_from_json(json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise UsageError(f"--resume: there is no run in {folder}; leave --resume out to start one") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a run's configuration: {error}") from None
+
+
+def check_same_run(config: TrainConfig, started: TrainConfig) -> None:
+    """Refuse to go on with another configuration than the run was started with."""
+    now, then = _flat(config), _flat(started)
+    changed = [name for name in now if name not in HANDLING and now[name] != then[name]]
+    if changed:
+        name = changed[0]
+        raise UsageError(
+            f"--resume goes on with the run's own configuration: --{name.replace('_', '-')} is {then[name]} in "
+            f"{config.run_folder} and {now[name]} here; leave it out, or start another run with another --out"
+        )
+
+
+def _flat(config: TrainConfig) -> dict[str, Any]:
+    values = config_to_json(config)
+    return {**values, **values.pop("model")}
+
+
+def versions() -> dict[str, str]:
+    """What produced a result: Python, packages and the commit where there is one."""
+    found = {"python": platform.python_version()}
+    for package in ("autolink", "torch", "torchvision", "accelerate", "numpy", "opencv-python"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    root = Path(__file__).resolve().parents[1]
+    git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        commit = ""
+    return found | ({"commit": commit} if commit else {})
+
+
+class RunFolder:
+    """The folder of one run: config.json, metrics.jsonl, samples/, checkpoints/, model/, cache/, tensorboard/."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lock: int | None = None
+
+    def open(self, config: TrainConfig) -> None:
+        """Create or enter the folder, alone.
+
+        Raises:
+            UserError: another process trains in it, or it holds something and neither --resume nor --overwrite is set.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"--out {self.path} is a file; give a folder")
+        if not config.resume and self.path.exists() and any(self.path.iterdir()):
+            if not (self.path / "config.json").exists():
+                raise UsageError(f"--out {self.path} holds files that are no run; choose an empty or new folder")
+            if not config.overwrite:
+                raise UsageError(f"{self.path} holds a run: --resume goes on with it, --overwrite deletes it")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._take_lock()
+        if config.resume:
+            return
+        for child in self.path.iterdir():
+            if child.name != ".lock":
+                shutil.rmtree(child) if child.is_dir() else child.unlink()
+        write_text(self.path / "config.json", json.dumps(config_to_json(config), indent=2) + "\n")
+        write_text(self.path / "versions.json", json.dumps(versions(), indent=2) + "\n")
+
+    def _take_lock(self) -> None:
+        self.lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{self.path} is in use by another training; wait for it or choose another --out") from None
+
+    def close(self) -> None:
+        """Let others use the folder."""
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
+
+    def checkpoints(self) -> list[Path]:
+        """The complete checkpoints, oldest first."""
+        return sorted((self.path / "checkpoints").glob("step-*"))
+
+    def save_checkpoint(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> Path:
+        """Write a checkpoint whole or not at all, and drop old ones."""
+        final = self.path / "checkpoints" / f"step-{step:07d}"
+        beside = final.with_name(f".{final.name}")
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        try:
+            save_tensors(tensors, beside / "training.safetensors")
+            (beside / "state.json").write_text(json.dumps({"step": step, **state}, indent=2) + "\n")
+            shutil.rmtree(final, ignore_errors=True)
+            beside.rename(final)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
+            shutil.rmtree(old)
+        return final
+
+    def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The newest checkpoint's tensors and state.
+
+        Raises:
+            UserError: there is none, or it is damaged.
+        """
+        found = self.checkpoints()
+        if not found:
+            raise UserError(f"{self.path} has no checkpoint yet; start anew with --overwrite")
+        try:
+            tensors = load_file(found[-1] / "training.safetensors")
+            return tensors, json.loads((found[-1] / "state.json").read_text())
+        except (SafetensorError, OSError, ValueError) as error:
+            raise UserError(f"{found[-1]} is damaged ({error}); delete it to go on from the one before") from None
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """AdamW's moments and step counts by parameter number."""
+    state = optimizer.state_dict()["state"]
+    return {f"optimizer.{n}.{name}": value for n, values in state.items() for name, value in values.items()}
+
+
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """The inverse of `optimizer_tensors`."""
+    whole = optimizer.state_dict()
+    whole["state"] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, n, name = key.split(".")
+            whole["state"].setdefault(int(n), {})[name] = value
+    optimizer.load_state_dict(whole)
+
+
+def module_tensors(prefix: str, module: nn.Module) -> dict[str, Tensor]:
+    """A module's weights and statistics under a prefix."""
+    return {f"{prefix}.{name}": value for name, value in module.state_dict().items()}
+
+
+def load_module_tensors(prefix: str, module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """The inverse of `module_tensors`."""
+    start = f"{prefix}."
+    module.load_state_dict({key.removeprefix(start): v for key, v in tensors.items() if key.startswith(start)})

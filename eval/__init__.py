@@ -1,0 +1,1 @@
+"""Measuring: one command a figure."""

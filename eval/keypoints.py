@@ -1,0 +1,158 @@
+"""Keypoint regression error of a checkpoint: python eval/keypoints.py --checkpoint DIR --data DIR [--json FILE]."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+if __package__ in (None, ""):  # run as a file: import from the clone, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+
+from autolink.data import Annotation, ImageSet, load_data
+from autolink.detect import pick_device
+from autolink.errors import UsageError, UserError, command
+from autolink.model import AutoLink
+from autolink.pretrained import write_text
+from autolink.regression import default_lengths, inter_ocular_lengths, pair_lengths, regression_error, side_lengths
+from autolink.run_state import versions
+from autolink.train import detect_all
+
+
+@dataclass(frozen=True)
+class KeypointsConfig:
+    """Regress human landmarks linearly from a checkpoint's keypoints and report the error on people never seen."""
+
+    checkpoint: str
+    """A checkpoint folder, or owner/name on the Hugging Face Hub."""
+    data: str = "figures"
+    """A folder or zip of pictures with landmarks.csv, or `figures`."""
+    json: Path | None = None
+    """Write the figures to this file as well."""
+    normalise: str = "auto"
+    """What distances are divided by: auto, eyes (68-point faces), side (longer image side), or a pair such as 36,45."""
+    bias: bool = True
+    """Whether the headline figure uses a bias; both are reported."""
+    seed: int = 0
+    """Seed of the bootstrap that gives the confidence interval."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+    overwrite: bool = False
+    """Replace the file given by --json."""
+
+
+def normalising_lengths(annotation: Annotation, choice: str) -> tuple[str, NDArray]:
+    """Name and lengths, (N,) in pixels, of what `--normalise` asks for.
+
+    Raises:
+        UsageError: the choice is unknown or does not fit the landmarks.
+    """
+    count = annotation.landmarks.shape[1]
+    if choice == "auto":
+        return default_lengths(annotation)
+    if choice == "eyes":
+        if count != 68:
+            raise UsageError(f"--normalise eyes needs 68-point faces; these pictures have {count} landmarks")
+        return "inter-ocular distance", inter_ocular_lengths(annotation)
+    if choice == "side":
+        return "image side", side_lengths(annotation)
+    pair = choice.split(",")
+    if len(pair) != 2 or not all(p.strip().isdigit() and int(p) < count for p in pair):
+        raise UsageError(f"--normalise is auto, eyes, side or two landmark numbers below {count}, got {choice}")
+    return f"landmarks {choice}", pair_lengths(annotation, int(pair[0]), int(pair[1]))
+
+
+def evaluate(model: AutoLink, data: ImageSet, config: KeypointsConfig, device: torch.device) -> dict:
+    """All figures of a checkpoint on a data set, ready for JSON.
+
+    Raises:
+        UserError: there are no landmarks, or too few pictures for a fit.
+    """
+    annotation = data.annotation
+    if annotation is None:
+        raise UserError(f"{config.data} has no landmarks.csv; the regression error needs annotated pictures")
+    name, lengths = normalising_lengths(annotation, config.normalise)
+    rows = np.flatnonzero(annotation.annotated & (lengths > 0))
+    part, lengths = annotation[rows], lengths[rows]
+    train, test = int((~part.test).sum()), int(part.test.sum())
+    needed = 2 * model.config.keypoints + 1
+    if train < needed or test < 1:
+        raise UserError(
+            f"{config.data} has {train} annotated pictures to fit on and {test} to test on; "
+            f"at least {needed} and 1 are needed"
+        )
+    keypoints = detect_all(model, data.images[rows], device)
+    try:
+        error = regression_error(keypoints, part, ~part.test, lengths)
+    except ValueError as reason:
+        raise UserError(f"{config.data}: {reason}") from None
+    interval = bootstrap_interval(error.distances, part.identity[part.test], config.seed)
+    people = len(set(part.identity[part.test].tolist()) - {""})
+    return {
+        "error": error.with_bias if config.bias else error.without_bias,
+        "interval_95_with_bias": interval,
+        "error_with_bias": error.with_bias,
+        "error_without_bias": error.without_bias,
+        "mean_pose_error": error.mean_pose,
+        "unit": "per cent of the normalising length",
+        "images": test,
+        "train_images": train,
+        "test_identities": people,
+        "normalised_by": name,
+        "protocol": "least squares from keypoints in [0, 1] to landmarks on the train part; mean distance over points "
+        "and images of the test part" + (", whose people are not in the train part" if people else ""),
+        "bias": config.bias,
+        "keypoints": model.config.keypoints,
+        "checkpoint": config.checkpoint,
+        "data": config.data,
+        "seed": config.seed,
+        "versions": versions(),
+    }
+
+
+def bootstrap_interval(distances: NDArray, groups: NDArray, seed: int, draws: int = 1000) -> tuple[float, float]:
+    """95 % interval of the mean of (N, L) distances, whole groups of pictures (people) drawn with replacement."""
+    rng = np.random.default_rng(seed)
+    keys = groups if (groups != "").any() else np.arange(len(groups)).astype(str)
+    _, member = np.unique(keys, return_inverse=True)
+    sums = np.bincount(member, np.nansum(distances, 1))
+    counts = np.bincount(member, (~np.isnan(distances)).sum(1))
+    drawn = rng.integers(len(sums), size=(draws, len(sums)))
+    low, high = np.percentile(sums[drawn].sum(1) / counts[drawn].sum(1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def run(config: KeypointsConfig) -> None:
+    """The command: measure, print, write."""
+    if config.json and config.json.exists() and not config.overwrite:
+        raise UsageError(f"--json {config.json} exists; choose another name or add --overwrite")
+    if config.json and not config.json.absolute().parent.is_dir():
+        raise UsageError(f"--json {config.json}: the folder {config.json.parent} does not exist")
+    device = pick_device(config.device)
+    model = AutoLink.from_pretrained(config.checkpoint)
+    data = load_data(config.data, model.config.size, model.config.fit)
+    result = evaluate(model.to(device), data, config, device)
+    for name, reason in data.skipped.items():
+        print(f"skipped {name}: {reason}", file=sys.stderr)
+    print(f"regression error  {result['error']:.2f} % of {result['normalised_by']}")
+    low, high = result["interval_95_with_bias"]
+    print(f"  with bias       {result['error_with_bias']:.2f} %  (95 % interval {low:.2f} to {high:.2f})")
+    print(f"  without bias    {result['error_without_bias']:.2f} %")
+    print(f"  mean pose       {result['mean_pose_error']:.2f} %  (the baseline that ignores the picture)")
+    print(f"  {result['images']} test pictures, fitted on {result['train_images']}; {result['protocol']}")
+    if config.json:
+        write_text(config.json, json.dumps(result, indent=2) + "\n")
+
+
+def main() -> None:
+    """Entry point of `python eval/keypoints.py`."""
+    command(lambda: run(tyro.cli(KeypointsConfig)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+from autolink import edge_map, edge_pairs
+
+
+def materialised(keypoints: Tensor, weights: Tensor, size: int, thickness: float) -> Tensor:
+    """The paper's formula as it stands: every edge drawn, then the maximum."""
+    i, j = edge_pairs(keypoints.shape[1])
+    a, b = keypoints[:, i, None], keypoints[:, j, None]
+    axis = torch.linspace(-1, 1, size, dtype=keypoints.dtype)
+    p = torch.stack([axis.repeat(size), axis.repeat_interleave(size)], 1)
+    d = b - a
+    t = ((p - a) * d).sum(-1) / d.square().sum(-1).clamp(min=1e-12)
+    distance = (p - a - t.clamp(0, 1)[..., None] * d).square().sum(-1)
+    return (weights[:, None] * torch.exp(-distance / thickness)).amax(1).view(-1, 1, size, size)
+
+
+def random_graph(K: int, batch: int = 3, reach: float = 1.3) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(K)
+    keypoints = (torch.rand(batch, K, 2, dtype=torch.float64, generator=generator) * 2 - 1) * reach
+    weights = torch.rand(K * (K - 1) // 2, dtype=torch.float64, generator=generator)
+    return keypoints.requires_grad_(), weights.requires_grad_()
+
+
+@pytest.mark.parametrize("K", [2, 3, 8, 17])
+def test_equals_the_materialised_formula_with_gradients(K: int) -> None:
+    keypoints, weights = random_graph(K)
+    upstream = torch.rand(3, 1, 24, 24, dtype=torch.float64)
+    ours, plain = edge_map(keypoints, weights, 24, 0.02), materialised(keypoints, weights, 24, 0.02)
+    torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-12)
+    for got, wanted in zip(
+        torch.autograd.grad((ours * upstream).sum(), (keypoints, weights)),
+        torch.autograd.grad((plain * upstream).sum(), (keypoints, weights)),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, wanted, rtol=1e-8, atol=1e-10)
+
+
+def test_gradcheck_in_double_precision() -> None:
+    keypoints, weights = random_graph(5, batch=2)
+    assert torch.autograd.gradcheck(lambda k, w: edge_map(k, w, 9, 0.1), (keypoints, weights), eps=1e-7, atol=1e-5)
+
+
+def test_closed_form_of_one_horizontal_edge() -> None:
+    keypoints = torch.tensor([[[-0.5, 0.0], [0.5, 0.0]]])
+    drawn = edge_map(keypoints, torch.tensor([0.7]), 5, 0.25)[0, 0]
+    assert drawn[2, 2].item() == pytest.approx(0.7)  # on the edge
+    assert drawn[0, 2].item() == pytest.approx(0.7 * math.exp(-1 / 0.25))  # one unit above: rows are y
+    assert drawn[2, 4].item() == pytest.approx(0.7 * math.exp(-0.25 / 0.25))  # half a unit beyond the end
+
+
+def test_finite_for_zero_weights_zero_lengths_and_points_outside() -> None:
+    keypoints = torch.tensor([[[0.2, 0.2], [0.2, 0.2], [9.0, -9.0]]], requires_grad=True)
+    for values in ([0.0, 0.0, 0.0], [1.0, 0.0, 0.5]):
+        weights = torch.tensor(values, requires_grad=True)
+        drawn = edge_map(keypoints, weights, 16, 1e-3)
+        gradients = torch.autograd.grad(drawn.sum(), (keypoints, weights))
+        assert all(torch.isfinite(t).all() for t in (drawn, *gradients))
+    assert (edge_map(keypoints, torch.zeros(3), 16, 1e-3) == 0).all()
+
+
+def test_mirrored_keypoints_give_a_mirrored_map() -> None:
+    keypoints, weights = random_graph(6)
+    mirrored = keypoints * torch.tensor([-1.0, 1.0])
+    torch.testing.assert_close(edge_map(mirrored, weights, 20, 0.01), edge_map(keypoints, weights, 20, 0.01).flip(-1))
+
+
+def test_renumbering_keypoints_changes_nothing() -> None:
+    keypoints, weights = random_graph(5)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    full = torch.zeros(5, 5, dtype=torch.float64)
+    full[tuple(edge_pairs(5))] = weights.detach()
+    renumbered = (full + full.T)[order][:, order][tuple(edge_pairs(5))]
+    torch.testing.assert_close(edge_map(keypoints[:, order], renumbered, 20, 0.01), edge_map(keypoints, weights, 20, 0.01))
+
+
+def test_batches_larger_than_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    keypoints, weights = random_graph(4, batch=5)
+    whole = edge_map(keypoints, weights, 16, 0.01)
+    module = sys.modules["autolink.edge_map"]  # the package has a function of the same name
+    monkeypatch.setattr(module, "PIXELS_AT_ONCE", 2 * 16 * 16)
+    torch.testing.assert_close(edge_map(keypoints, weights, 16, 0.01), whole, rtol=0, atol=0)
+
+
+def test_half_precision_keypoints_are_drawn_in_single() -> None:
+    keypoints, weights = random_graph(4)
+    assert edge_map(keypoints.half(), weights.half(), 16, 0.01).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("keypoints", "weights", "size", "thickness", "said"),
+    [
+        ((1, 1, 2), 0, 8, 0.1, "K >= 2"),
+        ((1, 3, 3), 3, 8, 0.1, "(B, K, 2)"),
+        ((1, 3, 2), 2, 8, 0.1, "3 edges"),
+        ((1, 3, 2), 3, 1, 0.1, "size"),
+        ((1, 3, 2), 3, 8, 0.0, "thickness"),
+        ((1, 3, 2), 3, 8, float("nan"), "thickness"),
+    ],
+)
+def test_wrong_arguments_are_told(
+    keypoints: tuple[int, ...], weights: int, size: int, thickness: float, said: str
+) -> None:
+    with pytest.raises(ValueError) as error:
+        edge_map(torch.zeros(keypoints), torch.ones(weights), size, thickness)
+    assert said in str(error.value)
+
+
+def test_triton_kernel_equals_the_cpu_path() -> None:
+    """Interpreted on the CPU where there is no GPU, in a process of its own because Triton decides on import."""
+    pytest.importorskip("triton")
+    program = """
+import torch
+from autolink.edge_map import _edge_frames, _nearest_edge
+from autolink.edge_map_cuda import nearest_edge
+device = "cuda" if torch.cuda.is_available() else "cpu"
+torch.manual_seed(0)
+for dtype in (torch.float32, torch.float64):
+    for K, size in ((2, 7), (6, 20)):
+        keypoints = (torch.rand(2, K, 2, dtype=dtype) * 2.6 - 1.3).to(device)
+        keypoints[0, 1] = keypoints[0, 0]
+        frames, cost = _edge_frames(keypoints), -0.01 * torch.rand(K * (K - 1) // 2, dtype=dtype).to(device).log()
+        cost[0] = float("inf")
+        best, winner = nearest_edge(frames, cost, size)
+        wanted, edge = _nearest_edge(frames.cpu(), cost.cpu(), size)
+        torch.testing.assert_close(best.cpu(), wanted, rtol=1e-5, atol=1e-6)
+        assert (winner.cpu() == edge).double().mean() > 0.99
+"""
+    environment = dict(os.environ)
+    if not torch.cuda.is_available():
+        environment["TRITON_INTERPRET"] = "1"
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
