@@ -2,6 +2,7 @@
 
 import json
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -60,14 +61,16 @@ def main() -> None:
     people = list(figure_images(12, seed, SHOWN_SIZE)[0])
     overlays = [overlay for overlay, _ in finder.overlays(people)]
     imageio.imwrite(OUT / "figures.png", draw.grid([overlays[:6], overlays[6:]]))
-    with VideoWriter(OUT / "figures.mp4", rate=25) as writer:
+    with VideoWriter(OUT / "figures.mp4", Fraction(25)) as writer:
         for overlay, _ in finder.overlays(figure_clip(75, seed, SHOWN_SIZE)[0]):
             writer.write(overlay)
 
     print(f"Keypoints and graph on 12 new rendered people: {OUT / 'figures.png'}")
     print(f"The same on a clip of 3 seconds:               {OUT / 'figures.mp4'}")
-    print(f"Joints predicted linearly from the keypoints miss by {error.with_bias:.2f} % of the image side on "
-          f"{figures['images']} people (the mean pose misses by {error.mean_pose:.2f} %): {OUT / 'figures.json'}")  # fmt: skip
+    print(
+        f"Joints predicted linearly from the keypoints miss by {error.with_bias:.2f} % of the image side on "
+        f"{figures['images']} people (the mean pose misses by {error.mean_pose:.2f} %): {OUT / 'figures.json'}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Find keypoints in pictures or a video and draw them: python -m autolink.detect --checkpoint DIR --input ... --out DIR."""
+"""Find keypoints in pictures or a video: python -m autolink.detect --checkpoint DIR --input FILE --out DIR."""
 
 import json
 import shutil
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
+from PIL import Image
 from tqdm import tqdm
 
 from autolink.data.images import SUFFIXES, Source, read_picture, square, to_pixels, write_text
@@ -63,7 +64,7 @@ class Finder:
     def find(self, pictures: list[NDArray[np.uint8]]) -> list[NDArray]:
         """(H, W, 3) RGB each -> (K, 2) each, (x, y) in pixels with (0, 0) at the centre of the first pixel."""
         config = self.model.config
-        small = np.stack([square(picture, config.size, config.fit) for picture in pictures])
+        small = np.stack([square(Image.fromarray(picture), config.size, config.fit) for picture in pictures])
         found = detect_all(self.model, small, self.device)
         return [to_pixels(k, p.shape[1], p.shape[0], config.fit) for k, p in zip(found, pictures, strict=True)]
 
@@ -76,7 +77,9 @@ class Finder:
     def graph(self) -> list[dict[str, float]]:
         """The edges as JSON: which two keypoints, how strong."""
         pairs = edge_pairs(self.model.config.keypoints).T.tolist()
-        return [{"from": i, "to": j, "weight": _short(w)} for (i, j), w in zip(pairs, self.weights.tolist(), strict=True)]
+        return [
+            {"from": i, "to": j, "weight": _short(w)} for (i, j), w in zip(pairs, self.weights.tolist(), strict=True)
+        ]
 
 
 def _short(value: float) -> float:

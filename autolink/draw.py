@@ -87,6 +87,6 @@ def grid(rows: list[list[Image]], gap: int = 2) -> Image:
     """Pictures of one size side by side, white between them."""
 
     def padded(image: Image) -> Image:
-        return cv2.copyMakeBorder(image, 0, gap, 0, gap, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+        return np.pad(image, ((0, gap), (0, gap), (0, 0)), constant_values=255)
 
     return np.concatenate([np.concatenate([padded(image) for image in row], 1) for row in rows], 0)

@@ -1,5 +1,7 @@
 """The soft edge map: every pair of keypoints is an edge, drawn as strongly as the graph's weight says."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -48,7 +50,7 @@ class _EdgeMap(torch.autograd.Function):
     """Forward keeps each pixel's winning edge; backward differentiates that edge's distance in closed form."""
 
     @staticmethod
-    def forward(ctx, keypoints: Tensor, weights: Tensor, size: int, thickness: float) -> Tensor:
+    def forward(ctx: Any, keypoints: Tensor, weights: Tensor, size: int, thickness: float) -> Tensor:
         frames = _edge_frames(keypoints)
         cost = -thickness * weights.log()
         if keypoints.is_cuda:
@@ -61,7 +63,7 @@ class _EdgeMap(torch.autograd.Function):
         return best.div_(-thickness).exp_().view(-1, 1, size, size)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         keypoints, weights, winner = ctx.saved_tensors
         B, K, _ = keypoints.shape
         E = len(weights)

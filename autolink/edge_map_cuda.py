@@ -10,7 +10,7 @@ BLOCK = 256
 
 
 @triton.jit
-def _nearest_edge_kernel(
+def _nearest_edge_kernel(  # type: ignore[no-untyped-def]
     frames, cost, best_out, winner_out, size, pixels, edges, dtype: tl.constexpr, BLOCK: tl.constexpr
 ):
     """Loop over the edges for a block of pixels of one image, keeping the smallest cost in registers."""

@@ -1,6 +1,7 @@
-"""AutoLink's networks: keypoint detector, learned graph, and the decoder that inpaints a masked image from the edge map."""
+"""AutoLink's networks: keypoint detector, learned graph, and the decoder that inpaints a masked image."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from autolink.edge_map import edge_map, edge_pairs
+from autolink.layers import ResidualBlock, activation, channels_last, down_block, initialise, up_block
 from autolink.pretrained import find_folder, load_weights, read_config, save_folder
 
 HEATMAP_UPSAMPLINGS = 2
@@ -63,84 +65,24 @@ class ModelConfig:
         return self.size * 2**HEATMAP_UPSAMPLINGS // 2 ** len(self.detector_channels)
 
 
-class PooledConv(nn.Conv2d):
-    """A 3x3 convolution followed by the mean of 2x2 pixels, done as one 4x4 convolution of stride 2: (B, c, H, W) -> (B, c', H/2, W/2).
-
-    The same function with the same 3x3 weights, at a quarter of the memory traffic of the two in turn.
-    """
-
-    def __init__(self, c_in: int, c_out: int) -> None:
-        super().__init__(c_in, c_out, 3, padding=1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        corners = [F.pad(self.weight, (left, 1 - left, top, 1 - top)) for left in (0, 1) for top in (0, 1)]
-        return F.conv2d(x, torch.stack(corners).mean(0), stride=2, padding=1)
-
-
-def conv(c_in: int, c_out: int) -> nn.Conv2d:
-    """A 3x3 convolution that keeps the resolution; normalisation after it makes a bias pointless."""
-    return nn.Conv2d(c_in, c_out, 3, padding=1, bias=False)
-
-
-def activation() -> nn.LeakyReLU:
-    """The one non-linearity of all networks here."""
-    return nn.LeakyReLU(0.2, inplace=True)
-
-
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside a 3x3 skip, both halving the resolution: (B, c, H, W) -> (B, c', H/2, W/2)."""
-
-    def __init__(self, c_in: int, c_out: int) -> None:
-        super().__init__()
-        self.skip = nn.Sequential(PooledConv(c_in, c_out), nn.BatchNorm2d(c_out))
-        self.body = nn.Sequential(
-            PooledConv(c_in, c_out), nn.BatchNorm2d(c_out), activation(), conv(c_out, c_out), nn.BatchNorm2d(c_out)
-        )
-        self.activation = activation()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.activation(self.body(x) + self.skip(x))
-
-
-def down_block(c_in: int, c_out: int) -> nn.Sequential:
-    """Two convolutions, the second halving the resolution: (B, c, H, W) -> (B, c', H/2, W/2)."""
-    return nn.Sequential(
-        conv(c_in, c_out), nn.BatchNorm2d(c_out), activation(),
-        PooledConv(c_out, c_out), nn.BatchNorm2d(c_out), activation(),
-    )  # fmt: skip
-
-
-def up_block(c_in: int, c_out: int, convolutions: int) -> nn.Sequential:
-    """Bilinear doubling of the resolution and convolutions: (B, c, H, W) -> (B, c', 2H, 2W)."""
-    layers: list[nn.Module] = [nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)]
-    for n in range(convolutions):
-        layers += [conv(c_out if n else c_in, c_out), nn.BatchNorm2d(c_out), activation()]
-    return nn.Sequential(*layers)
-
-
-def initialise(network: nn.Module) -> None:
-    """He initialisation for leaky ReLU, biases zero."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, a=0.2)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-
 class Detector(nn.Module):
     """Image -> keypoints by a heatmap each and its soft-argmax; section 3.1 of the paper."""
+
+    grid: Tensor
+    log_prior: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         widths = config.detector_channels
-        down = [ResidualBlock(c_in, c_out) for c_in, c_out in zip((3, *widths), widths, strict=False)]
+        down = [ResidualBlock(c_in, c_out) for c_in, c_out in pairwise((3, *widths))]
         ups = widths[::-1][: HEATMAP_UPSAMPLINGS + 1]
         ups += (ups[-1],) * (HEATMAP_UPSAMPLINGS + 1 - len(ups))
-        up = [up_block(c_in, c_out, convolutions=1) for c_in, c_out in zip(ups, ups[1:], strict=False)]
-        self.network = nn.Sequential(*down, *up, nn.Conv2d(ups[-1], config.keypoints, 3, padding=1))
+        up = [up_block(c_in, c_out, convolutions=1) for c_in, c_out in pairwise(ups)]
+        last = nn.Conv2d(ups[-1], config.keypoints, 3, padding=1)
+        self.network = nn.Sequential(*down, *up, last)
         self.sharpness = config.sharpness
         initialise(self)
-        self.network[-1].reset_parameters()  # faint heatmaps at first: the log-prior decides where keypoints start
+        nn.Conv2d.reset_parameters(last)  # faint heatmaps at first: the log-prior decides where keypoints start
         axis = torch.linspace(-1, 1, config.heatmap_size)
         grid = torch.cartesian_prod(axis, axis).flip(1)  # (h * w, 2) as (x, y), rows first
         anchors = torch.quasirandom.SobolEngine(2, seed=3).draw(config.keypoints) * 1.3 - 0.65
@@ -161,7 +103,7 @@ class Decoder(nn.Module):
         super().__init__()
         widths = config.decoder_channels
         self.first = nn.Sequential(nn.Conv2d(4, widths[0], 3, padding=1), activation())
-        self.down = nn.ModuleList(down_block(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(down_block(a, b) for a, b in pairwise(widths))
         deep = widths[1:][::-1]
         self.up = nn.ModuleList(
             up_block(c_in if n == 0 else 2 * c_in, c_out, convolutions=2)
@@ -212,7 +154,7 @@ class AutoLink(nn.Module):
         self.decoder = Decoder(config)
         E = len(edge_pairs(config.keypoints)[0])
         self.edge_logits = nn.Parameter((config.edge_initial + 0.1 * torch.randn(E)) / config.edge_learning_rate_scale)
-        self.to(memory_format=torch.channels_last)
+        channels_last(self)
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> Self:

@@ -1,12 +1,18 @@
 """Perceptual loss: distances between images as frozen feature networks see them."""
 
+import pickle
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from autolink.errors import UserError
+from autolink.layers import channels_last
 
 FeatureNetwork = Literal["efficientnet-lite0", "vgg16"]
 
@@ -43,9 +49,9 @@ class EfficientNetLite0(nn.Module):
 
 
 class MobileBlock(nn.Module):
-    """Expansion, depthwise convolution and projection, with a skip where shapes allow: (B, c, H, W) -> (B, c', H', W')."""
+    """Expansion, depthwise convolution and projection, with a skip where shapes allow."""
 
-    def __init__(self, block: nn.Module) -> None:
+    def __init__(self, block: Any) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         if hasattr(block, "_expand_conv"):
@@ -53,13 +59,14 @@ class MobileBlock(nn.Module):
         depthwise, project = _folded(block._depthwise_conv, block._bn1), _folded(block._project_conv, block._bn2)
         self.layers = nn.Sequential(*layers, depthwise, nn.ReLU6(inplace=True), project)
         first = self.layers[0]
-        self.skip = depthwise.stride == (1, 1) and first.in_channels == project.out_channels  # type: ignore[union-attr]
+        self.skip = depthwise.stride == (1, 1) and first.in_channels == project.out_channels
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, c, H, W) -> (B, c', H', W')."""
         return self.layers(x) + x if self.skip else self.layers(x)
 
 
-def _folded(convolution: nn.Module, norm: nn.Module) -> nn.Conv2d:
+def _folded(convolution: Any, norm: Any) -> nn.Conv2d:
     """The same convolution with the normalisation in its weights and the zero padding done by itself.
 
     TensorFlow pads stride-2 convolutions more at the end than at the start; a row and a column of zeros before the
@@ -81,18 +88,19 @@ class VGG16(nn.Module):
     """relu1_2, 2_2, 3_3 and 4_3 of VGG16, the paper's feature network."""
 
     taps = (3, 8, 15, 22)
-    url_name = "vgg16-397923af.pth"
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, weights: Path | None) -> None:
         super().__init__()
-        from torchvision.models import VGG16_Weights, vgg16
+        from torchvision.models import vgg16
 
         network = vgg16()
-        if weights is not None:
-            state = torch.load(weights, map_location="cpu", weights_only=True)
-        else:
-            state = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True)
-        network.load_state_dict(state)
+        state = _downloaded_vgg16() if weights is None else _read_weights(weights)
+        try:
+            network.load_state_dict(state)
+        except RuntimeError:
+            raise UserError(f"--feature-weights {weights} does not hold torchvision's VGG16") from None
         self.layers = network.features[: max(self.taps) + 1].eval()
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
@@ -108,6 +116,33 @@ class VGG16(nn.Module):
         return features
 
 
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    """Weights from a file the user names: safetensors or torchvision's .pth, nothing unpickled but tensors."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--feature-weights {path} cannot be read: {reason}") from None
+
+
+def _downloaded_vgg16() -> dict[str, Tensor]:
+    """Torchvision's weights of VGG16, downloaded on first use because the user chose --features vgg16."""
+    from torchvision.models import VGG16_Weights
+
+    url = VGG16_Weights.IMAGENET1K_V1.url
+    name = url.rsplit("/", 1)[-1]
+    try:
+        return VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise UserError(
+            f"{name} could not be downloaded ({error}); put the file into {folder}, or give it with "
+            "--feature-weights, or use --features efficientnet-lite0, which needs no download"
+        ) from None
+
+
 class PerceptualLoss(nn.Module):
     """L1 distance of features at several depths, summed as the paper does for VGG16, after both images are resized.
 
@@ -118,7 +153,8 @@ class PerceptualLoss(nn.Module):
     def __init__(self, network: FeatureNetwork, size: int, weights: Path | None = None) -> None:
         super().__init__()
         self.features = VGG16(weights) if network == "vgg16" else EfficientNetLite0()
-        self.features.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.features.eval().requires_grad_(False)
+        channels_last(self.features)
         self.size = size
 
     def train(self, mode: bool = True) -> "PerceptualLoss":

@@ -281,7 +281,7 @@ class Trainer:
 def detect_all(
     model: AutoLink, images: NDArray[np.uint8], device: torch.device, batch: int = 128
 ) -> NDArray[np.float32]:
-    """Keypoints of many pictures, (N, H, W, 3) 8-bit -> (N, K, 2), (x, y) in [-1, 1]; the model is put into evaluation mode."""
+    """Keypoints of many pictures, (N, H, W, 3) 8-bit -> (N, K, 2), (x, y) in [-1, 1]; leaves evaluation mode on."""
     model.eval()
     parts = (torch.from_numpy(np.ascontiguousarray(images[n : n + batch])) for n in range(0, len(images), batch))
     return np.concatenate([model.detect(to_network(part, device)).cpu().numpy() for part in parts])

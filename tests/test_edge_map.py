@@ -78,7 +78,9 @@ def test_renumbering_keypoints_changes_nothing() -> None:
     full = torch.zeros(5, 5, dtype=torch.float64)
     full[tuple(edge_pairs(5))] = weights.detach()
     renumbered = (full + full.T)[order][:, order][tuple(edge_pairs(5))]
-    torch.testing.assert_close(edge_map(keypoints[:, order], renumbered, 20, 0.01), edge_map(keypoints, weights, 20, 0.01))
+    torch.testing.assert_close(
+        edge_map(keypoints[:, order], renumbered, 20, 0.01), edge_map(keypoints, weights, 20, 0.01)
+    )
 
 
 def test_batches_larger_than_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:

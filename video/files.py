@@ -65,14 +65,14 @@ def read_frames(path: Path) -> Iterator[Image]:
         stream.thread_type = "AUTO"
         try:
             for frame in container.decode(stream):
-                image = frame.to_ndarray(format="rgb24")
+                image: Image = frame.to_ndarray(format="rgb24")  # type: ignore[assignment]
                 yield np.rot90(image, round(frame.rotation / 90)) if frame.rotation else image
         except av.FFmpegError as error:
             raise VideoError(f"{path} is damaged: {error.strerror}") from None
 
 
 class VideoWriter:
-    """H.264 in mp4, at an exact rate; odd sizes are padded by a pixel. The file appears whole when the block ends well."""
+    """H.264 in mp4 at an exact rate; odd sizes are padded by a pixel. The file appears when the block ends well."""
 
     def __init__(self, path: Path, rate: Fraction) -> None:
         self.path, self.rate = path, rate

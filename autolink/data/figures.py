@@ -5,13 +5,13 @@ are independent, so the same identity can be drawn in anyone's pose: a ground tr
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.floating]
+Array = NDArray[Any]
 Colour = tuple[int, int, int]
 
 JOINTS = (
@@ -163,7 +163,7 @@ def render(identity: Identity, pose: Array, scene: Scene, size: int) -> Picture:
     joints = relative * N - 0.5  # continuous image coordinates to pixel centres
     canvas = _background(scene, N)
     _draw_body(canvas, joints, identity, identity.height * scene.zoom * N)
-    image = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32)
+    image: Array = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32)
     light = cv2.resize(scene.light.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
     image = ((image - 128) * scene.contrast + 128 + light[..., None]) * scene.tint
     normalised = (relative * size - 0.5) / (size - 1) * 2 - 1
@@ -173,7 +173,7 @@ def render(identity: Identity, pose: Array, scene: Scene, size: int) -> Picture:
 def _background(scene: Scene, N: int) -> NDArray[np.uint8]:
     """The empty place, (N, N, 3)."""
     small = cv2.resize(scene.background.astype(np.float32), (N // 4, N // 4), interpolation=cv2.INTER_CUBIC)
-    canvas = cv2.resize(small.clip(0, 255).astype(np.uint8), (N, N), interpolation=cv2.INTER_LINEAR)
+    canvas: Array = cv2.resize(small.clip(0, 255).astype(np.uint8), (N, N), interpolation=cv2.INTER_LINEAR)
     for kind, where, colour in scene.shapes:
         x, y = (where[:2] * N).astype(int).tolist()
         w, h = ((0.04 + 0.16 * where[2:4]) * N).astype(int).tolist()
@@ -243,7 +243,7 @@ def _draw_body(canvas: NDArray[np.uint8], joints: Array, person: Identity, s: fl
 
 def _point(xy: Array) -> tuple[int, int]:
     """(x, y) rounded to whole pixels, as OpenCV wants it."""
-    return int(round(float(xy[0]))), int(round(float(xy[1])))
+    return round(float(xy[0])), round(float(xy[1]))
 
 
 def figure_images(count: int, seed: int, size: int) -> tuple[NDArray[np.uint8], Array]:

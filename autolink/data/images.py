@@ -40,7 +40,7 @@ class Annotation:
     @property
     def annotated(self) -> NDArray[np.bool_]:
         """(N,), whether a picture has any landmark."""
-        return ~np.isnan(self.landmarks).any(2).all(1)
+        return np.logical_not(np.isnan(self.landmarks).any(2).reshape(len(self.landmarks), -1).all(1))
 
     def __getitem__(self, chosen: NDArray) -> "Annotation":
         """The rows of some of the pictures."""
@@ -191,6 +191,7 @@ def _decode(
     count = len(source.names)
     shape = (count, size, size, 3)
     beside = stored.with_name(f".{stored.name}.{os.getpid()}") if stored else None
+    images: NDArray[np.uint8]
     if beside:
         beside.parent.mkdir(parents=True, exist_ok=True)
         images = np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=shape)
@@ -265,9 +266,8 @@ def _read_annotation(source: Source, names: Sequence[str], sizes: Sequence[tuple
     reader = csv.reader(io.StringIO(source.read(table).decode("utf-8-sig", errors="replace")))
     header = next(reader, [])
     if header[:3] != ["image", "identity", "split"] or len(header) < 5 or len(header) % 2 == 0:
-        raise UserError(
-            f"{where} must begin with the columns image,identity,split,x0,y0,..., it begins with {','.join(header[:5]) or 'nothing'}"
-        )
+        begins = ",".join(header[:5]) or "nothing"
+        raise UserError(f"{where} must begin with the columns image,identity,split,x0,y0,..., it begins with {begins}")
     wanted = [f"{axis}{n}" for n in range((len(header) - 3) // 2) for axis in "xy"]
     if header[3:] != wanted:
         missing = next((w for w, h in zip(wanted, header[3:], strict=True) if w != h), "")
