@@ -82,7 +82,7 @@ class Detector(nn.Module):
         self.network = nn.Sequential(*down, *up, last)
         self.sharpness = config.sharpness
         initialise(self)
-        nn.Conv2d.reset_parameters(last)  # faint heatmaps at first: the log-prior decides where keypoints start
+        last.reset_parameters()  # faint heatmaps at first: the log-prior decides where keypoints start
         axis = torch.linspace(-1, 1, config.heatmap_size)
         grid = torch.cartesian_prod(axis, axis).flip(1)  # (h * w, 2) as (x, y), rows first
         anchors = torch.quasirandom.SobolEngine(2, seed=3).draw(config.keypoints) * 1.3 - 0.65

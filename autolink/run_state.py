@@ -21,7 +21,9 @@ from autolink.errors import UsageError, UserError
 from autolink.model import ModelConfig
 from autolink.pretrained import save_tensors, write_text
 
-HANDLING = frozenset({"out", "resume", "overwrite", "dry_run", "log_every", "sample_minutes", "save_minutes"})
+HANDLING = frozenset(
+    {"out", "resume", "overwrite", "dry_run", "threads", "log_every", "sample_minutes", "save_minutes"}
+)
 """Options that say how a run is handled, not what it computes: they may differ on --resume."""
 
 KEPT_CHECKPOINTS = 2
@@ -133,6 +135,12 @@ class RunFolder:
         if self.lock is not None:
             os.close(self.lock)
             self.lock = None
+
+    def discard(self) -> None:
+        """Remove a folder in which no training could begin."""
+        if self.lock is not None and not self.checkpoints():
+            shutil.rmtree(self.path)
+            self.close()
 
     def checkpoints(self) -> list[Path]:
         """The complete checkpoints, oldest first."""

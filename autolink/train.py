@@ -3,6 +3,7 @@
 import copy
 import ctypes
 import json
+import os
 import signal
 import sys
 import time
@@ -25,7 +26,7 @@ from tqdm import tqdm
 
 from autolink import draw
 from autolink.config import PRESETS, TrainConfig
-from autolink.data import ImageSet, load_data
+from autolink.data import ImageSet, check_data, load_data
 from autolink.errors import UsageError, UserError, command
 from autolink.model import AutoLink, AutoLinkOutput
 from autolink.perceptual import PerceptualLoss
@@ -97,6 +98,11 @@ def keep_memory() -> None:
             libc.mallopt(option, value)
     except (OSError, AttributeError):  # not glibc: slower, nothing else
         return
+
+
+def usable_cores() -> int:
+    """Cores this process may run on; launchers leave one thread a process, however many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def draw_batch(
@@ -346,7 +352,7 @@ def train(trainer: Trainer, folder: RunFolder, stop: Stop) -> bool:
                         "loss": loss,
                         "learning_rate": learning_rate(config, trainer.step - 1),
                         "images_per_second": speed,
-                        "alpha": float(trainer.raw.decoder.alpha),
+                        "alpha": trainer.raw.decoder.alpha.item(),
                     },
                 )
             losses, counted, logged = torch.zeros_like(losses), 0, now
@@ -424,13 +430,19 @@ def run(arguments: list[str]) -> None:
     folder = RunFolder(config.run_folder)
     if accelerator.device.type == "cpu":
         keep_memory()
+        torch.set_num_threads(config.threads or max(1, usable_cores() // accelerator.num_processes))
+    check_data(config.data)
     if not config.dry_run and accelerator.is_main_process:
         folder.open(config)
     accelerator.wait_for_everyone()
-    with accelerator.main_process_first():
-        cache = None if config.dry_run else folder.path / "cache"
-        data = load_with_progress(config, cache, accelerator.is_main_process)
-    trainer = Trainer(config, accelerator, data)
+    try:
+        with accelerator.main_process_first():
+            cache = None if config.dry_run else folder.path / "cache"
+            data = load_with_progress(config, cache, accelerator.is_main_process)
+        trainer = Trainer(config, accelerator, data)
+    except UserError:
+        folder.discard()
+        raise
     describe(trainer, say)
     if config.dry_run:
         say(json.dumps(_plain(config), indent=2))

@@ -6,13 +6,23 @@ from pathlib import Path
 import numpy as np
 
 from autolink.data.figures import figure_images
-from autolink.data.images import Annotation, Fit, ImageSet, load_images
+from autolink.data.images import Annotation, Fit, ImageSet, Source, load_images
 
 FIGURES_TRAIN, FIGURES_TEST = 8000, 1000
 """How many rendered people there are to train on, and others to test on."""
 
 FIGURES_SEED = 0
 """The rendered set is the same in every run, so that figures can be compared."""
+
+
+def check_data(data: str) -> None:
+    """Refuse what `--data` names if there is nothing to read; decodes nothing.
+
+    Raises:
+        UserError: no such folder or zip, or no pictures in it.
+    """
+    if data != "figures":
+        Source(Path(data))
 
 
 def load_data(

@@ -119,9 +119,9 @@ def sample_motion(rng: np.random.Generator, frames: int, rate: float = 25.0) -> 
 def sample_scene(rng: np.random.Generator) -> Scene:
     """Draw a random place, camera and light."""
     cells = int(rng.integers(3, 6))
-    shapes = tuple((int(rng.integers(3)), rng.random(5), _colour(rng, 20, 235)) for _ in range(int(rng.integers(0, 4))))
+    shapes = tuple((int(rng.integers(3)), rng.random(5), _colour(rng, 20, 235)) for _ in range(int(rng.integers(0, 3))))
     return Scene(
-        background=rng.uniform(0, 255, (cells, cells, 3)) * 0.35 + rng.uniform(40, 190, 3) * 0.65,
+        background=rng.uniform(-1, 1, (cells, cells, 3)) * rng.uniform(5, 40) + rng.uniform(30, 225, 3),
         shapes=shapes, zoom=rng.uniform(0.93, 1.07), roll=rng.uniform(-0.08, 0.08),
         light=rng.uniform(-18, 18, (2, 2)), contrast=rng.uniform(0.85, 1.1), tint=rng.uniform(0.92, 1.08, 3),
     )  # fmt: skip

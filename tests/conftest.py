@@ -1,0 +1,76 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from autolink.data.figures import figure_images
+
+TINY = [
+    "--size", "32", "--keypoints", "4", "--detector-channels", "4", "8", "8", "--decoder-channels", "4", "8", "8",
+    "--batch", "4", "--steps", "6", "--feature-size", "32", "--mask-blocks", "8", "--log-every", "2",
+]  # fmt: skip
+"""Options that make a training run of seconds."""
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 24 annotated pictures of six people, not square."""
+    folder = tmp_path_factory.mktemp("pictures")
+    (folder / "images").mkdir()
+    images, joints = figure_images(24, seed=5, size=48)
+    header = "image,identity,split," + ",".join(f"x{n},y{n}" for n in range(joints.shape[1]))
+    rows = [header]
+    for n, (image, points) in enumerate(zip(images, joints, strict=True)):
+        Image.fromarray(image).resize((60, 40)).save(folder / "images" / f"{n:02}.png")
+        pixels = (points + 1) / 2 * [59, 39]
+        rows.append(
+            f"{n:02}.png,p{n % 6},{'test' if n % 6 < 2 else 'train'}," + ",".join(f"{v:.2f}" for v in pixels.flat)
+        )
+    (folder / "landmarks.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture
+def fresh_accelerator() -> None:
+    """Forget the process-wide state that an earlier run in this process left."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(True)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model of 32 px and five keypoints."""
+    import torch
+
+    from autolink import AutoLink, ModelConfig
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    config = ModelConfig(keypoints=5, size=32, detector_channels=(4, 8, 8), decoder_channels=(4, 8, 8))
+    AutoLink(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command that must end with a given exit code; what it said, one line without a traceback."""
+    from autolink.errors import command
+
+    def run(code: int, main: Callable[[], None]) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            command(main)
+        said = capsys.readouterr().err
+        assert stop.value.code == code, said
+        assert "Traceback" not in said
+        return said
+
+    return run
+
+
+def array(path: Path) -> np.ndarray:
+    """A picture file as an array."""
+    return np.asarray(Image.open(path))

@@ -1,0 +1,96 @@
+import json
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import array
+from PIL import Image
+
+from autolink import AutoLink, detect
+from autolink.data.figures import figure_clip
+from autolink.detect import DetectConfig, Finder
+from video.files import VideoWriter, read_frames, video_facts
+
+
+def run(checkpoint: Path, source: Path, out: Path, **more: object) -> dict:
+    detect.run(DetectConfig(str(checkpoint), source, out, **more))  # type: ignore[arg-type]
+    return json.loads((out / "keypoints.json").read_text())
+
+
+def test_a_folder_gives_overlays_and_pixels_of_the_original(
+    tiny_checkpoint: Path, pictures: Path, tmp_path: Path
+) -> None:
+    found = run(tiny_checkpoint, pictures, tmp_path / "out")
+    assert len(found["images"]) == 24 and len(found["graph"]) == 10
+    first = found["images"][0]
+    assert (first["image"], first["width"], first["height"]) == ("images/00.png", 60, 40)
+    overlay, original = array(tmp_path / "out" / "images" / "00.png.png"), array(pictures / "images" / "00.png")
+    assert overlay.shape == original.shape and (overlay != original).any()
+    model = AutoLink.from_pretrained(tiny_checkpoint)
+    x, y = Finder(model, torch.device("cpu")).find([original])[0].T
+    np.testing.assert_allclose(np.array(first["keypoints"]).T, [x, y], atol=0.01)
+    assert (x >= 0).all() and (x <= 59).all() and (y >= 0).all() and (y <= 39).all()
+
+
+def test_a_single_picture_of_any_mode(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    Image.new("LA", (33, 21)).save(tmp_path / "one.png")
+    found = run(tiny_checkpoint, tmp_path / "one.png", tmp_path / "out")
+    assert [image["image"] for image in found["images"]] == ["one.png"]
+    assert array(tmp_path / "out" / "one.png.png").shape == (21, 33, 3)
+
+
+def test_a_video_keeps_its_rate_and_length(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    rate = Fraction(30000, 1001)
+    with VideoWriter(tmp_path / "clip.mp4", rate) as writer:
+        for frame in figure_clip(35, 1, 64)[0]:
+            writer.write(frame)
+    found = run(tiny_checkpoint, tmp_path / "clip.mp4", tmp_path / "out")
+    assert len(found["frames"]) == 35 and found["rate"] == "30000/1001"
+    assert video_facts(tmp_path / "out" / "clip.mp4").rate == rate
+    assert len(list(read_frames(tmp_path / "out" / "clip.mp4"))) == 35
+
+
+def test_unreadable_pictures_are_named(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.new("RGB", (20, 20)).save(folder / "a.png")
+    (folder / "b.png").write_bytes(b"broken")
+    Image.new("RGB", (20, 20)).save(folder / "c.png")
+    found = run(tiny_checkpoint, folder, tmp_path / "out")
+    assert [image["image"] for image in found["images"]] == ["a.png", "c.png"] and list(found["skipped"]) == ["b.png"]
+    assert "skipped b.png" in capsys.readouterr().err
+
+
+def test_wrong_input_is_told_and_nothing_is_left(
+    fails: Callable[..., str], tiny_checkpoint: Path, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+
+    def said(code: int, source: Path, checkpoint: Path = tiny_checkpoint, target: Path = out, **more: object) -> str:
+        return fails(code, lambda: run(checkpoint, source, target, **more))
+
+    assert "does not exist" in said(2, tmp_path / "nothing.png")
+    assert "no checkpoint folder" in said(1, pictures, tmp_path / "a" / "b")
+    (tmp_path / "bad.png").write_bytes(b"bad")
+    (tmp_path / "bad.mp4").write_bytes(b"bad")
+    assert "none of the pictures" in said(1, tmp_path / "bad.png")
+    assert "bad.mp4" in said(1, tmp_path / "bad.mp4")
+    assert "is a file" in said(2, pictures, target=tmp_path / "bad.png")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.mp4", "bad.png"]
+    out.mkdir()
+    (out / "mine.txt").write_text("keep")
+    assert "is not empty" in said(2, pictures)
+    assert (out / "mine.txt").read_text() == "keep"
+    if not torch.cuda.is_available():
+        assert "--device cuda" in said(2, pictures, device="cuda")
+
+
+def test_overwrite_replaces(tiny_checkpoint: Path, pictures: Path, tmp_path: Path) -> None:
+    run(tiny_checkpoint, pictures, tmp_path / "out")
+    run(tiny_checkpoint, pictures / "images" / "00.png", tmp_path / "out", overwrite=True)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["00.png.png", "keypoints.json"]

@@ -1,0 +1,79 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eval import keypoints
+from eval.keypoints import KeypointsConfig, bootstrap_interval
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_command_reports_everything(tiny_checkpoint: Path, pictures: Path, tmp_path: Path) -> None:
+    """Run as a file from another folder, as a user would."""
+    arguments = ["--checkpoint", str(tiny_checkpoint), "--data", str(pictures), "--json", "figures.json"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "eval" / "keypoints.py"), *arguments],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "mean pose" in done.stdout
+    found = json.loads((tmp_path / "figures.json").read_text())
+    assert found["images"] == 8 and found["train_images"] == 16 and found["test_identities"] == 2
+    assert found["normalised_by"] == "image side" and found["error"] == found["error_with_bias"]
+    low, high = found["interval_95_with_bias"]
+    assert low <= found["error"] <= high
+    assert {"mean_pose_error", "protocol", "seed", "versions"} <= found.keys()
+
+
+def test_normalised_by_a_pair(tiny_checkpoint: Path, pictures: Path, tmp_path: Path) -> None:
+    results = {}
+    for choice in ("side", "1,2"):
+        path = tmp_path / f"{choice}.json"
+        keypoints.run(KeypointsConfig(str(tiny_checkpoint), str(pictures), path, choice))
+        results[choice] = json.loads(path.read_text())
+    assert results["1,2"]["normalised_by"] == "landmarks 1,2"
+    assert results["1,2"]["mean_pose_error"] > 3 * results["side"]["mean_pose_error"]  # neck to head is short
+
+
+def test_interval_holds_the_mean_and_shrinks_with_people() -> None:
+    rng = np.random.default_rng(0)
+    distances = rng.random((400, 3))
+    many, few = np.arange(400).astype(str), (np.arange(400) % 4).astype(str)
+    low, high = bootstrap_interval(distances, many, 0)
+    assert low < distances.mean() < high and high - low < 0.1
+    assert bootstrap_interval(distances, many, 0) == (low, high)
+    shifted = distances + (np.arange(400) % 4)[:, None]  # people differ
+    wide = np.ptp(bootstrap_interval(shifted, few, 0))
+    assert wide > 3 * np.ptp(bootstrap_interval(shifted, many, 0))
+
+
+def test_wrong_input_is_told(fails: Callable[..., str], tiny_checkpoint: Path, pictures: Path, tmp_path: Path) -> None:
+    def said(code: int, **options: object) -> str:
+        given = {"checkpoint": str(tiny_checkpoint), "data": str(pictures), **options}
+        return fails(code, lambda: keypoints.run(KeypointsConfig(**given)))  # type: ignore[arg-type]
+
+    assert "68-point" in said(2, normalise="eyes")
+    assert "--normalise" in said(2, normalise="1,99")
+    assert "does not exist" in said(1, data=str(tmp_path / "none"))
+    assert "does not exist" in said(2, json=tmp_path / "no" / "x.json")
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    assert "no landmarks.csv" in said(1, data=str(tmp_path))
+    (tmp_path / "landmarks.csv").write_text("image,identity,split,x0,y0\na.png,,train,1,1\n")
+    assert "annotated pictures to fit on" in said(1, data=str(tmp_path))
+    (tmp_path / "x.json").write_text("mine")
+    assert "--overwrite" in said(2, json=tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_headline_follows_the_bias_option(
+    tiny_checkpoint: Path, pictures: Path, tmp_path: Path, bias: bool
+) -> None:
+    keypoints.run(KeypointsConfig(str(tiny_checkpoint), str(pictures), tmp_path / "r.json", bias=bias))
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert found["error"] == found["error_with_bias" if bias else "error_without_bias"]
