@@ -47,9 +47,11 @@ def draw_graph(image: Image, keypoints: NDArray, weights: NDArray) -> Image:
         _line(line, points[i], points[j], colour, unit * (0.5 + 2.0 * strength[e]))
         opacity = 0.35 + 0.6 * float(strength[e])
         cv2.addWeighted(line, opacity, canvas, 1 - opacity, 0, dst=canvas)
-    for point, colour in zip(points, colours, strict=True):
-        _disc(canvas, point, 1.9 * unit, (20, 20, 20))
-        _disc(canvas, point, 1.5 * unit, tuple(int(c) for c in colour))
+    linked = {k for e in np.flatnonzero(strength >= FAINTEST) for k in pairs[e]}
+    for k, (point, colour) in enumerate(zip(points, colours, strict=True)):
+        radius = 1.5 if k in linked else 0.6  # a keypoint without a bone says little: a dot
+        _disc(canvas, point, (radius + 0.4) * unit, (20, 20, 20))
+        _disc(canvas, point, radius * unit, tuple(int(c) for c in colour))
     return canvas
 
 

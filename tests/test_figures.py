@@ -1,12 +1,20 @@
 import numpy as np
 
 from autolink.data.figures import (
-    JOINTS, POSE_RANGES, figure_clip, figure_images, render, sample_identity, sample_motion, sample_pose, sample_scene,
+    JOINTS,
+    POSE_RANGES,
+    figure_clip,
+    figure_images,
+    render,
+    sample_identity,
+    sample_motion,
+    sample_pose,
+    sample_scene,
     skeleton,
 )  # fmt: skip
 
 
-def one(seed: int, size: int = 64):  # noqa: ANN201 - three parts of a figure
+def one(seed: int, size: int = 64):
     rng = np.random.default_rng(seed)
     return sample_identity(rng), sample_pose(rng), sample_scene(rng), size
 

@@ -9,7 +9,7 @@ from autolink.data.images import Source, from_pixels, held_out, load_images, to_
 from autolink.errors import UserError
 
 
-def picture(path: Path, colour: tuple[int, ...] = (200, 40, 90), size: tuple[int, int] = (30, 20), mode: str = "RGB"):  # noqa: ANN201
+def picture(path: Path, colour: tuple[int, ...] = (200, 40, 90), size: tuple[int, int] = (30, 20), mode: str = "RGB"):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour).convert(mode).save(path)
     return path

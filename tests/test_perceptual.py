@@ -52,7 +52,7 @@ def test_vgg16_from_a_file_equals_torchvision_at_the_papers_layers(tmp_path: Pat
     torch.manual_seed(0)
     reference = vgg16().eval()
     path = tmp_path / "vgg.safetensors"
-    save_file({name: value for name, value in reference.state_dict().items()}, path)
+    save_file(dict(reference.state_dict()), path)
     features = VGG16(path)
     images = torch.rand(1, 3, 32, 32) * 2 - 1
     mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]

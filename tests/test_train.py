@@ -42,7 +42,8 @@ def test_a_run_leaves_what_it_promises(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train.run(options(pictures, out))
     assert {p.name for p in out.iterdir()} == {
-        "config.json", "versions.json", "metrics.jsonl", "samples", "checkpoints", "model", "cache", "tensorboard", ".lock",
+        "config.json", "versions.json", "metrics.jsonl", "samples", "checkpoints", "model", "cache", "tensorboard",
+        ".lock",
     }  # fmt: skip
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [2, 4, 6]
