@@ -117,8 +117,8 @@ def _paper(preset: Preset, keypoints: int, thickness: float) -> TrainConfig:
 
 PRESETS: dict[str, TrainConfig] = {
     "figures": SMALL,
-    "faces-cpu": replace(SMALL, preset="faces-cpu", data="", steps=7000, ema=0.998),
-    "cats-cpu": replace(SMALL, preset="cats-cpu", data="", steps=2000, model=ModelConfig(keypoints=12)),
+    "faces-cpu": replace(SMALL, preset="faces-cpu", data="", steps=6000, ema=0.998),
+    "cats-cpu": replace(SMALL, preset="cats-cpu", data="", steps=1500, model=ModelConfig(keypoints=12)),
     "paper-k4": _paper("paper-k4", 4, 2.5e-3),
     "paper-k8": _paper("paper-k8", 8, 2.5e-3),
     "paper-k16": _paper("paper-k16", 16, 1e-3),

@@ -171,3 +171,12 @@ def test_source_of_a_single_picture(tmp_path: Path) -> None:
     path = picture(tmp_path / "one.png")
     source = Source.single(path)
     assert source.names == ["one.png"] and source.read("one.png") == path.read_bytes()
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    picture(tmp_path / "elsewhere" / "a.png")
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "linked").symlink_to(tmp_path / "elsewhere")
+    (data / "circle").symlink_to(data)
+    assert Source(data).names == ["linked/a.png"]

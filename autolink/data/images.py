@@ -7,7 +7,7 @@ import json
 import os
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -121,8 +121,7 @@ class Source:
             except zipfile.BadZipFile:
                 raise UserError(f"{path} is not a readable zip; pack it again") from None
         elif path.is_dir():
-            found = (Path(folder) / file for folder, _, files in os.walk(path, followlinks=True) for file in files)
-            names = [file.relative_to(path).as_posix() for file in found]
+            names = [file.relative_to(path).as_posix() for file in _files_below(path)]
         else:
             raise UserError(f"{path} is neither a folder nor a zip of pictures")
         visible = [n for n in sorted(names) if not any(p.startswith((".", "__MACOSX")) for p in PurePosixPath(n).parts)]
@@ -154,6 +153,18 @@ class Source:
             stats = ((name, (self.path / name).stat()) for name in self.names)
             text = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """All files below a folder, through links to folders too, each folder once."""
+    seen: set[str] = set()
+    for here, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(here)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(here) / file for file in files)
 
 
 def load_images(
