@@ -21,6 +21,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """Save as safetensors; a full disk is an OSError as everywhere else."""
     try:
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+        path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors lets the owner alone read
     except SafetensorError as error:
         if "no space" in str(error).lower():
             raise OSError(28, "No space left on device", str(path)) from None
