@@ -73,7 +73,8 @@ def check_same_run(config: TrainConfig, started: TrainConfig) -> None:
 
 def _flat(config: TrainConfig) -> dict[str, Any]:
     values = config_to_json(config)
-    return {**values, **values.pop("model")}
+    model = values.pop("model")
+    return values | model
 
 
 def versions() -> dict[str, str]:

@@ -9,7 +9,7 @@ from autolink.data.figures import figure_images
 
 TINY = [
     "--size", "32", "--keypoints", "4", "--detector-channels", "4", "8", "8", "--decoder-channels", "4", "8", "8",
-    "--batch", "4", "--steps", "6", "--feature-size", "32", "--mask-blocks", "8", "--log-every", "2",
+    "--batch", "4", "--steps", "6", "--feature-size", "32", "--mask-blocks", "8", "--log-every", "2", "--threads", "1",
 ]  # fmt: skip
 """Options that make a training run of seconds."""
 
