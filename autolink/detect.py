@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import imageio.v3 as imageio
 import numpy as np
 import torch
 import tyro
@@ -119,9 +118,9 @@ def detect_pictures(finder: Finder, source: Source, out: Path) -> dict:
             yield np.asarray(picture)
 
     for n, (overlay, keypoints) in enumerate(finder.overlays(readable())):
-        target = out / Path(names[n]).with_suffix(Path(names[n]).suffix + ".png")
+        target = out / names[n]
         target.parent.mkdir(parents=True, exist_ok=True)
-        imageio.imwrite(target, overlay, compress_level=3)
+        Image.fromarray(overlay).save(target, quality=95)
         width, height = sizes[n]
         images.append({"image": names[n], "width": width, "height": height, "keypoints": _points(keypoints)})
     if not images:
@@ -178,7 +177,7 @@ def run(config: DetectConfig) -> None:
         elif config.input.is_file() and config.input.suffix.lower() in SUFFIXES:
             found = detect_pictures(finder, Source.single(config.input), beside)
         else:
-            found = detect_pictures(finder, Source(config.input), beside)
+            found = detect_pictures(finder, Source.find(config.input), beside)
         result = {"checkpoint": config.checkpoint, "graph": finder.graph(), **found}
         write_text(beside / "keypoints.json", json.dumps(result, indent=1) + "\n")
         shutil.rmtree(config.out, ignore_errors=True)

@@ -26,10 +26,11 @@ def command(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         _stop("stopped", 130)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno is None or not (error.filename or error.errno == errno.ENOSPC):
             raise
-        where = f" {error.filename}" if error.filename else ""
-        _stop(f"cannot write{where}: {error.strerror}; free some space or choose another --out", 1)
+        where = f"{error.filename}: " if error.filename else ""
+        advice = "; free some space or choose another folder" if error.errno == errno.ENOSPC else ""
+        _stop(f"{where}{error.strerror}{advice}", 1)
 
 
 def _stop(message: str, code: int) -> None:

@@ -1,8 +1,6 @@
 """What a training run leaves on disk: configuration, checkpoints to go on from, and the model."""
 
-import fcntl
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -86,6 +85,8 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return found
     git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
@@ -99,7 +100,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lock: int | None = None
+        self.lock = FileLock(path / ".lock")
 
     def open(self, config: TrainConfig) -> None:
         """Create or enter the folder, alone.
@@ -125,23 +126,20 @@ class RunFolder:
         write_text(self.path / "versions.json", json.dumps(versions(), indent=2) + "\n")
 
     def _take_lock(self) -> None:
-        self.lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
         try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            self.lock.acquire(timeout=0)
+        except Timeout:
             raise UserError(f"{self.path} is in use by another training; wait for it or choose another --out") from None
 
     def close(self) -> None:
         """Let others use the folder."""
-        if self.lock is not None:
-            os.close(self.lock)
-            self.lock = None
+        self.lock.release()
 
     def discard(self) -> None:
         """Remove a folder in which no training could begin."""
-        if self.lock is not None and not self.checkpoints():
-            shutil.rmtree(self.path)
+        if self.lock.is_locked and not self.checkpoints():
             self.close()
+            shutil.rmtree(self.path)
 
     def checkpoints(self) -> list[Path]:
         """The complete checkpoints, oldest first."""

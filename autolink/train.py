@@ -60,7 +60,7 @@ def parse_config(arguments: list[str]) -> TrainConfig:
         started = read_run_config(Path(out) if out else start.run_folder)
         start = replace(started, resume=True)
     try:
-        config = tyro.cli(TrainConfig, default=start, args=arguments, description=TrainConfig.__doc__)
+        config = tyro.cli(TrainConfig, default=start, args=arguments)
         if not config.data:
             raise ValueError(f"--preset {config.preset} needs --data FOLDER, your pictures")
     except ValueError as error:

@@ -27,7 +27,7 @@ def test_a_folder_gives_overlays_and_pixels_of_the_original(
     assert len(found["images"]) == 24 and len(found["graph"]) == 10
     first = found["images"][0]
     assert (first["image"], first["width"], first["height"]) == ("images/00.png", 60, 40)
-    overlay, original = array(tmp_path / "out" / "images" / "00.png.png"), array(pictures / "images" / "00.png")
+    overlay, original = array(tmp_path / "out" / "images" / "00.png"), array(pictures / "images" / "00.png")
     assert overlay.shape == original.shape and (overlay != original).any()
     model = AutoLink.from_pretrained(tiny_checkpoint)
     x, y = Finder(model, torch.device("cpu")).find([original])[0].T
@@ -39,7 +39,7 @@ def test_a_single_picture_of_any_mode(tiny_checkpoint: Path, tmp_path: Path) -> 
     Image.new("LA", (33, 21)).save(tmp_path / "one.png")
     found = run(tiny_checkpoint, tmp_path / "one.png", tmp_path / "out")
     assert [image["image"] for image in found["images"]] == ["one.png"]
-    assert array(tmp_path / "out" / "one.png.png").shape == (21, 33, 3)
+    assert array(tmp_path / "out" / "one.png").shape == (21, 33, 3)
 
 
 def test_a_video_keeps_its_rate_and_length(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -93,4 +93,4 @@ def test_wrong_input_is_told_and_nothing_is_left(
 def test_overwrite_replaces(tiny_checkpoint: Path, pictures: Path, tmp_path: Path) -> None:
     run(tiny_checkpoint, pictures, tmp_path / "out")
     run(tiny_checkpoint, pictures / "images" / "00.png", tmp_path / "out", overwrite=True)
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["00.png.png", "keypoints.json"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["00.png", "keypoints.json"]

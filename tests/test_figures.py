@@ -39,7 +39,7 @@ def test_joints_point_at_what_was_drawn() -> None:
     identity, _, scene, size = one(5, size=128)
     pose = POSE_RANGES.mean(1)
     moved = pose.copy()
-    moved[5] = POSE_RANGES[5, 0]  # the left arm from the side to the hip
+    moved[5] = POSE_RANGES[5, 1]  # the left arm from the side to the hip
     before, after = render(identity, pose, scene, size), render(identity, moved, scene, size)
     change = np.abs(before.image.astype(int) - after.image).sum(2) > 40
     for picture in (before, after):

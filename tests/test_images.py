@@ -179,4 +179,4 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     data.mkdir()
     (data / "linked").symlink_to(tmp_path / "elsewhere")
     (data / "circle").symlink_to(data)
-    assert Source(data).names == ["linked/a.png"]
+    assert Source.find(data).names == ["linked/a.png"]

@@ -22,7 +22,7 @@ def check_data(data: str) -> None:
         UserError: no such folder or zip, or no pictures in it.
     """
     if data != "figures":
-        Source(Path(data))
+        Source.find(Path(data))
 
 
 def load_data(

@@ -106,36 +106,49 @@ def square(picture: Image.Image, size: int, fit: Fit) -> NDArray[np.uint8]:
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0))
 
 
+@dataclass(frozen=True)
 class Source:
-    """The pictures below a folder, inside a zip, or a single picture; names are relative, sorted."""
+    """Pictures that can be read one by one."""
 
-    def __init__(self, path: Path) -> None:
+    path: Path
+    """The folder or zip."""
+    names: list[str]
+    """Pictures in it, relative, sorted."""
+    tables: list[str]
+    """Its landmarks.csv, if any."""
+    is_zip: bool = False
+
+    @classmethod
+    def find(cls, path: Path) -> "Source":
+        """The pictures below a folder or inside a zip.
+
+        Raises:
+            UserError: there is no such folder or zip, or no pictures in it.
+        """
         if not path.exists():
             raise UserError(f"{path} does not exist; give a folder or a zip of pictures")
-        self.path = path
-        self.is_zip = path.is_file() and path.suffix.lower() == ".zip"
-        if self.is_zip:
+        is_zip = path.is_file() and path.suffix.lower() == ".zip"
+        if is_zip:
             try:
                 with zipfile.ZipFile(path) as archive:
-                    names = [info.filename for info in archive.infolist() if not info.is_dir()]
+                    found = [info.filename for info in archive.infolist() if not info.is_dir()]
             except zipfile.BadZipFile:
                 raise UserError(f"{path} is not a readable zip; pack it again") from None
         elif path.is_dir():
-            names = [file.relative_to(path).as_posix() for file in _files_below(path)]
+            found = [file.relative_to(path).as_posix() for file in _files_below(path)]
         else:
             raise UserError(f"{path} is neither a folder nor a zip of pictures")
-        visible = [n for n in sorted(names) if not any(p.startswith((".", "__MACOSX")) for p in PurePosixPath(n).parts)]
-        self.names = [name for name in visible if PurePosixPath(name).suffix.lower() in SUFFIXES]
-        if not self.names:
+        hidden = (".", "__MACOSX")
+        names = [name for name in sorted(found) if not any(p.startswith(hidden) for p in PurePosixPath(name).parts)]
+        pictures = [name for name in names if PurePosixPath(name).suffix.lower() in SUFFIXES]
+        if not pictures:
             raise UserError(f"{path} holds no jpg, png or webp pictures")
-        self.tables = [name for name in visible if PurePosixPath(name).name == "landmarks.csv"]
+        return cls(path, pictures, [name for name in names if PurePosixPath(name).name == "landmarks.csv"], is_zip)
 
     @classmethod
     def single(cls, path: Path) -> "Source":
-        """A source of just one picture file."""
-        source = cls.__new__(cls)
-        source.path, source.is_zip, source.names, source.tables = path.parent, False, [path.name], []
-        return source
+        """Just one picture file."""
+        return cls(path.parent, [path.name], [])
 
     def read(self, name: str) -> bytes:
         """The content of one file."""
@@ -178,7 +191,7 @@ def load_images(
     Raises:
         UserError: nothing there, nothing readable, or landmarks.csv is wrong.
     """
-    source = Source(path)
+    source = Source.find(path)
     key = f"{source.digest()}-{size}-{fit}"
     stored = cache / f"pictures-{key}.npy" if cache else None
     index = cache / f"pictures-{key}.json" if cache else None
