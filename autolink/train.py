@@ -247,14 +247,18 @@ class Trainer:
         annotation = self.data.annotation
         if annotation is None:
             return {}
-        annotated = np.flatnonzero(annotation.annotated)
-        test = annotation.test[annotated]
-        rows = np.concatenate([annotated[~test][:MEASURED_TRAIN], annotated[test][:MEASURED_TEST]])
+        lengths = default_lengths(annotation)[1]
+        usable = np.flatnonzero(annotation.annotated & (lengths > 0))
+        test = annotation.test[usable]
+        rows = np.concatenate([usable[~test][:MEASURED_TRAIN], usable[test][:MEASURED_TEST]])
         part = annotation[rows]
         if part.test.all() or not part.test.any():
             return {}
         keypoints = detect_all(self.average, self.data.images[rows], self.accelerator.device)
-        error = regression_error(keypoints, part, ~part.test, default_lengths(part)[1])
+        try:
+            error = regression_error(keypoints, part, ~part.test, lengths[rows])
+        except ValueError:  # a landmark that one side of the split never shows
+            return {}
         return {"regression_error": error.with_bias, "mean_pose_error": error.mean_pose}
 
     @torch.no_grad()
