@@ -1,5 +1,6 @@
 """The soft edge map: every pair of keypoints is an edge, drawn as strongly as the graph's weight says."""
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -53,10 +54,9 @@ class _EdgeMap(torch.autograd.Function):
     def forward(ctx: Any, keypoints: Tensor, weights: Tensor, size: int, thickness: float) -> Tensor:
         frames = _edge_frames(keypoints)
         cost = -thickness * weights.log()
-        if keypoints.is_cuda:
+        nearest_edge = _nearest_edge
+        if keypoints.is_cuda and find_spec("triton"):
             from autolink.edge_map_cuda import nearest_edge
-        else:
-            nearest_edge = _nearest_edge
         best, winner = nearest_edge(frames, cost, size)
         ctx.save_for_backward(keypoints, weights, winner)
         ctx.size, ctx.thickness = size, thickness
@@ -130,7 +130,8 @@ def _nearest_edge(frames: Tensor, cost: Tensor, size: int) -> tuple[Tensor, Tens
     """
     B = len(frames)
     best = frames.new_empty(B, size, size)
-    winner = torch.empty(B, size, size, dtype=torch.int32, device=frames.device)
+    smallest = torch.int16 if len(cost) < 2**15 else torch.int32  # half the traffic for up to 256 keypoints
+    winner = torch.empty(B, size, size, dtype=smallest, device=frames.device)
     axis = torch.linspace(-1, 1, size, dtype=frames.dtype, device=frames.device)
     step = max(1, PIXELS_AT_ONCE // (size * size))
     for start in range(0, B, step):
@@ -150,12 +151,12 @@ def _nearest_edge_piece(frames: Tensor, cost: Tensor, axis: Tensor, best: Tensor
     best.fill_(float("inf"))
     winner.zero_()
     zero = frames.new_zeros(())
-    for e, cost_e in enumerate(cost.tolist()):
+    for e, cost_e in enumerate(cost):
         torch.add(along_x[:, e], along_y[:, e], out=along)
         torch.clamp(along, min=zero, max=length[:, e], out=inside)
         along.sub_(inside)
-        torch.add(across_x[:, e], across_y[:, e], out=distance)
-        distance.square_().addcmul_(along, along).add_(cost_e)
+        torch.add(across_x[:, e], across_y[:, e], out=inside)
+        torch.addcmul(cost_e, inside, inside, out=distance).addcmul_(along, along)
         torch.lt(distance, best, out=nearer)
         winner.masked_fill_(nearer, e)
         torch.minimum(best, distance, out=best)
