@@ -1,0 +1,33 @@
+"""Does it learn: a short training from nothing, and the bundled faces on people they have never seen."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from autolink import train
+from eval import keypoints
+from eval.keypoints import KeypointsConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fresh_accelerator")
+def test_the_default_learns_poses_within_minutes(tmp_path: Path) -> None:
+    train.run(["--out", str(tmp_path / "run"), "--steps", "400", "--decay-share", "0.25"])
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    last = [line for line in lines if "regression_error" in line][-1]
+    assert last["regression_error"] < 0.65 * last["mean_pose_error"]
+
+
+def test_bundled_faces_on_people_never_seen(tmp_path: Path) -> None:
+    folder = os.environ.get("AUTOLINK_TEST_DATA")
+    if not folder:
+        pytest.skip("AUTOLINK_TEST_DATA names no folder with faces/")
+    checkpoint = ROOT / "checkpoints" / "faces"
+    keypoints.run(KeypointsConfig(str(checkpoint), str(Path(folder) / "faces"), tmp_path / "faces.json"))
+    found = json.loads((tmp_path / "faces.json").read_text())
+    assert found["normalised_by"] == "inter-ocular distance" and found["test_identities"] > 40
+    assert found["error"] < 0.5 * found["mean_pose_error"]
