@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
@@ -13,16 +13,17 @@ Preset = Literal["figures", "faces-cpu", "cats-cpu", "paper-k4", "paper-k8", "pa
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Train AutoLink: keypoints and a graph from pictures of one kind, without labels."""
+class RunConfig:
+    """What every training can be told."""
 
-    preset: Preset = "figures"
+    preset: str = ""
     """Where the defaults come from."""
-    data: str = "figures"
-    """A folder or a zip of pictures, or `figures`, the rendered people that come with AutoLink."""
+    data: str = ""
+    """What to train on."""
     out: Path | None = None
     """Run folder; runs/PRESET if left out."""
-    model: Annotated[ModelConfig, tyro.conf.arg(name="")] = field(default_factory=ModelConfig)
+    model: Any = None
+    """The network's own configuration."""
 
     steps: int = 1700
     """Optimiser steps in all."""
@@ -38,16 +39,8 @@ class TrainConfig:
     """Largest norm of the gradient; beyond, it is scaled down."""
     ema: float = 0.995
     """Decay of the averaged weights, which are the ones saved and shown."""
-    masked: float = 0.9
-    """Share of the blocks hidden from the decoder; with more to see, it learns to do without the edge map."""
-    mask_blocks: int = 16
-    """Blocks along a side of the mask."""
     flip: bool = True
     """Mirror half of the pictures."""
-    spread: float = 20.0
-    """Strength at the start of the pull that gives every keypoint a place of its own."""
-    spread_steps: int = 600
-    """Steps after which that pull has gone."""
     features: FeatureNetwork = "efficientnet-lite0"
     """Feature network of the perceptual loss; vgg16 is the paper's and is downloaded once."""
     feature_size: int = 128
@@ -77,26 +70,52 @@ class TrainConfig:
     """Print configuration, data, size and a time estimate, and stop."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "mask_blocks", "feature_size", "log_every"):
+        for name in ("steps", "batch", "feature_size", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
         for name in ("learning_rate", "clip", "sample_minutes", "save_minutes"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"--{name.replace('_', '-')} must be above zero, got {getattr(self, name)}")
-        for name in ("masked", "ema", "decay_share"):
+        for name in ("ema", "decay_share"):
             if not 0 <= getattr(self, name) < 1 + (name == "decay_share"):
                 raise ValueError(f"--{name.replace('_', '-')} must be in [0, 1), got {getattr(self, name)}")
-        if self.model.size % self.mask_blocks:
-            raise ValueError(f"--mask-blocks must divide --size {self.model.size}, got {self.mask_blocks}")
-        if min(self.spread, self.spread_steps, self.pixel_weight, self.weight_decay, self.seed, self.threads) < 0:
-            raise ValueError(
-                "--spread, --spread-steps, --pixel-weight, --weight-decay, --seed and --threads cannot be negative"
-            )
+        for name in ("pixel_weight", "weight_decay", "seed", "threads"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"--{name.replace('_', '-')} cannot be negative, got {getattr(self, name)}")
 
     @property
     def run_folder(self) -> Path:
         """Where the run writes."""
         return self.out or Path("runs") / self.preset
+
+
+@dataclass(frozen=True)
+class TrainConfig(RunConfig):
+    """Train AutoLink: keypoints and a graph from pictures of one kind, without labels."""
+
+    preset: Preset = "figures"
+    """Where the defaults come from."""
+    data: str = "figures"
+    """A folder or a zip of pictures, or `figures`, the rendered people that come with AutoLink."""
+    model: Annotated[ModelConfig, tyro.conf.arg(name="")] = field(default_factory=ModelConfig)
+
+    masked: float = 0.9
+    """Share of the blocks hidden from the decoder; with more to see, it learns to do without the edge map."""
+    mask_blocks: int = 16
+    """Blocks along a side of the mask."""
+    spread: float = 20.0
+    """Strength at the start of the pull that gives every keypoint a place of its own."""
+    spread_steps: int = 600
+    """Steps after which that pull has gone."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.masked < 1:
+            raise ValueError(f"--masked must be in [0, 1), got {self.masked}")
+        if self.mask_blocks < 1 or self.model.size % self.mask_blocks:
+            raise ValueError(f"--mask-blocks must divide --size {self.model.size}, got {self.mask_blocks}")
+        if min(self.spread, self.spread_steps) < 0:
+            raise ValueError("--spread and --spread-steps cannot be negative")
 
 
 SMALL = TrainConfig()

@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import asdict, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import torch
 from filelock import FileLock, Timeout
@@ -15,10 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from autolink.config import TrainConfig
+from autolink.config import RunConfig
 from autolink.errors import UsageError, UserError
-from autolink.model import ModelConfig
 from autolink.pretrained import save_tensors, write_text
+
+Config = TypeVar("Config", bound=RunConfig)
 
 HANDLING = frozenset(
     {"out", "resume", "overwrite", "dry_run", "threads", "log_every", "sample_minutes", "save_minutes"}
@@ -28,37 +29,38 @@ HANDLING = frozenset(
 KEPT_CHECKPOINTS = 2
 
 
-def config_to_json(config: TrainConfig) -> dict[str, Any]:
+def config_to_json(config: RunConfig) -> dict[str, Any]:
     """The configuration as plain JSON values."""
     return json.loads(json.dumps(asdict(config), default=str))
 
 
-def config_from_json(values: dict[str, Any]) -> TrainConfig:
-    """The inverse of `config_to_json`; options unknown to this version are left out."""
-    known = {f.name for f in fields(TrainConfig)}
+def config_from_json(like: Config, values: dict[str, Any]) -> Config:
+    """The inverse of `config_to_json` for configurations of one kind; options unknown to this version are left out."""
+    known = {f.name for f in fields(like)}
     plain = {name: value for name, value in values.items() if name in known}
-    plain["model"] = ModelConfig(**plain["model"])
-    for name in ("out", "feature_weights"):
-        plain[name] = Path(plain[name]) if plain[name] else None
-    return TrainConfig(**plain)
+    plain["model"] = type(like.model)(**plain["model"])
+    for name, hint in get_type_hints(type(like)).items():
+        if Path in get_args(hint) and plain.get(name):
+            plain[name] = Path(plain[name])
+    return type(like)(**plain)
 
 
-def read_run_config(folder: Path) -> TrainConfig:
-    """The configuration that a run was started with.
+def read_run_config(like: Config, folder: Path) -> Config:
+    """The configuration that a run was started with, of the same kind as `like`.
 
     Raises:
         UserError: there is no run in the folder, or its configuration cannot be read.
     """
     path = folder / "config.json"
     try:
-        return config_from_json(json.loads(path.read_text()))
+        return config_from_json(like, json.loads(path.read_text()))
     except FileNotFoundError:
         raise UsageError(f"--resume: there is no run in {folder}; leave --resume out to start one") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not a run's configuration: {error}") from None
 
 
-def check_same_run(config: TrainConfig, started: TrainConfig) -> None:
+def check_same_run(config: RunConfig, started: RunConfig) -> None:
     """Refuse to go on with another configuration than the run was started with."""
     now, then = _flat(config), _flat(started)
     changed = [name for name in now if name not in HANDLING and now[name] != then[name]]
@@ -70,7 +72,7 @@ def check_same_run(config: TrainConfig, started: TrainConfig) -> None:
         )
 
 
-def _flat(config: TrainConfig) -> dict[str, Any]:
+def _flat(config: RunConfig) -> dict[str, Any]:
     values = config_to_json(config)
     model = values.pop("model")
     return values | model
@@ -102,7 +104,7 @@ class RunFolder:
         self.path = path
         self.lock = FileLock(path / ".lock")
 
-    def open(self, config: TrainConfig) -> None:
+    def open(self, config: RunConfig) -> None:
         """Create or enter the folder, alone.
 
         Raises:
@@ -178,18 +180,18 @@ class RunFolder:
             raise UserError(f"{found[-1]} is damaged ({error}); delete it to go on from the one before") from None
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """AdamW's moments and step counts by parameter number."""
+def optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """AdamW's moments and step counts by parameter number, under a prefix."""
     state = optimizer.state_dict()["state"]
-    return {f"optimizer.{n}.{name}": value for n, values in state.items() for name, value in values.items()}
+    return {f"{prefix}.{n}.{name}": value for n, values in state.items() for name, value in values.items()}
 
 
-def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def load_optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """The inverse of `optimizer_tensors`."""
     whole = optimizer.state_dict()
     whole["state"] = {}
     for key, value in tensors.items():
-        if key.startswith("optimizer."):
+        if key.startswith(f"{prefix}."):
             _, n, name = key.split(".")
             whole["state"].setdefault(int(n), {})[name] = value
     optimizer.load_state_dict(whole)
