@@ -12,7 +12,7 @@ $(INSTALLED): setup.cfg pyproject.toml
 	touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/python -m autolink.demo
+	$(BIN)/python -m generation.demo
 
 test: $(INSTALLED) check
 	$(BIN)/python -m pytest

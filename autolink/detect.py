@@ -151,7 +151,7 @@ def detect_video(finder: Finder, path: Path, out: Path) -> dict:
     if not frames:
         raise UserError(damage or f"{path} has no frames")
     if damage:
-        print(f"warning: {damage}; the {len(frames)} frames before that were used", file=sys.stderr)
+        print(f"warning: {damage}", file=sys.stderr)
     return {"video": path.name, "rate": str(facts.rate), "width": size[0], "height": size[1], "frames": frames}
 
 

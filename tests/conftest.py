@@ -13,6 +13,12 @@ TINY = [
 ]  # fmt: skip
 """Options that make a training run of seconds."""
 
+TINY_TRANSFER = [
+    "--size", "32", "--bones", "4", "--channels", "4", "8", "8", "--motion-size", "16", "--motion-channels", "8", "8",
+    "--batch", "4", "--steps", "6", "--feature-size", "32", "--log-every", "2", "--threads", "1",
+]  # fmt: skip
+"""The same for pose transfer."""
+
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -9,11 +9,14 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, TINY_TRANSFER
+from PIL import Image
 
 from autolink.data.figures import figure_clip
 from video.files import VideoWriter
+from video.motion import Motion, write_motion
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -32,32 +35,48 @@ def test_there_are_commands() -> None:
     assert {"make demo", "make test"} < set(ALL)
 
 
+def prepare(folder: Path, pictures: Path, tiny_checkpoint: Path) -> None:
+    """The files that the commands name."""
+    for name in ("my_pictures", "my_faces", "my_cats"):
+        (folder / name).symlink_to(pictures)
+    (folder / "my_clips").mkdir()
+    for seed, name in enumerate(("my_video.mp4", "my_pose.mp4", "my_clips/a.mp4", "my_clips/b.mp4")):
+        with VideoWriter(folder / name, Fraction(25)) as writer:
+            for frame in figure_clip(5, seed, 96)[0]:
+                writer.write(frame)
+    Image.fromarray(figure_clip(1, 9, 96)[0][0]).save(folder / "my_photo.png")
+    track = np.random.default_rng(0).uniform(20, 70, (3, 16, 2))
+    write_motion(folder / "pose.json", Motion(track, Fraction(25), 96, 96))
+    for name in ("train_autolink.py", "eval", "generation", "checkpoints", "benchmarks"):
+        (folder / name).symlink_to(ROOT / name)
+    shutil.copytree(tiny_checkpoint, folder / "runs" / "mine" / "model")
+    shutil.copytree(ROOT / "checkpoints" / "figures-transfer", folder / "runs" / "mine-transfer" / "model")
+
+
 @pytest.mark.parametrize("command", [c for c in ALL if not c.startswith(("make", "git", "cd"))])
 def test_the_command_runs(command: str, pictures: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     words = shlex.split(command)
-    for name in ("my_pictures", "my_faces", "my_cats"):
-        (tmp_path / name).symlink_to(pictures)
-    with VideoWriter(tmp_path / "my_video.mp4", Fraction(25)) as writer:
-        for frame in figure_clip(5, 1, 64)[0]:
-            writer.write(frame)
-    for name in ("train_autolink.py", "eval", "checkpoints", "benchmarks"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    if "train_autolink.py" in words:
-        prefix = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--quiet"]
-        assert words[:2] == ["accelerate", "launch"]
-        if "--resume" in words:
-            started = [*prefix, "train_autolink.py", "--data", "my_pictures", "--out", words[-1], *TINY]
-            run(started, tmp_path)
-            words = prefix + words[2:]
-        else:
-            words = prefix + words[2:] + TINY
-    else:
-        assert words[0] == "python"
-        words[0] = sys.executable
-        shutil.copytree(tiny_checkpoint, tmp_path / "runs" / "mine" / "model")
-        if words[1].startswith("benchmarks"):
-            pytest.skip("benchmarks measure; they are run by hand")
-    run(words, tmp_path)
+    prepare(tmp_path, pictures, tiny_checkpoint)
+    if words[:2] == ["accelerate", "launch"]:
+        launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--quiet"]
+        script, *options = words[2:]
+        tiny = TINY if script == "train_autolink.py" else TINY_TRANSFER
+        if "--out" in options:
+            shutil.rmtree(tmp_path / options[options.index("--out") + 1], ignore_errors=True)
+        if "--resume" in options:
+            started = "my_pictures" if script == "train_autolink.py" else "my_clips"
+            run([*launch, script, "--data", started, "--out", options[-1], *tiny], tmp_path)
+            tiny = []
+        run([*launch, script, *options, *tiny], tmp_path)
+        return
+    assert words[0] == "python"
+    if words[1].startswith("benchmarks"):
+        pytest.skip("benchmarks measure; they are run by hand")
+    if words[1] == "eval/transfer.py":
+        words += ["--clips", "2", "--frames", "2"]
+    if "--keypoints" in words:
+        (tmp_path / "pose.json").unlink()
+    run([sys.executable, *words[1:]], tmp_path)
 
 
 def run(words: list[str], folder: Path) -> None:

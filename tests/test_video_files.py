@@ -1,72 +1,562 @@
+import os
+import tracemalloc
+import wave
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
-import imageio.v3 as imageio
 import numpy as np
 import pytest
+from av.stream import Disposition
+from PIL import Image
 
 from autolink.data.figures import figure_clip
+from video import files
 from video.files import VideoError, VideoWriter, read_frames, video_facts
 
+NTSC = Fraction(30000, 1001)
+CORNERS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255))
 
-def write(path: Path, frames: np.ndarray, rate: Fraction = Fraction(25)) -> Path:
-    with VideoWriter(path, rate) as writer:
+
+def write(path: Path, frames: Iterable[np.ndarray], rate: Fraction = Fraction(25), audio: Path | None = None) -> Path:
+    with VideoWriter(path, rate, audio) as writer:
         for frame in frames:
             writer.write(frame)
     return path
 
 
-@pytest.mark.parametrize("size", [64, 45])
+def read(path: Path) -> np.ndarray:
+    return np.stack(list(read_frames(path)))
+
+
+def grey(*levels: int, size: int = 16) -> list[np.ndarray]:
+    return [np.full((size, size, 3), level, np.uint8) for level in levels]
+
+
+def levels(path: Path) -> list[int]:
+    """The grey level of each frame that is delivered."""
+    return [round(float(frame.mean())) for frame in read_frames(path)]
+
+
+def corners(height: int = 32, width: int = 48) -> np.ndarray:
+    """Red, green in the upper half, blue, white in the lower."""
+    colours = np.array(CORNERS, np.uint8).reshape(2, 2, 3)
+    return colours.repeat(height // 2, 0).repeat(width // 2, 1)
+
+
+def encode(
+    path: Path,
+    frames: Iterable[np.ndarray],
+    codec: str = "ffv1",
+    pixels: str = "bgr0",
+    rgb: str = "rgb24",
+    times: list[int] | None = None,
+    rate: Fraction = Fraction(25),
+    rotation: int = 0,
+    aspect: Fraction | None = None,
+    gop: int = 12,
+) -> Path:
+    """A file straight from PyAV, in any codec and pixel format; `times` in milliseconds."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate)
+        assert isinstance(stream, av.VideoStream)
+        stream.pix_fmt, stream.codec_context.gop_size = pixels, gop
+        if rotation:
+            stream.set_display_rotation(rotation)
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
+        if times:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for n, image in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(image, format=rgb)
+            if n == 0:
+                stream.height, stream.width = frame.height, frame.width
+            frame.pts, frame.time_base = (times[n], Fraction(1, 1000)) if times else (n, 1 / rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def sound(path: Path, codec: str, seconds: float, click: float, first: float = 0, picture: float | None = None) -> Path:
+    """A file with silence from `first` on and a click at `click`; with pictures beginning at `picture`."""
+    rate = 48000 if codec == "libopus" else 44100
+    samples = np.zeros(int(rate * seconds), np.float32)
+    samples[int((click - first) * rate) :][:200] = 0.9 * np.sin(np.arange(200) / 3)
+    with av.open(str(path), "w") as container:
+        if picture is not None:
+            video = container.add_stream("libx264", rate=25)
+            assert isinstance(video, av.VideoStream)
+            video.height, video.width, video.pix_fmt = 16, 16, "yuv420p"
+        track = container.add_stream(codec, rate=rate, layout="mono")
+        assert isinstance(track, av.AudioStream)
+        if picture is not None:
+            for n, image in enumerate(grey(*[9] * int(seconds * 25))):
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+                frame.pts, frame.time_base = n + round(picture * 25), Fraction(1, 25)
+                container.mux(video.encode(frame))
+            container.mux(video.encode())
+        for start in range(0, len(samples), 1000):
+            piece = av.AudioFrame.from_ndarray(samples[None, start : start + 1000], format="fltp", layout="mono")
+            piece.sample_rate, piece.pts, piece.time_base = rate, start + round(first * rate), Fraction(1, rate)
+            container.mux(track.encode(piece))
+        container.mux(track.encode())
+    return path
+
+
+def heard(path: Path) -> float:
+    """When the loudest sound is, in seconds from the beginning of the file."""
+    best = (0.0, 0.0)
+    with av.open(str(path)) as container:
+        for frame in container.decode(container.streams.audio[0]):
+            values = np.abs(frame.to_ndarray()).max(0)
+            assert frame.time is not None
+            best = max(best, (float(values.max()), frame.time + int(values.argmax()) / frame.sample_rate))
+    return best[1]
+
+
+def lengths(path: Path) -> dict[str, float]:
+    """Seconds of each track, by when its last packet ends."""
+    ends: dict[str, float] = {}
+    with av.open(str(path)) as container:
+        for packet in container.demux():
+            if packet.pts is not None and packet.time_base:
+                end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                ends[packet.stream.type] = max(ends.get(packet.stream.type, 0), end)
+    return ends
+
+
+def packets(path: Path) -> tuple[str, list[bytes]]:
+    """Codec and content of the sound track."""
+    with av.open(str(path)) as container:
+        track = container.streams.audio[0]
+        return track.codec_context.codec.canonical_name, [bytes(packet) for packet in container.demux(track)][:-1]
+
+
+@pytest.mark.parametrize("size", [64, 125])
 def test_written_and_read_again(tmp_path: Path, size: int) -> None:
     frames = figure_clip(12, 1, size)[0]
-    path = write(tmp_path / "clip.mp4", frames, Fraction(30000, 1001))
-    assert video_facts(path).rate == Fraction(30000, 1001) and video_facts(path).frames == 12
-    again = np.stack(list(read_frames(path)))
+    path = write(tmp_path / "clip.mp4", frames, NTSC)
     even = size + size % 2
+    assert video_facts(path) == files.VideoFacts(NTSC, 12, even, even, audio=False)
+    again = read(path).astype(int)
     assert again.shape == (12, even, even, 3)
-    assert np.abs(again[:, :size, :size].astype(int) - frames).mean() < 8
+    assert np.abs(again[:, :size, :size] - frames).mean() < 6
     assert [p.name for p in tmp_path.iterdir()] == ["clip.mp4"]
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name == "h264" and stream.codec_context.pix_fmt == "yuv420p"
+        times = [(frame.pts or 0) * (frame.time_base or 0) for frame in container.decode(stream)]
+    assert times == [n / NTSC for n in range(12)]
+
+
+def test_an_odd_size_grows_by_a_copy_of_its_last_pixels(tmp_path: Path) -> None:
+    picture = np.zeros((45, 33, 3), np.uint8)
+    picture[:, 31:] = picture[43:] = 255
+    again = read(write(tmp_path / "clip.mp4", [picture] * 2))
+    assert again.shape == (2, 46, 34, 3)
+    assert again[:, 45:].min() > 240 and again[:, :, 33:].min() > 240 and again[:, :42, :30].max() < 15
+
+
+def test_colours_are_those_of_bt709_and_said_to_be(tmp_path: Path) -> None:
+    path = write(tmp_path / "clip.mp4", [np.full((32, 32, 3), (255, 0, 0), np.uint8)] * 2)
+    with av.open(str(path)) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.colorspace, context.color_range, context.color_primaries, context.color_trc) == (1, 1, 1, 1)
+        planes = [np.frombuffer(bytes(p), np.uint8)[0] for p in next(container.decode(video=0)).planes]
+    # 16 + 219 * 0.2126, 128 - 112 * 0.2126 / 0.9278, 128 + 112
+    np.testing.assert_allclose(np.array(planes, int), [62.6, 102.3, 240], atol=1.5)
+    np.testing.assert_allclose(read(path)[0, 5, 5], [255, 0, 0], atol=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels"),
+    [
+        ("a.mp4", "libx264", "yuv420p10le"),
+        ("a.mkv", "ffv1", "yuv444p"),
+        ("a.mkv", "ffv1", "yuv420p16le"),
+        ("a.avi", "mpeg4", "yuv420p"),
+        ("a.mov", "qtrle", "argb"),
+        ("a.webm", "libvpx-vp9", "yuv420p"),
+    ],
+)
+def test_many_pixel_formats_give_the_same_colours(tmp_path: Path, name: str, codec: str, pixels: str) -> None:
+    picture = corners()
+    again = read(encode(tmp_path / name, [picture] * 3, codec, pixels)).astype(int)
+    assert again.shape == (3, 32, 48, 3)
+    inside = np.s_[:, [4, 4, 28, 28], [4, 44, 4, 44]]
+    np.testing.assert_allclose(again[inside], np.array([CORNERS] * 3), atol=12)
+
+
+@pytest.mark.parametrize(("pixels", "expected"), [("gray", 200), ("gray10le", 50), ("yuvj420p", 200), ("yuv420p", 214)])
+def test_grey_full_range_and_limited_range(tmp_path: Path, pixels: str, expected: int) -> None:
+    if pixels.startswith("yuv"):
+        content = np.full((24, 16), 128, np.uint8)  # Y over U over V
+        content[:16] = 200  # 214 = (200 - 16) * 255 / 219 where the range is limited
+    else:
+        content = np.full((16, 16), 200, np.uint8 if pixels == "gray" else np.uint16)  # of 255, of 1023
+    codec = "libx264" if pixels == "yuvj420p" else "ffv1"
+    again = read(encode(tmp_path / "a.mkv", [content] * 2, codec, pixels, rgb=pixels))
+    np.testing.assert_allclose(again.astype(int), expected, atol=1)
+
+
+@pytest.mark.parametrize(("codec", "name"), [("png", "a.mov"), ("ffv1", "a.mkv")])
+def test_transparent_is_white(tmp_path: Path, codec: str, name: str) -> None:
+    content = np.zeros((16, 16, 4), np.uint8)
+    content[..., 0] = 200
+    content[8:, :, 3], content[12:, :, 3] = 128, 255
+    again = read(encode(tmp_path / name, [content] * 2, codec, "rgba" if codec == "png" else "bgra", rgb="rgba"))
+    half = (200 * 128 + 255 * 127) / 255, 255 * 127 / 255
+    assert (again[:, :8] == 255).all()
+    np.testing.assert_allclose(again[:, 8:12].astype(int), np.full((2, 4, 16, 3), (half[0], half[1], half[1])), atol=1)
+    assert (again[:, 12:] == (200, 0, 0)).all()
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_rotation_is_applied_and_told(tmp_path: Path, turns: int) -> None:
+    path = encode(tmp_path / "a.mp4", [corners()] * 2, "libx264", "yuv420p", rotation=90 * turns)
+    expected = np.rot90(corners(), turns)
+    again = read(path)
+    facts = video_facts(path)
+    assert again.shape[1:] == expected.shape == (facts.height, facts.width, 3)
+    height, width = expected.shape[:2]
+    inside = np.s_[[4, 4, height - 4, height - 4], [4, width - 4, 4, width - 4]]
+    np.testing.assert_allclose(again[0][inside].astype(int), expected[inside], atol=12)
+
+
+@pytest.mark.parametrize("mirror", [1, -1])
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_display_matrix_moves_each_pixel_where_it_says(turns: int, mirror: int) -> None:
+    cosine, sine = (1, 0, -1, 0)[turns], (0, 1, 0, -1)[turns]
+    a, b, c, d = mirror * cosine, mirror * sine, -sine, cosine
+    image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    places = {(a * x + c * y, b * x + d * y): image[y, x] for y in range(2) for x in range(3)}
+    left, top = min(x for x, _ in places), min(y for _, y in places)
+    upright = files._upright(image, np.array([a, b, 0, c, d, 0, 0, 0, 1], np.int32))
+    assert upright.size == image.size
+    for (x, y), pixel in places.items():
+        np.testing.assert_array_equal(upright[y - top, x - left], pixel)
+
+
+def test_pixels_become_square(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", [corners()] * 2, "libx264", "yuv420p", aspect=Fraction(4, 3))
+    facts = video_facts(path)
+    assert (facts.width, facts.height) == (64, 32)
+    again = read(path).astype(int)
+    assert again.shape == (2, 32, 64, 3)
+    np.testing.assert_allclose(again[0][[4, 4, 28, 28], [28, 36, 28, 36]], CORNERS, atol=12)
+
+
+def test_a_variable_rate_is_delivered_at_a_constant_one(tmp_path: Path) -> None:
+    times = [0, 40, 80, 200, 240, 250, 400]
+    path = encode(tmp_path / "a.mkv", grey(10, 20, 30, 40, 50, 60, 70), times=times)
+    assert video_facts(path).rate == 25
+    # one frame each 40 ms; 240 is replaced by 250, which is shown on until 400
+    assert levels(path) == [10, 20, 30, 30, 30, 40, 60, 60, 60, 60, 70]
+
+
+def test_a_constant_rate_gives_exactly_its_frames(tmp_path: Path) -> None:
+    shades = list(range(250))
+    path = encode(tmp_path / "a.mkv", grey(*shades), rate=NTSC)  # whose timestamps are rounded to milliseconds
+    assert video_facts(path).rate == NTSC
+    assert levels(path) == shades
+
+
+def test_timestamps_that_jump_are_not_followed() -> None:
+    def stamped(times: list[int | None]) -> Iterator[av.VideoFrame]:
+        for time in times:
+            frame = av.VideoFrame(16, 16, "rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 25)
+            yield frame
+
+    def paced(*times: int | None) -> list[int | None]:
+        return [frame.pts for frame in files._paced(stamped(list(times)), Fraction(25), Fraction(12))]
+
+    assert paced(7, 8, 10) == [7, 8, 8, 10]
+    assert paced(0, 1, 10**12, 10**12 + 1) == [0, 1, 10**12, 10**12 + 1]
+    assert paced(5000, 5001, 3, 4, 6) == [5000, 5001, 3, 4, 4, 6]
+    assert paced(0, None, None, 3) == [0, None, None, 3]
+    assert paced(None, None, 90, 92) == [None, None, 90, 90, 92]
+
+
+def test_a_transparent_gif_is_a_video(tmp_path: Path) -> None:
+    pictures = []
+    for n in range(3):
+        picture = Image.new("RGBA", (20, 30), (0, 0, 0, 0))
+        picture.paste((255, 0, 0, 255), (5 * n, 0, 5 * n + 5, 5))
+        pictures.append(picture)
+    path = tmp_path / "a.gif"
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=[100, 200, 300], disposal=2, loop=0)
+    facts = video_facts(path)
+    assert (facts.width, facts.height, facts.audio) == (20, 30, False)
+    again = read(path)
+    assert len(again) == round(0.6 * facts.rate) == facts.frames
+    assert (again[0, :5, :5] == (255, 0, 0)).all() and (again[-1, :5, 10:15] == (255, 0, 0)).all()
+    assert (again[:, 5:] == 255).all() and (again[-1, :, :10] == 255).all()
+    pictures[0].save(tmp_path / "one.gif")
+    assert len(read(tmp_path / "one.gif")) == 1
+
+
+@pytest.mark.parametrize(("rate", "kept"), [(Fraction(10), 10), (NTSC, 10), (Fraction(100), 5)])
+def test_a_gif_is_written(tmp_path: Path, rate: Fraction, kept: int) -> None:
+    frames = figure_clip(10, 1, 33)[0]
+    path = write(tmp_path / "a.gif", frames, rate)
+    with Image.open(path) as gif:
+        assert getattr(gif, "n_frames", 1) == kept and gif.info["loop"] == 0 and gif.size == (33, 33)
+        durations = []
+        for n in range(kept):
+            gif.seek(n)
+            durations.append(gif.info["duration"])
+            found = np.asarray(gif.convert("RGB")).astype(int)
+            assert np.abs(found - frames[n * 10 // kept]).mean() < 5
+    assert min(durations) >= 20
+    assert sum(durations) == pytest.approx(float(1000 * 10 / rate), abs=11)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.gif"]
+
+
+def test_a_folder_of_frames_in_natural_order(tmp_path: Path) -> None:
+    for n in (10, 2, 1, 33):
+        Image.new("RGB", (20, 12), (n, n, n)).save(tmp_path / f"frame{n}.png")
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / ".hidden.png").write_text("no picture")
+    assert levels(tmp_path) == [1, 2, 10, 33]
+    assert video_facts(tmp_path) == files.VideoFacts(Fraction(25), 4, 20, 12, audio=False)
+    Image.new("RGB", (12, 20)).save(tmp_path / "frame11.png")
+    with pytest.raises(VideoError, match=r"frame11\.png is 12x20, frame1\.png before it 20x12"):
+        read(tmp_path)
+    (tmp_path / "frame3.jpg").write_text("broken")
+    delivered = 0
+    with pytest.raises(VideoError, match=r"frame3\.jpg cannot be read as a picture"):
+        for _ in read_frames(tmp_path):
+            delivered += 1
+    assert delivered == 2
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(VideoError, match="no pictures in the folder"):
+        video_facts(tmp_path / "empty")
+
+
+def test_a_picture_of_any_kind_is_one_frame(tmp_path: Path) -> None:
+    Image.fromarray(np.full((9, 7), 40000, np.uint16)).save(tmp_path / "deep.png")
+    assert read(tmp_path / "deep.png").shape == (1, 9, 7, 3) and levels(tmp_path / "deep.png") == [round(40000 / 257)]
+    Image.new("LA", (7, 9), (0, 0)).save(tmp_path / "clear.png")
+    assert levels(tmp_path / "clear.png") == [255]
+    Image.new("CMYK", (7, 9)).save(tmp_path / "print.jpg")
+    assert levels(tmp_path / "print.jpg") == [255]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its left side: upright after a quarter turn to the right
+    Image.fromarray(corners()).save(tmp_path / "phone.png", exif=exif)
+    np.testing.assert_array_equal(read(tmp_path / "phone.png")[0], np.rot90(corners(), -1))
+    assert video_facts(tmp_path / "phone.png") == files.VideoFacts(Fraction(25), 1, 32, 48, audio=False)
+    with pytest.raises(VideoError, match=r"none\.png does not exist"):
+        read(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("s.m4a", "aac"), ("s.mp3", "libmp3lame"), ("s.ogg", "libopus"), ("s.mkv", "ac3")]
+)
+def test_sound_is_copied_as_it_is_and_cut_where_the_pictures_end(tmp_path: Path, name: str, codec: str) -> None:
+    source = sound(tmp_path / name, codec, 2, click=0.6)
+    path = write(tmp_path / "clip.mp4", grey(*range(30)), NTSC, audio=source)
+    assert video_facts(path).audio and video_facts(path).frames == 30
+    (kind, original), (copy_kind, copied) = packets(source), packets(path)
+    assert copy_kind == kind and copied == original[: len(copied)] and len(copied) < len(original)
+    ends = lengths(path)
+    assert ends["video"] == pytest.approx(1.001, abs=1e-4)
+    assert 0.96 < ends["audio"] <= ends["video"]
+    assert heard(path) == pytest.approx(0.602, abs=0.004)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("s.wav", "pcm_s16le"), ("s.flac", "flac")])
+def test_other_sound_becomes_aac(tmp_path: Path, name: str, codec: str) -> None:
+    path = write(tmp_path / "clip.mp4", grey(*range(25)), audio=sound(tmp_path / name, codec, 2, click=0.6))
+    assert packets(path)[0] == "aac"
+    assert 0.97 < lengths(path)["audio"] <= 1
+    assert heard(path) == pytest.approx(0.602, abs=0.004)
+
+
+def test_short_sound_leaves_the_pictures_whole(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", grey(*range(50)), audio=sound(tmp_path / "s.wav", "pcm_s16le", 0.5, click=0.2))
+    ends = lengths(path)
+    assert ends["video"] == 2 and ends["audio"] == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("codec", ["aac", "flac"])
+@pytest.mark.parametrize(("first", "picture"), [(0, 0.4), (0.4, 0), (0, 0)])
+def test_sound_stays_in_step_where_tracks_begin_apart(tmp_path: Path, codec: str, first: float, picture: float) -> None:
+    source = sound(tmp_path / "s.mkv", codec, 2, click=0.8, first=first, picture=picture)
+    path = write(tmp_path / "clip.mp4", read_frames(source), audio=source)
+    assert heard(path) == pytest.approx(0.802 - picture, abs=0.004)
+    ends = lengths(path)
+    assert ends["video"] == 2 and ends["audio"] <= 2
+
+
+def test_a_source_without_sound_stays_silent(tmp_path: Path) -> None:
+    silent = write(tmp_path / "silent.mp4", grey(1, 2))
+    Image.new("RGB", (16, 16)).save(tmp_path / "still.png")
+    for n, audio in enumerate((silent, tmp_path / "still.png", None)):
+        assert not video_facts(write(tmp_path / f"{n}.mp4", grey(1, 2), audio=audio)).audio
+    with pytest.raises(VideoError, match=r"none\.mp4 does not exist"):
+        write(tmp_path / "out.mp4", grey(1), audio=tmp_path / "none.mp4")
+    assert not list(tmp_path.glob("*out*"))
 
 
 def test_what_is_no_video_is_told(tmp_path: Path) -> None:
+    def said(path: Path) -> str:
+        with pytest.raises(VideoError) as told:
+            video_facts(path)
+        with pytest.raises(VideoError):
+            next(read_frames(path))
+        assert str(path) in str(told.value)
+        return str(told.value)
+
     (tmp_path / "text.mp4").write_text("hello")
-    with pytest.raises(VideoError, match=r"text\.mp4"):
-        list(read_frames(tmp_path / "text.mp4"))
-    with av.open(str(tmp_path / "sound.mp4"), "w") as container:
-        stream = container.add_stream("aac", rate=44100)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        frame.sample_rate = 44100
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    with pytest.raises(VideoError, match=r"sound\.mp4 has no video"):
-        video_facts(tmp_path / "sound.mp4")
-    with pytest.raises(VideoError, match=r"none\.mp4"):
-        video_facts(tmp_path / "none.mp4")
+    assert "cannot be read as a video" in said(tmp_path / "text.mp4")
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    assert "cannot be read as a video" in said(tmp_path / "empty.mp4")
+    assert "does not exist" in said(tmp_path / "none.mp4")
+    assert "no video stream, only sound" in said(sound(tmp_path / "sound.m4a", "aac", 0.2, 0.1))
+    whole = write(tmp_path / "a.mp4", grey(*range(9))).read_bytes()
+    (tmp_path / "codec.mp4").write_bytes(whole.replace(b"avc1", b"zzzz"))
+    assert "codec that is unknown here" in said(tmp_path / "codec.mp4")
+    begin = whole.index(b"mdat") + 4
+    (tmp_path / "hollow.mp4").write_bytes(whole[:begin] + bytes(len(whole) - begin))  # the index is before the frames
+    assert "no frame" in said(tmp_path / "hollow.mp4")
+    with av.open(str(tmp_path / "zero.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width, stream.pix_fmt = 16, 16, "yuv420p"
+        container.start_encoding()
+    assert "no video stream" in said(tmp_path / "zero.mp4")
 
 
-def test_a_damaged_file_gives_what_it_can(tmp_path: Path) -> None:
-    path = write(tmp_path / "clip.mkv", figure_clip(50, 2, 64)[0])
-    content = bytearray(path.read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 200] = bytes(200)
-    path.write_bytes(content)
+def test_the_cover_of_a_record_is_no_video(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "song.mp3"), "w") as container:
+        track = container.add_stream("libmp3lame", rate=44100)
+        cover = container.add_stream("mjpeg", rate=1)
+        assert isinstance(track, av.AudioStream) and isinstance(cover, av.VideoStream)
+        cover.height, cover.width, cover.pix_fmt, cover.disposition = 16, 16, "yuvj420p", Disposition.attached_pic
+        container.mux(cover.encode(av.VideoFrame.from_ndarray(grey(9)[0], format="rgb24")))
+        container.mux(cover.encode())
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 44100
+        container.mux(track.encode(silence))
+        container.mux(track.encode())
+    with pytest.raises(VideoError, match="only sound"):
+        video_facts(tmp_path / "song.mp3")
+
+
+def damaged(path: Path) -> tuple[list[np.ndarray], str]:
     frames = []
-    try:
+    with pytest.raises(VideoError) as told:
         for frame in read_frames(path):
             frames.append(frame)
-    except VideoError as error:
-        assert "clip.mkv" in str(error)
-    assert len(frames) > 5
+    return frames, str(told.value)
+
+
+def test_damage_in_the_middle_is_told_after_what_can_be_read(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", figure_clip(60, 2, 64)[0], "libx264", "yuv420p", gop=10)
+    whole, content = read(path), bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 1500] = bytes(1500)
+    path.write_bytes(content)
+    frames, told = damaged(path)
+    assert "a.mp4 is damaged" in told and "cannot be decoded" in told and f"{len(frames)} frames could be read" in told
+    assert len(frames) == 60  # what is lost is bridged, so that sound stays in step
+    same = [bool((frame == original).all()) for frame, original in zip(frames, whole, strict=True)]
+    assert all(same[:10]) and all(same[-10:]) and not all(same)
+
+
+def test_a_file_that_ends_early_is_told(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mkv", figure_clip(60, 2, 64)[0], "libx264", "yuv420p", gop=10)
+    whole, content = read(path), path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    frames, told = damaged(path)
+    assert 10 < len(frames) < 50 and "it ends after" in told and "of 2.4 s" in told
+    for frame, original in zip(frames[:-5], whole, strict=False):  # the last may be half a frame
+        np.testing.assert_array_equal(frame, original)
+
+
+def test_sound_that_lasts_longer_than_the_pictures_is_no_damage(tmp_path: Path) -> None:
+    source = sound(tmp_path / "s.mkv", "aac", 4, click=0.1)
+    with av.open(str(source)) as given, av.open(str(tmp_path / "a.mkv"), "w") as container:
+        video, track = container.add_stream("libx264", rate=25), given.streams.audio[0]
+        assert isinstance(video, av.VideoStream)
+        video.height, video.width, video.pix_fmt = 16, 16, "yuv420p"
+        copy = container.add_stream_from_template(track)
+        for image in grey(1, 2, 3):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(video.encode())
+        for packet in given.demux(track):
+            if packet.dts is not None:
+                packet.stream = copy
+                container.mux(packet)
+    assert len(read(tmp_path / "a.mkv")) == 3
 
 
 def test_nothing_is_left_when_writing_fails(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), VideoWriter(tmp_path / "clip.mp4", Fraction(25)) as writer:
-        writer.write(figure_clip(1, 1, 64)[0][0])
+        writer.write(grey(1)[0])
         raise RuntimeError
+    with pytest.raises(VideoError, match=r"clip\.mp4: frame 2 is 18x18, those before it 16x16"):
+        write(tmp_path / "clip.mp4", [*grey(1, 2), *grey(3, size=18)])
+    with pytest.raises(VideoError, match=r"clip\.xyz: videos are written as \.mp4 or \.gif"):
+        VideoWriter(tmp_path / "clip.xyz", Fraction(25))
+    with pytest.raises(VideoError, match=r"there is no folder .*nowhere; create it first"):
+        write(tmp_path / "nowhere" / "clip.mp4", grey(1))
+    write(tmp_path / "clip.mp4", [])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_animated_gif_is_a_video(tmp_path: Path) -> None:
-    imageio.imwrite(tmp_path / "clip.gif", figure_clip(5, 1, 32)[0], duration=100, loop=0)
-    assert len(list(read_frames(tmp_path / "clip.gif"))) == 5
+def test_a_file_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", grey(10))
+    before = path.read_bytes()
+    with pytest.raises(VideoError):
+        write(path, [*grey(1), *grey(2, size=18)])
+    assert path.read_bytes() == before
+    write(path, grey(10, 20, 30))
+    assert video_facts(path).frames == 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is needed")
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.gif"])
+def test_a_full_disk_names_the_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / f".{name}.{os.getpid()}").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as told:
+        write(tmp_path / name, grey(*range(40)))
+    assert told.value.filename == str(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
+    frames, size = 300, 64
+    tracemalloc.start()
+    try:
+        path = write(tmp_path / "a.mp4", (np.full((size, size, 3), n % 256, np.uint8) for n in range(frames)))
+        count = sum(1 for _ in read_frames(path))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count == frames
+    assert peak < frames * size * size * 3 / 5
+
+
+@pytest.mark.parametrize("name", ["long.wav", "long.m4a"])
+def test_sound_is_read_no_further_than_needed(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / name
+    if name == "long.wav":
+        with wave.open(str(path), "wb") as out:
+            out.setparams((1, 2, 16000, 0, "NONE", ""))
+            out.writeframes(bytes(2 * 16000 * 60))
+    else:
+        sound(path, "aac", 60, click=0.1)
+    reached: list[float] = []
+    original = files._sound_packets
+
+    def counted(*given: object) -> Iterator[av.Packet]:
+        for packet in original(*given):  # type: ignore[arg-type]
+            reached.append(float((packet.pts or 0) * (packet.time_base or 0)))
+            yield packet
+
+    monkeypatch.setattr(files, "_sound_packets", counted)
+    write(tmp_path / "a.mp4", grey(*range(25)), audio=path)
+    assert 0.8 < max(reached) < 2

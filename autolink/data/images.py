@@ -135,7 +135,7 @@ class Source:
             except zipfile.BadZipFile:
                 raise UserError(f"{path} is not a readable zip; pack it again") from None
         elif path.is_dir():
-            found = [file.relative_to(path).as_posix() for file in _files_below(path)]
+            found = [file.relative_to(path).as_posix() for file in files_below(path)]
         else:
             raise UserError(f"{path} is neither a folder nor a zip of pictures")
         hidden = (".", "__MACOSX")
@@ -168,7 +168,7 @@ class Source:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """All files below a folder, through links to folders too, each folder once."""
     seen: set[str] = set()
     for here, folders, files in os.walk(folder, followlinks=True):

@@ -1,0 +1,1 @@
+"""What the frozen edge map of stage one drives: video pose transfer."""

@@ -1,0 +1,125 @@
+"""What `make demo` runs: the bundled models on freshly rendered figures."""
+
+import json
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as imageio
+import numpy as np
+import torch
+
+from autolink import draw
+from autolink.data import ImageSet
+from autolink.data.figures import JOINTS, figure_clip, figure_images
+from autolink.data.images import Annotation
+from autolink.detect import Finder, pick_device
+from autolink.errors import UserError, command
+from autolink.model import AutoLink
+from autolink.pretrained import write_text
+from autolink.regression import regression_error, side_lengths
+from autolink.run_state import versions
+from autolink.train import detect_all
+from generation import transfer
+from generation.train_transfer import MOVING
+from generation.transfer import TransferConfig
+from generation.translator import PoseTransfer
+from video.files import VideoWriter
+
+CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
+OUT = Path("demo")
+SHOWN_SIZE = 256
+FRAMES, RATE = 75, Fraction(25)
+
+
+def fresh_figures(size: int, seed: int, count: int = 600) -> ImageSet:
+    """Rendered people that no training has seen, half of them to fit the landmarks on."""
+    images, joints = figure_images(count, seed, size)
+    names = np.array([f"fresh {n}" for n in range(count)])
+    pixels = np.full((count, 2), (size - 1) / 2, np.float32)
+    return ImageSet(images, names.tolist(), Annotation(joints, names, pixels, np.arange(count) >= count // 2))
+
+
+def detection(seed: int) -> dict[str, Any]:
+    """Detect on fresh figures, measure against their true joints, draw a picture and a clip; the figures."""
+    device = pick_device("auto")
+    model = AutoLink.from_pretrained(CHECKPOINTS / "figures")
+    finder = Finder(model, device)
+    data = fresh_figures(model.config.size, seed)
+    assert data.annotation is not None
+    error = regression_error(
+        detect_all(model, data.images, device), data.annotation, ~data.annotation.test, side_lengths(data.annotation)
+    )
+    people = list(figure_images(12, seed, SHOWN_SIZE)[0])
+    overlays = [overlay for overlay, _ in finder.overlays(people)]
+    imageio.imwrite(OUT / "figures.png", draw.grid([overlays[:6], overlays[6:]]))
+    with VideoWriter(OUT / "figures.mp4", RATE) as writer:
+        for overlay, _ in finder.overlays(figure_clip(FRAMES, seed, SHOWN_SIZE)[0]):
+            writer.write(overlay)
+    return {
+        "regression_error_percent_of_side": round(error.with_bias, 3),
+        "mean_pose_error_percent_of_side": round(error.mean_pose, 3),
+        "images": int(data.annotation.test.sum()),
+        "joints": len(JOINTS),
+    }
+
+
+def pose_transfer(seed: int) -> dict[str, Any]:
+    """Move one fresh person as another moves, and measure against that person rendered in that motion."""
+    source, driver = OUT / "source.mp4", OUT / "driver.mp4"
+    for path, person in ((source, seed), (driver, seed + 1)):
+        with VideoWriter(path, RATE) as writer:
+            for frame in figure_clip(FRAMES, person, SHOWN_SIZE)[0]:
+                writer.write(frame)
+    checkpoint = CHECKPOINTS / "figures-transfer"
+    transfer.run(
+        TransferConfig(
+            source, driver, OUT / "transfer.mp4", str(checkpoint), motion="absolute", crop="none", side_by_side=True,
+            overwrite=True,
+        )
+    )  # fmt: skip
+    model = PoseTransfer.from_pretrained(checkpoint)
+    shown, moves, truth = (
+        torch.from_numpy(clip).permute(0, 3, 1, 2).float() / 127.5 - 1
+        for clip in (
+            figure_clip(1, seed, model.size)[0],
+            figure_clip(FRAMES, seed + 1, model.size)[0],
+            figure_clip(FRAMES, seed, model.size, seed + 1)[0],
+        )
+    )
+    still = shown.expand_as(truth)
+    moved = model.transfer(still[:, None], model.stage_one.detect(moves))
+    moving = ((still - truth).abs().mean(1, keepdim=True) > MOVING).expand_as(truth)
+    return {
+        "transfer_error_on_moving_pixels": round((moved - truth).abs()[moving].mean().item() / 2, 4),
+        "copying_error_on_moving_pixels": round((still - truth).abs()[moving].mean().item() / 2, 4),
+        "frames": FRAMES,
+    }
+
+
+def main() -> None:
+    """Detect on fresh people, then move one as another."""
+    if not (CHECKPOINTS / "figures" / "config.json").exists():
+        raise UserError(f"the bundled checkpoints {CHECKPOINTS} are missing; run the demo from a clone of the project")
+    seed = time.time_ns() % 1_000_000 + 1_000  # other people every time
+    OUT.mkdir(exist_ok=True)
+    found = detection(seed)
+    moved = pose_transfer(seed)
+    figures = {"detection": found, "pose_transfer": moved, "seed": seed, "versions": versions()}
+    write_text(OUT / "figures.json", json.dumps(figures, indent=2) + "\n")
+    print()
+    print(f"Keypoints and graph on 12 new rendered people: {OUT / 'figures.png'}")
+    print(f"The same on a clip of 3 seconds:               {OUT / 'figures.mp4'}")
+    print(f"One person moved as another, side by side:     {OUT / 'transfer.mp4'}")
+    error, baseline = found["regression_error_percent_of_side"], found["mean_pose_error_percent_of_side"]
+    moved_error, still_error = moved["transfer_error_on_moving_pixels"], moved["copying_error_on_moving_pixels"]
+    print(
+        f"Joints predicted linearly from the keypoints miss by {error:.2f} % of the image side on {found['images']} "
+        f"people (the mean pose misses by {baseline:.2f} %);\nthe moved person differs from the rendered truth by "
+        f"{moved_error:.3f} on moving pixels, where standing still differs by {still_error:.3f}: {OUT / 'figures.json'}"
+    )
+
+
+if __name__ == "__main__":
+    command(main)

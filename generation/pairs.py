@@ -1,0 +1,233 @@
+"""What a translator learns from: two views of one subject, from clips or from single pictures bent twice."""
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from autolink.data import load_images
+from autolink.data.figures import render, sample_identity, sample_pose, sample_scene
+from autolink.data.images import SUFFIXES, Source, files_below, square
+from autolink.errors import UserError
+from video import files as video
+
+FIGURES_TRAIN, FIGURES_TEST, FIGURES_POSES = 3000, 100, 4
+FIGURES_SEED = 1
+"""Other people than those of stage one, the same in every run."""
+
+FRAMES_PER_CLIP = 200
+"""Frames kept of a clip at most, evenly spread."""
+
+STILL = 0.1
+"""Share of the pairs whose views are one and the same: a subject at rest must stay as it is."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """Pictures in groups: the frames of a clip, or a single picture."""
+
+    images: NDArray[np.uint8]
+    """(N, size, size, 3), RGB."""
+    starts: NDArray[np.int64]
+    """(G,), where each group begins."""
+    lengths: NDArray[np.int64]
+    """(G,), how many pictures it has."""
+    test: NDArray[np.bool_]
+    """(G,), groups never trained on."""
+    skipped: dict[str, str]
+    """Files that could not be read, and why."""
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def pair(self, sources: NDArray[np.int64], targets: NDArray[np.int64]) -> "Pairs":
+        """Pictures by number; a picture with itself is single, to be bent in two ways."""
+        same = torch.from_numpy(sources == targets)
+        images = torch.from_numpy(self.images[np.stack([sources, targets])])
+        return Pairs(images[0], images[1], same, torch.zeros_like(same))
+
+
+class Pairs(NamedTuple):
+    """Sources and targets of a step, before bending."""
+
+    sources: Tensor
+    """(B, size, size, 3), 8-bit."""
+    targets: Tensor
+    """(B, size, size, 3), 8-bit."""
+    bend: Tensor
+    """(B,), which are one picture twice, to be bent."""
+    still: Tensor
+    """(B,), which of these are bent alike."""
+
+
+def load_views(data: str, size: int) -> Views:
+    """Read what `--data` names: `figures`, or a folder of videos, of pictures, or of both.
+
+    Raises:
+        UserError: there is nothing to read, or nothing that can be read.
+    """
+    if data == "figures":
+        return rendered_views(FIGURES_TRAIN, FIGURES_TEST, size)
+    folder = Path(data)
+    videos = find_videos(folder)
+    clips, skipped = [], {}
+    for path in videos:
+        try:
+            clips.append((path.name, read_clip(path, size)))
+        except video.VideoError as error:
+            skipped[path.name] = str(error)
+    if videos and not _has_pictures(folder):
+        if not clips:
+            name, reason = next(iter(skipped.items()))
+            raise UserError(f"none of the videos in {folder} can be read; {name}: {reason}")
+        return _grouped(clips, np.zeros((0, size, size, 3), np.uint8), np.zeros(0, bool), skipped)
+    pictures = load_images(folder, size, "stretch")
+    test = pictures.annotation.test if pictures.annotation else np.array([_held_out(name) for name in pictures.names])
+    return _grouped(clips, pictures.images, test, skipped | pictures.skipped)
+
+
+def check_views(data: str) -> None:
+    """Refuse what `--data` names if there is nothing to read; decodes nothing.
+
+    Raises:
+        UserError: no such folder, or neither videos nor pictures in it.
+    """
+    if data != "figures" and not find_videos(Path(data)):
+        Source.find(Path(data))
+
+
+def find_videos(folder: Path) -> list[Path]:
+    """The videos anywhere in a folder, sorted; a file that is a video stands for itself."""
+    if folder.is_file():
+        return [folder] if folder.suffix.lower() in video.SUFFIXES else []
+    return sorted(p for p in files_below(folder) if p.suffix.lower() in video.SUFFIXES and not p.name.startswith("."))
+
+
+def _has_pictures(folder: Path) -> bool:
+    return folder.is_dir() and any(p.suffix.lower() in SUFFIXES for p in files_below(folder))
+
+
+def read_clip(path: Path, size: int) -> NDArray[np.uint8]:
+    """Frames of a video, evenly spread, their central squares: (n, size, size, 3), n at most `FRAMES_PER_CLIP`.
+
+    Raises:
+        VideoError: the file is no readable video.
+    """
+    frames: list[NDArray[np.uint8]] = []
+    stride = 1
+    try:
+        for n, frame in enumerate(video.read_frames(path)):
+            if n % stride:
+                continue
+            frames.append(square(Image.fromarray(frame), size, "crop"))
+            if len(frames) == 2 * FRAMES_PER_CLIP:  # too long to keep: every second frame from here on
+                frames, stride = frames[::2], 2 * stride
+    except video.VideoError:
+        if not frames:
+            raise
+    chosen = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), FRAMES_PER_CLIP)).round().astype(int))
+    return np.stack([frames[n] for n in chosen])
+
+
+def rendered_views(train: int, test: int, size: int) -> Views:
+    """Rendered people, each in one place and several poses."""
+    people = train + test
+    images = np.empty((people * FIGURES_POSES, size, size, 3), np.uint8)
+    for n in range(people):
+        rng = np.random.default_rng((FIGURES_SEED, n))
+        identity, scene = sample_identity(rng), sample_scene(rng)
+        for pose in range(FIGURES_POSES):
+            images[n * FIGURES_POSES + pose] = render(identity, sample_pose(rng), scene, size).image
+    starts = np.arange(people) * FIGURES_POSES
+    return Views(images, starts, np.full(people, FIGURES_POSES), np.arange(people) >= train, {})
+
+
+def _held_out(name: str) -> bool:
+    """Every twentieth name, by a hash so that the choice is the same everywhere."""
+    return hashlib.sha256(name.encode()).digest()[0] % 20 == 0
+
+
+def _grouped(
+    clips: list[tuple[str, NDArray[np.uint8]]],
+    pictures: NDArray[np.uint8],
+    picture_test: NDArray[np.bool_],
+    skipped: dict[str, str],
+) -> Views:
+    """Clips first, then single pictures; of four clips and more every fifth is kept for testing."""
+    lengths = [len(frames) for _, frames in clips] + [1] * len(pictures)
+    starts = list(itertools.accumulate([0, *lengths[:-1]])) if lengths else []
+    clip_test = np.arange(len(clips)) % 5 == 3
+    images = np.concatenate([*(frames for _, frames in clips), pictures])
+    test = np.concatenate([clip_test, picture_test])
+    return Views(images, np.array(starts, np.int64), np.array(lengths, np.int64), test, skipped)
+
+
+def draw_pairs(views: Views, groups: NDArray[np.int64], batch: int, flip: bool, rng: np.random.Generator) -> Pairs:
+    """Two views each of random groups; where there are clips and pictures, half of the pairs are of each."""
+    moving = groups[views.lengths[groups] > 1]
+    single = groups[views.lengths[groups] == 1]
+    kinds = [kind for kind in (moving, single) if len(kind)]
+    chosen = np.concatenate([rng.choice(kinds[n % len(kinds)], 1) for n in range(batch)])
+    lengths = views.lengths[chosen]
+    first = (rng.random(batch) * lengths).astype(int)
+    other = (first + 1 + (rng.random(batch) * (lengths - 1)).astype(int)) % lengths
+    still = rng.random(batch) < STILL
+    second = np.where(still, first, other)
+    sources, targets = (views.images[views.starts[chosen] + n] for n in (first, second))
+    if flip:
+        mirrored = rng.random(batch) < 0.5
+        sources[mirrored], targets[mirrored] = sources[mirrored, :, ::-1], targets[mirrored, :, ::-1]
+    single_picture = torch.from_numpy(lengths == 1)
+    return Pairs(torch.from_numpy(sources), torch.from_numpy(targets), single_picture, torch.from_numpy(still))
+
+
+def bent(images: Tensor, noise: Tensor) -> Tensor:
+    """Turn, scale, shift and bend pictures smoothly, as section 4.5 of the paper does with thin plates.
+
+    Args:
+        images: (B, 3, H, W).
+        noise: (B, 54), uniform in [-1, 1]: angle, scale, shift (2), and the displacements of 5 x 5 control points.
+
+    Returns:
+        (B, 3, H, W), mirrored beyond the border.
+    """
+    B = len(images)
+    angle, scale = 0.25 * noise[:, 0], 1 + 0.15 * noise[:, 1]
+    cosine, sine = angle.cos() * scale, angle.sin() * scale
+    matrix = torch.stack(
+        [torch.stack([cosine, -sine, 0.15 * noise[:, 2]], 1), torch.stack([sine, cosine, 0.15 * noise[:, 3]], 1)], 1
+    )
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=True)
+    control = 0.1 * noise[:, 4:].view(B, 2, 5, 5)
+    bending = F.interpolate(control, images.shape[2:], mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+    return F.grid_sample(images, grid + bending, align_corners=True, padding_mode="reflection")
+
+
+def to_views(pairs: Pairs, device: torch.device, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Sources and targets in [-1, 1], (B, 3, size, size) each, single pictures bent."""
+    sources, targets = (x.to(device).permute(0, 3, 1, 2).float() / 127.5 - 1 for x in (pairs.sources, pairs.targets))
+    if pairs.bend.any():
+        noise = torch.from_numpy(rng.uniform(-1, 1, (2, len(sources), 54)).astype(np.float32)).to(device)
+        noise[1] = torch.where(pairs.still[:, None].to(device), noise[0], noise[1])
+        bend = pairs.bend.to(device)
+        sources[bend], targets[bend] = bent(sources[bend], noise[0, bend]), bent(targets[bend], noise[1, bend])
+    return sources, targets
+
+
+def held_out_pairs(views: Views, count: int) -> Iterator[tuple[int, int]]:
+    """Picture numbers (source, target) of groups never trained on, the same every time."""
+    groups = np.flatnonzero(views.test)
+    rng = np.random.default_rng(0)
+    for n in range(count if len(groups) else 0):
+        group = groups[n % len(groups)]
+        first, second = rng.choice(views.lengths[group], 2) if views.lengths[group] > 1 else (0, 0)
+        yield int(views.starts[group] + first), int(views.starts[group] + second)

@@ -1,0 +1,292 @@
+"""Train pose transfer: accelerate launch generation/train_transfer.py [--stage-one DIR --data CLIPS --out DIR]."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+if __package__ in (None, ""):  # run as a file: import from the clone, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import tyro
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from autolink import draw
+from autolink.config import RunConfig
+from autolink.errors import UsageError, command
+from autolink.loop import BaseTrainer, learning_rate, start
+from autolink.model import AutoLink
+from autolink.options import read_options
+from autolink.perceptual import PerceptualLoss
+from autolink.run_state import load_module_tensors, load_optimizer_tensors, module_tensors, optimizer_tensors
+from autolink.train import detect_all
+from generation.discriminator import PatchDiscriminator, discriminator_loss, generator_loss, gradient_penalty
+from generation.pairs import Views, check_views, draw_pairs, held_out_pairs, load_views, to_views
+from generation.translator import PoseTransfer, Translation, Translator, TranslatorConfig
+from video.subject import Layout
+
+STAGE_ONE = Path(__file__).resolve().parents[1] / "checkpoints" / "figures"
+
+MEASURED = 200
+"""Held-out pairs that are measured while training."""
+
+LAYOUT_PICTURES = 500
+"""Pictures from which it is learned how subjects are framed."""
+
+SAMPLES = 8
+
+MOVING = 0.1
+"""A pixel has moved where source and target differ by more than this, mean of the channels, in [-1, 1] units."""
+
+PENALTY_EVERY = 8
+"""Steps between two gradient penalties, which then count so many times more (lazy regularisation)."""
+
+Preset = Literal["figures", "cpu", "gpu"]
+
+
+@dataclass(frozen=True)
+class TransferTrainConfig(RunConfig):
+    """Train the translator that redraws a source in the pose of a driver; stage one is frozen."""
+
+    preset: Preset = "figures"
+    """Where the defaults come from."""
+    data: str = "figures"
+    """A folder of videos, of pictures, or of both; or `figures`, the rendered people that come with AutoLink."""
+    stage_one: str = str(STAGE_ONE)
+    """Checkpoint folder of the stage one that finds the keypoints."""
+    model: Annotated[TranslatorConfig, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = field(
+        default_factory=TranslatorConfig
+    )
+
+    steps: int = 3000
+    batch: int = 16
+    ema: float = 0.998
+    feature_size: int = 64
+    pixel_weight: float = 1.0
+    """Weight of the L1 distance of pixels beside the perceptual loss."""
+    moved_weight: float = 0.5
+    """Weight of the L1 distance of the moved source, before anything is painted."""
+    adversarial_weight: float = 0.02
+    """Weight of the patch discriminator; 0 leaves it out."""
+    adversarial_from: float = 0.5
+    """Share of the steps after which the discriminator begins."""
+    penalty: float = 0.1
+    """Weight of the discriminator's gradient penalty."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.adversarial_from <= 1:
+            raise ValueError(f"--adversarial-from must be in [0, 1], got {self.adversarial_from}")
+        for name in ("moved_weight", "adversarial_weight", "penalty"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"--{name.replace('_', '-')} cannot be negative, got {getattr(self, name)}")
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the run writes."""
+        return self.out or Path("runs") / f"{self.preset}-transfer"
+
+
+PRESETS: dict[str, TransferTrainConfig] = {
+    "figures": TransferTrainConfig(),
+    "cpu": TransferTrainConfig(
+        preset="cpu", data="", batch=8, feature_size=128,
+        model=TranslatorConfig(size=128, channels=(12, 24, 48, 96, 128)),
+    ),
+    "gpu": TransferTrainConfig(
+        preset="gpu", data="", batch=16, steps=50_000, feature_size=256, ema=0.999, learning_rate=5e-4,
+        model=TranslatorConfig(
+            size=256, channels=(32, 64, 128, 256, 256), motion_size=64, motion_channels=(64, 128, 256, 256)
+        ),
+    ),
+}  # fmt: skip
+assert set(PRESETS) == set(get_args(Preset))
+
+
+class TransferTrainer(BaseTrainer[Translator]):
+    """Translator and discriminator against pairs of views; the frozen stage one says where the keypoints are."""
+
+    def __init__(
+        self, config: TransferTrainConfig, accelerator: Accelerator, stage_one: AutoLink, views: Views
+    ) -> None:
+        torch.manual_seed(config.seed)
+        translator = Translator(config.model)
+        weights = stage_one.edge_weights.detach()
+        translator.choose_bones(weights)
+        known = detect_all(
+            stage_one, views.images[:: max(1, len(views.images) // LAYOUT_PICTURES)], torch.device("cpu")
+        )
+        translator.remember_layout(Layout.measure(known, weights.numpy()))
+        discriminator = PatchDiscriminator()
+        super().__init__(config, accelerator, translator)
+        self.config: TransferTrainConfig = config
+        self.stage_one = stage_one.to(accelerator.device).requires_grad_(False).eval()
+        self.views = views
+        self.groups = np.flatnonzero(~views.test)
+        optimizer = torch.optim.AdamW(
+            discriminator.parameters(), lr=config.learning_rate, betas=(0.0, 0.99), weight_decay=0.0
+        )
+        self.discriminator, self.discriminator_optimizer = accelerator.prepare(discriminator, optimizer)
+        self.raw_discriminator = discriminator
+        self.perceptual = PerceptualLoss(config.features, config.feature_size, config.feature_weights)
+        self.perceptual.to(accelerator.device)
+
+    def train_step(self) -> Tensor:
+        """Redraw each source of a batch in the pose of its target."""
+        config, step, accelerator = self.config, self.step, self.accelerator
+        rng = np.random.default_rng((config.seed, step, accelerator.process_index))
+        pairs = draw_pairs(self.views, self.groups, config.batch, config.flip, rng)
+        sources, targets = to_views(pairs, accelerator.device, rng)
+        adversarial = config.adversarial_weight > 0 and step >= config.adversarial_from * config.steps
+        with accelerator.autocast():
+            result, edges = self.translate(self.model, sources, targets)
+            loss = self.perceptual(result.image, targets) + config.pixel_weight * F.l1_loss(result.image, targets)
+            loss = loss + config.moved_weight * F.l1_loss(result.moved, targets)
+            if adversarial:
+                self.raw_discriminator.requires_grad_(False)
+                loss = loss + config.adversarial_weight * generator_loss(self.raw_discriminator(result.image, edges))
+                self.raw_discriminator.requires_grad_(True)
+        self.update(loss)
+        if adversarial:
+            self.update_discriminator(targets, result.image.detach(), edges, penalised=step % PENALTY_EVERY == 0)
+        return loss.detach()
+
+    def translate(self, network: Translator, sources: Tensor, targets: Tensor) -> tuple[Translation, Tensor]:
+        """Sources (B, 3, size, size) in the poses of targets, and the targets' edge maps."""
+        with torch.no_grad():
+            both = torch.cat([sources, targets])
+            keypoints = self.stage_one.detect(both)
+            edges = self.stage_one.draw(keypoints, self.config.model.size)
+        B = len(sources)
+        result = network(sources[:, None], edges[:B, None], keypoints[:B, None], keypoints[B:], edges[B:])
+        return result, edges[B:]
+
+    def update_discriminator(self, real: Tensor, fake: Tensor, edges: Tensor, penalised: bool) -> None:
+        """One step of the discriminator."""
+        config, accelerator = self.config, self.accelerator
+        for group in self.discriminator_optimizer.param_groups:
+            group["lr"] = learning_rate(config, self.step - 1)
+        with accelerator.autocast():
+            loss = discriminator_loss(self.discriminator(real, edges), self.discriminator(fake, edges))
+        if penalised:  # in full precision: the penalty differentiates a gradient
+            loss = loss + PENALTY_EVERY * config.penalty * gradient_penalty(self.raw_discriminator, real, edges)
+        self.discriminator_optimizer.zero_grad()
+        accelerator.backward(loss)
+        self.discriminator_optimizer.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Discriminator too."""
+        return (
+            super().tensors()
+            | module_tensors("discriminator", self.raw_discriminator)
+            | optimizer_tensors("discriminator_optimizer", self.discriminator_optimizer)
+        )
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of `tensors`."""
+        super().load_tensors(tensors)
+        load_module_tensors("discriminator", self.raw_discriminator, tensors)
+        load_optimizer_tensors("discriminator_optimizer", self.discriminator_optimizer, tensors)
+
+    def save_model(self, folder: Path) -> None:
+        """Translator and stage one as a checkpoint folder."""
+        PoseTransfer(self.stage_one, self.average).save_pretrained(folder)
+
+    def held_out(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of sources and targets that no step has seen; single pictures bent as in training."""
+        pairs = list(held_out_pairs(self.views, count))
+        rng = np.random.default_rng(0)
+        for n in range(0, len(pairs), self.config.batch):
+            sources, targets = np.array(pairs[n : n + self.config.batch]).T
+            yield to_views(self.views.pair(sources, targets), self.accelerator.device, rng)
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, float]:
+        """L1 in [0, 1] units on moving pixels, on all pixels, and what copying the source scores."""
+        self.average.eval()
+        sums = torch.zeros(4, dtype=torch.float64)
+        for sources, targets in self.held_out(MEASURED):
+            image = self.translate(self.average, sources, targets)[0].image.clamp(-1, 1)
+            moving = (sources - targets).abs().mean(1, keepdim=True) > MOVING
+            error, copied = ((x - targets).abs().mean(1, keepdim=True) / 2 for x in (image, sources))
+            values = [(error * moving).sum(), (copied * moving).sum(), moving.sum(), error.mean() * len(sources)]
+            sums += torch.stack(values).double().cpu()
+        if not sums[2]:
+            return {}
+        count = min(MEASURED, len(list(held_out_pairs(self.views, MEASURED))))
+        moving_error, copy_error = (sums[:2] / sums[2]).tolist()
+        return {"moving_error": moving_error, "copy_moving_error": copy_error, "error": float(sums[3]) / count}
+
+    @torch.no_grad()
+    def sample_picture(self) -> NDArray[np.uint8]:
+        """Source, target, its edge map, result, moved source and layers (red moved, green standing, blue painted)."""
+        self.average.eval()
+        rows: list[list[NDArray[np.uint8]]] = [[] for _ in range(6)]
+        factor = max(1, 192 // self.config.model.size)
+        for sources, targets in self.held_out(SAMPLES):
+            result, edges = self.translate(self.average, sources, targets)
+            shown = [sources, targets, None, result.image, result.moved, result.layers * 2 - 1]
+            for row, values in zip(rows, shown, strict=True):
+                if values is None:
+                    row += [draw.enlarged(draw.edge_map_image(e), factor) for e in edges[:, 0].cpu().numpy()]
+                else:
+                    pictures = values.permute(0, 2, 3, 1).cpu().numpy()
+                    row += [draw.enlarged(draw.to_image(p), factor) for p in pictures]
+        return draw.grid([row[:SAMPLES] for row in rows])
+
+    def describe(self) -> list[str]:
+        """Views, sizes, device."""
+        views, config = self.views, self.config
+        parameters = sum(p.numel() for p in self.raw.parameters())
+        clips = int((views.lengths > 1).sum())
+        return [
+            *(f"skipped {name}: {reason}" for name, reason in list(views.skipped.items())[:5]),
+            f"{clips} clips and {len(views) - clips} single pictures, {int(views.test.sum())} of them kept for "
+            f"testing, {len(views.images)} pictures of {config.model.size} px; {config.model.keypoints} keypoints, "
+            f"{config.model.bones} bones, {parameters / 1e6:.2f} M parameters; "
+            f"{self.accelerator.device}, precision {self.accelerator.mixed_precision}",
+        ]
+
+
+def parse_config(arguments: list[str]) -> TransferTrainConfig:
+    """Read the command line; the number of keypoints is the stage one's.
+
+    Raises:
+        UsageError: an option has a value that cannot be, or --resume comes with another configuration.
+    """
+    config = read_options(TransferTrainConfig, PRESETS, arguments)
+    if not config.data:
+        raise UsageError(f"--preset {config.preset} needs --data FOLDER, your videos or pictures")
+    return config
+
+
+def run(arguments: list[str]) -> None:
+    """The command: read options, train, say where the result is."""
+    config = parse_config(arguments)
+    stage_one = AutoLink.from_pretrained(config.stage_one)
+    if stage_one.config.keypoints != config.model.keypoints:
+        try:
+            model = replace(config.model, keypoints=stage_one.config.keypoints)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        config = replace(config, model=model)
+
+    def build(accelerator: Accelerator, cache: Path | None) -> TransferTrainer:
+        return TransferTrainer(config, accelerator, stage_one, load_views(config.data, config.model.size))
+
+    start(config, "accelerate launch generation/train_transfer.py", lambda: check_views(config.data), build)
+
+
+def main() -> None:
+    """Entry point of `accelerate launch generation/train_transfer.py`."""
+    command(lambda: run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,331 @@
+"""The translator: a source picture, redrawn in the pose of a driving edge map."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from autolink.edge_map import edge_pairs
+from autolink.errors import UserError
+from autolink.layers import activation, channels_last, conv, down_block, initialise
+from autolink.model import AutoLink
+from autolink.pretrained import find_folder, load_weights, read_config, save_folder
+from generation.candidates import bone_distances, candidate_motions, move
+from video.subject import Layout
+
+LAYERS = 3
+"""What a pixel of the result is mixed from: the moved source, the source as it stands, and paint."""
+
+CARD = """---
+library_name: autolink
+tags: [pose-transfer, self-supervised]
+---
+Video pose transfer driven by the keypoints and the graph of AutoLink:
+`python generation/transfer.py --checkpoint FOLDER --src video.mp4 --driver pose.mp4`.
+"""
+
+
+@dataclass(frozen=True)
+class TranslatorConfig:
+    """Everything that fixes the translator's shape."""
+
+    keypoints: int = 16
+    """Keypoints of the stage one that drives it."""
+    size: int = 64
+    """Side of the pictures in pixels."""
+    bones: int = 16
+    """Strongest edges of the graph, each of which proposes a motion."""
+    channels: tuple[int, ...] = (16, 32, 64, 128)
+    """Widths of encoder and decoder, the first at full resolution."""
+    motion_size: int = 32
+    """Side of the motion field in pixels."""
+    motion_channels: tuple[int, ...] = (32, 64, 128)
+    """Widths of the network that mixes the proposals."""
+    reach: float = 0.02
+    """Squared distance over which a bone's proposal is favoured at first, in [-1, 1] units."""
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "motion_channels"):  # JSON gives lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        edges = self.keypoints * (self.keypoints - 1) // 2
+        if not 1 <= self.bones <= edges:
+            raise ValueError(f"--bones must be 1 to {edges}, the edges of {self.keypoints} keypoints, got {self.bones}")
+        if min(len(self.channels), len(self.motion_channels)) < 2 or min(self.channels + self.motion_channels) < 1:
+            raise ValueError("--channels and --motion-channels need at least two positive widths each")
+        for name, side, levels in (
+            ("size", self.size, len(self.channels)), ("motion-size", self.motion_size, len(self.motion_channels)),
+        ):  # fmt: skip
+            if side < 1 or side % 2 ** (levels - 1):
+                raise ValueError(f"--{name} must be a multiple of {2 ** (levels - 1)} for its widths, got {side}")
+        if self.size % self.motion_size:
+            raise ValueError(f"--motion-size must divide --size {self.size}, got {self.motion_size}")
+        if not self.reach > 0:
+            raise ValueError(f"--reach must be above zero, got {self.reach}")
+
+
+class Motion(NamedTuple):
+    """Where each pixel of the result comes from."""
+
+    flow: Tensor
+    """(B, m, m, 2), (x, y) in [-1, 1] of the source."""
+    visible: Tensor
+    """(B, 1, m, m), logits: above zero where the source shows what is wanted."""
+
+
+class Translation(NamedTuple):
+    """What one pass of the translator gives."""
+
+    image: Tensor
+    """(B, 3, size, size), about [-1, 1]."""
+    moved: Tensor
+    """(B, 3, size, size), the source moved, nothing painted."""
+    layers: Tensor
+    """(B, 3, size, size), shares of moved, standing and painted pixels; they sum to one."""
+    painted: Tensor
+    """(B, 3, size, size), what was painted."""
+    flow: Tensor
+    """(B, S, m, m, 2), where each source shows a pixel, (x, y) in [-1, 1]."""
+    weight: Tensor
+    """(B, S, 1, m, m), how much each source counts; they sum to one."""
+
+    def on(self, sources: Tensor) -> Tensor:
+        """The same result from larger copies of the sources: (B, S, 3, H, H) -> (B, 3, H, H).
+
+        What is moved or stands comes from the copies and is as sharp as they are; paint is enlarged.
+        """
+        side = sources.shape[-1]
+        layers, painted = _resized(self.layers, side), _resized(self.painted, side)
+        return _composed(_moved(sources, self.flow, self.weight), sources[:, 0], painted, layers)
+
+
+def blocks(c_in: int, c_out: int) -> nn.Sequential:
+    """Two convolutions at one resolution: (B, c, H, W) -> (B, c', H, W)."""
+    return nn.Sequential(
+        conv(c_in, c_out), nn.BatchNorm2d(c_out), activation(), conv(c_out, c_out), nn.BatchNorm2d(c_out), activation()
+    )
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Bilinear doubling of the resolution."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def warped(x: Tensor, flow: Tensor) -> Tensor:
+    """(B, c, H, W) seen through a flow (B, h, w, 2) -> (B, c, h, w)."""
+    return F.grid_sample(x.float(), flow, align_corners=True, padding_mode="border")
+
+
+def _moved(pictures: Tensor, flow: Tensor, weight: Tensor) -> Tensor:
+    """Pictures or features of all sources, moved and weighed: (B, S, c, H, H) -> (B, c, H, H)."""
+    B, S, _, side, _ = pictures.shape
+    whole = _resized(flow.flatten(0, 1).permute(0, 3, 1, 2), side).permute(0, 2, 3, 1)
+    moved = warped(pictures.flatten(0, 1), whole).view(B, S, -1, side, side)
+    return (moved * _resized(weight.flatten(0, 1), side).view(B, S, 1, side, side)).sum(1)
+
+
+def _composed(moved: Tensor, standing: Tensor, painted: Tensor, layers: Tensor) -> Tensor:
+    return layers[:, :1] * moved + layers[:, 1:2] * standing + layers[:, 2:] * painted
+
+
+class MotionMixer(nn.Module):
+    """Which proposal holds where: a small U-Net that sees the source moved by every proposal."""
+
+    grid: Tensor
+
+    def __init__(self, config: TranslatorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.proposals = 2 + config.bones + config.keypoints
+        widths = config.motion_channels
+        self.first = nn.Sequential(conv(5 * self.proposals, widths[0]), nn.BatchNorm2d(widths[0]), activation())
+        self.down = nn.ModuleList(down_block(a, b) for a, b in pairwise(widths))
+        self.up = nn.ModuleList(blocks(a + b, b) for a, b in pairwise(widths[::-1]))
+        self.last = nn.Conv2d(widths[0], self.proposals + 3, 3, padding=1)
+        axis = torch.linspace(-1, 1, config.motion_size)
+        self.register_buffer("grid", torch.cartesian_prod(axis, axis).flip(1), persistent=False)
+        initialise(self)
+        nn.init.zeros_(self.last.weight)  # at first the nearest bone decides
+
+    def forward(
+        self, source: Tensor, source_keypoints: Tensor, driving: Tensor, pairs: Tensor, edges: Tensor
+    ) -> Motion:
+        """Arguments.
+
+        source: (B, 4, m, m), picture and edge map; source_keypoints, driving: (B, K, 2); pairs (2, E); edges: driving
+        edge map, (B, 1, m, m).
+        """
+        B, m, M = len(source), self.config.motion_size, self.proposals
+        places = move(candidate_motions(source_keypoints, driving, pairs), self.grid)  # (B, M, m * m, 2)
+        tried = warped(source, places.view(B, M * m, m, 2)).view(B, 4, M, m, m)
+        near = -bone_distances(driving, pairs, self.grid).view(B, M - 2, m, m) / self.config.reach
+        near = torch.cat([near.new_full((B, 2, m, m), -2.0), near.clamp(min=-8.0)], 1)
+        seen = torch.cat([tried[:, :3].flatten(1, 2), tried[:, 3] - edges, near.exp()], 1)
+        levels = [self.first(seen)]
+        for down in self.down:
+            levels.append(down(levels[-1]))
+        x = levels.pop()
+        for up in self.up:
+            x = up(torch.cat([doubled(x), levels.pop()], 1))
+        out = self.last(x).float()
+        share = (out[:, :M] + near).softmax(1)
+        flow = (share[..., None] * places.view(B, M, m, m, 2)).sum(1)
+        flow = flow + 0.1 * torch.tanh(out[:, M : M + 2]).permute(0, 2, 3, 1)
+        return Motion(flow, out[:, M + 2 :])
+
+
+class Translator(nn.Module):
+    """Moves source features by proposals of the graph and paints what the source does not show."""
+
+    pairs: Tensor
+    layout: Tensor
+    """(3,), mean centre (x, y) and RMS radius of the counted keypoints in training pictures."""
+    counted: Tensor
+    """(K,), the keypoints that tell where a subject is."""
+
+    def __init__(self, config: TranslatorConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = config.channels
+        self.mixer = MotionMixer(config)
+        self.first = nn.Sequential(conv(4, widths[0]), nn.BatchNorm2d(widths[0]), activation())
+        self.encode = nn.ModuleList(down_block(a, b) for a, b in pairwise(widths))
+        self.bottom = blocks(2 * widths[-1] + 1, widths[-1])
+        self.decode = nn.ModuleList(blocks(a + b + 1, b) for a, b in pairwise(widths[::-1]))
+        self.last = nn.Conv2d(widths[0], 3 + LAYERS, 3, padding=1)
+        self.register_buffer("pairs", edge_pairs(config.keypoints)[:, : config.bones].contiguous())
+        self.register_buffer("layout", torch.tensor([0.0, 0.0, 0.5]))
+        self.register_buffer("counted", torch.ones(config.keypoints, dtype=torch.bool))
+        initialise(self.encode)
+        initialise(self.decode)
+        channels_last(self)
+
+    def choose_bones(self, edge_weights: Tensor) -> None:
+        """Take the strongest edges of a stage one as bones."""
+        strongest = edge_weights.topk(self.config.bones).indices.sort().values
+        self.pairs.copy_(edge_pairs(self.config.keypoints)[:, strongest.cpu()])
+
+    def remember_layout(self, layout: Layout) -> None:
+        """Keep how training pictures were framed, so that a subject elsewhere can be framed alike."""
+        self.layout.copy_(torch.tensor([*layout.centre, layout.radius]))
+        self.counted.fill_(False)[list(layout.chosen)] = True
+
+    def forward(
+        self, sources: Tensor, source_edges: Tensor, source_keypoints: Tensor, driving: Tensor, edges: Tensor
+    ) -> Translation:
+        """Redraw the sources in the driving pose.
+
+        Args:
+            sources: (B, S, 3, size, size) in [-1, 1], pictures of one subject; where several show a place, the more
+                visible one counts more.
+            source_edges: (B, S, 1, size, size), their edge maps.
+            source_keypoints: (B, S, K, 2), (x, y) in [-1, 1].
+            driving: (B, K, 2), the wanted keypoints.
+            edges: (B, 1, size, size), their edge map.
+        """
+        B, S = sources.shape[:2]
+        pictures = torch.cat([sources, source_edges], 2).flatten(0, 1)
+        m = self.config.motion_size
+        small = F.adaptive_avg_pool2d(pictures, m)
+        motion = self.mixer(
+            small, source_keypoints.flatten(0, 1), driving.repeat_interleave(S, 0), self.pairs,
+            F.adaptive_avg_pool2d(edges, m).repeat_interleave(S, 0),
+        )  # fmt: skip
+        flow, visible = motion.flow.view(B, S, m, m, 2), motion.visible.view(B, S, 1, m, m)
+        weight = visible.softmax(1)
+        gate = visible.sigmoid() * weight
+
+        def gathered(features: Tensor) -> Tensor:
+            return _moved(features.view(B, S, *features.shape[1:]), flow, gate)
+
+        features = [self.first(pictures)]
+        for encode in self.encode:
+            features.append(encode(features[-1]))
+        deep = features.pop()
+        standing = deep.view(B, S, *deep.shape[1:]).mean(1)
+        x = self.bottom(torch.cat([gathered(deep), standing, _pooled(edges, deep)], 1))
+        for decode in self.decode:
+            feature = features.pop()
+            x = decode(torch.cat([doubled(x), gathered(feature), _pooled(edges, feature)], 1))
+        out = self.last(x).float()
+        moved, painted = _moved(sources, flow, weight), out[:, :3]
+        layers = (out[:, 3:] + out.new_tensor([1.0, 0.0, 0.0]).view(3, 1, 1)).softmax(1)
+        return Translation(_composed(moved, sources[:, 0], painted, layers), moved, layers, painted, flow, weight)
+
+
+def _resized(x: Tensor, side: int) -> Tensor:
+    if x.shape[-1] == side:
+        return x
+    return F.interpolate(x, size=(side, side), mode="bilinear", align_corners=True)
+
+
+def _pooled(edges: Tensor, like: Tensor) -> Tensor:
+    return F.adaptive_avg_pool2d(edges, like.shape[-1])
+
+
+class PoseTransfer(nn.Module):
+    """A frozen stage one and the translator that it drives: one checkpoint folder, all that a transfer needs.
+
+    The folder holds the translator (config.json, model.safetensors) and, in `stage_one/`, the stage one that it was
+    trained with.
+    """
+
+    def __init__(self, stage_one: AutoLink, translator: Translator) -> None:
+        super().__init__()
+        if stage_one.config.keypoints != translator.config.keypoints:
+            raise UserError(
+                f"the translator was trained for {translator.config.keypoints} keypoints, the stage one has "
+                f"{stage_one.config.keypoints}; give the stage one that it was trained with"
+            )
+        self.stage_one = stage_one.requires_grad_(False)
+        self.translator = translator
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> Self:
+        """Load a checkpoint folder, or a repository of the Hugging Face Hub, ready to transfer.
+
+        Raises:
+            UserError: there is no such checkpoint, or it is damaged or of another kind.
+        """
+        folder = find_folder(name)
+        translator = Translator(read_config("transfer", TranslatorConfig, folder))
+        load_weights(translator, folder)
+        return cls(AutoLink.from_pretrained(folder / "stage_one"), translator).eval()
+
+    def save_pretrained(self, folder: str | Path, card: str = CARD, half: bool = False) -> None:
+        """Write translator and stage one; `half` stores 16-bit weights."""
+        save_folder("transfer", self.translator, self.translator.config, Path(folder), card, half)
+        self.stage_one.save_pretrained(Path(folder) / "stage_one", half=half)
+
+    @property
+    def size(self) -> int:
+        """Side of the pictures in pixels."""
+        return self.translator.config.size
+
+    @property
+    def layout(self) -> Layout:
+        """How subjects are framed in the pictures that both networks know."""
+        x, y, radius = self.translator.layout.tolist()
+        return Layout((x, y), radius, tuple(self.translator.counted.nonzero()[:, 0].tolist()))
+
+    def forward(self, sources: Tensor, source_keypoints: Tensor, driving: Tensor) -> Translation:
+        """Redraw sources in a pose: (B, S, 3, size, size) in [-1, 1], (B, S, K, 2), (B, K, 2)."""
+        B, S = sources.shape[:2]
+        with torch.no_grad():
+            edges = self.stage_one.draw(torch.cat([source_keypoints.flatten(0, 1), driving]), self.size)
+        source_edges = edges[: B * S].view(B, S, 1, self.size, self.size)
+        return self.translator(sources, source_edges, source_keypoints, driving, edges[B * S :])
+
+    @torch.no_grad()
+    def transfer(self, sources: Tensor, driving: Tensor) -> Tensor:
+        """Redraw sources of any size in a pose: (B, S, 3, H, W) in [-1, 1], (B, K, 2) -> (B, 3, size, size)."""
+        B, S = sources.shape[:2]
+        flat = sources.flatten(0, 1)
+        keypoints = self.stage_one.detect(flat).view(B, S, -1, 2)
+        if flat.shape[2:] != (self.size, self.size):
+            flat = F.interpolate(flat, (self.size, self.size), mode="bilinear", align_corners=False, antialias=True)
+        return self(flat.view(B, S, 3, self.size, self.size), keypoints, driving).image.clamp(-1, 1)

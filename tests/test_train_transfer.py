@@ -1,0 +1,131 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_TRANSFER, array
+from safetensors.torch import load_file
+from test_pairs import write_clip
+
+from autolink.run_state import RunFolder
+from generation import train_transfer
+from generation.pairs import rendered_views
+from generation.translator import PoseTransfer
+
+ROOT = Path(__file__).resolve().parents[1]
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five clips of five people."""
+    folder = tmp_path_factory.mktemp("clips")
+    for n in range(5):
+        write_clip(folder / f"{n}.mp4", 8, n)
+    return folder
+
+
+@pytest.fixture
+def options(clips: Path, tiny_checkpoint: Path) -> Callable[..., list[str]]:
+    def build(out: Path, *more: str) -> list[str]:
+        return ["--data", str(clips), "--stage-one", str(tiny_checkpoint), "--out", str(out), *TINY_TRANSFER, *more]
+
+    return build
+
+
+def test_a_run_leaves_what_it_promises(options: Callable[..., list[str]], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train_transfer.run(options(out))
+    names = {p.name for p in out.iterdir()}
+    assert {"config.json", "versions.json", "metrics.jsonl", "samples", "checkpoints", "model", "tensorboard"} <= names
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [2, 4, 6]
+    measured = [line for line in lines if "moving_error" in line]
+    assert [line["step"] for line in measured] == [6] and 0 < measured[0]["moving_error"] < 1
+    picture = array(out / "samples" / "0000006.png")
+    assert picture.shape[0] > 6 * 192 and picture.std() > 20
+    model = PoseTransfer.from_pretrained(out / "model")
+    assert model.transfer(torch.zeros(1, 1, 3, 40, 40), torch.zeros(1, 5, 2)).shape == (1, 3, 32, 32)
+    assert json.loads((out / "config.json").read_text())["model"]["keypoints"] == 5  # the stage one's
+
+
+def test_stopped_and_resumed_equals_uninterrupted(
+    options: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train_transfer.run(options(whole))
+    one_step = train_transfer.TransferTrainer.train_step
+
+    def step(self: train_transfer.TransferTrainer) -> torch.Tensor:
+        if self.step == 4:  # the discriminator has begun
+            signal.raise_signal(signal.SIGINT)
+        return one_step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_transfer.TransferTrainer, "train_step", step)
+        train_transfer.run(options(broken))
+    assert f"generation/train_transfer.py --resume --out {broken}" in capsys.readouterr().out
+    assert [p.name for p in RunFolder(broken).checkpoints()] == ["step-0000005"]
+    train_transfer.run(["--resume", "--out", str(broken)])
+    wanted, got = (load_file(RunFolder(out).checkpoints()[-1] / "training.safetensors") for out in (whole, broken))
+    assert wanted.keys() == got.keys() and any(name.startswith("discriminator_optimizer.") for name in wanted)
+    for name, value in wanted.items():
+        torch.testing.assert_close(got[name], value, rtol=0, atol=0, msg=name)
+
+
+def test_it_learns_to_move(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_transfer, "load_views", lambda data, size: rendered_views(12, 4, size))
+    arguments = ["--stage-one", str(tiny_checkpoint), "--out", str(tmp_path / "run"), *TINY_TRANSFER]
+    train_transfer.run([*arguments, "--steps", "60", "--learning-rate", "3e-3", "--adversarial-weight", "0"])
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert np.mean(losses[-5:]) < 0.85 * np.mean(losses[:3])
+
+
+def test_dry_run_tells_and_writes_nothing(
+    options: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_transfer.run(options(tmp_path / "run", "--dry-run"))
+    said = capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+    for part in ("5 clips and 0 single pictures, 1 of them kept for testing", "parameters", "minutes for 6 steps"):
+        assert part in said
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [(["--bones", "0"], "--bones"), (["--adversarial-from", "2"], "--adversarial-from"),
+     (["--moved-weight", "-1"], "--moved-weight"), (["--preset", "cpu"], "needs --data")],
+)  # fmt: skip
+def test_options_that_cannot_be(more: list[str], said: str, fails: Callable[..., str], tmp_path: Path) -> None:
+    assert said in fails(2, lambda: train_transfer.run([*more, "--out", str(tmp_path / "run")]))
+    assert not (tmp_path / "run").exists()
+
+
+def test_faults_of_data_and_stage_one(
+    fails: Callable[..., str], options: Callable[..., list[str]], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    arguments = options(tmp_path / "run")
+    missing = [*arguments, "--data", str(tmp_path / "no")]
+    assert "does not exist" in fails(1, lambda: train_transfer.run(missing))
+    other = [*arguments, "--stage-one", str(tmp_path)]
+    assert "no config.json" in fails(1, lambda: train_transfer.run(other))
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_stay_alike(options: Callable[..., list[str]], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launcher, str(ROOT / "generation" / "train_transfer.py"), *options(out, "--batch", "2")]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert PoseTransfer.from_pretrained(out / "model").size == 32

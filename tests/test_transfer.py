@@ -1,0 +1,250 @@
+import json
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+import tyro
+from PIL import Image
+from test_pairs import write_clip
+from test_translator import transfer_model
+
+from autolink.errors import UserError
+from generation import transfer
+from generation.transfer import TransferConfig
+from video import files as video
+from video.motion import MotionError, read_motion
+from video.subject import Subject
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("transfer") / "model"
+    transfer_model().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with src.mp4 and driver.mp4; the untrained detector is taken to know every subject."""
+    write_clip(tmp_path / "src.mp4", 4, 1)
+    write_clip(tmp_path / "driver.mp4", 11, 2)
+    monkeypatch.chdir(tmp_path)
+    found = transfer.find_subject
+
+    def known(*arguments: object) -> Subject:
+        return found(*arguments)._replace(settled=True)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(transfer, "find_subject", known)
+    return tmp_path
+
+
+@pytest.fixture
+def run(files: Path, checkpoint: Path) -> Callable[..., None]:
+    def command(*more: str, src: str = "src.mp4", driver: str = "driver.mp4") -> None:
+        arguments = ["--src", src, "--driver", driver, "--checkpoint", str(checkpoint), "--device", "cpu", *more]
+        try:
+            transfer.run(tyro.cli(TransferConfig, args=arguments))
+        except (video.VideoError, MotionError) as error:
+            raise UserError(str(error)) from None
+
+    return command
+
+
+def frames(path: Path) -> np.ndarray:
+    return np.stack(list(video.read_frames(path)))
+
+
+def test_the_result_has_the_drivers_length_and_rate(run: Callable[..., None], files: Path) -> None:
+    run()
+    assert frames(files / "result.mp4").shape[0] == 11
+    assert video.video_facts(files / "result.mp4").rate == Fraction(25)
+    assert {p.name for p in files.iterdir()} == {"src.mp4", "driver.mp4", "result.mp4"}
+
+
+@pytest.mark.parametrize("motion", ["relative", "absolute", "retarget"])
+@pytest.mark.parametrize("more", [[], ["--no-adapt-scale", "--best-frame", "3", "--smooth", "2", "--batch", "3"]])
+def test_motions(run: Callable[..., None], files: Path, motion: str, more: list[str]) -> None:
+    run("--motion", motion, *more)
+    assert len(frames(files / "result.mp4")) == 11
+
+
+def test_at_the_reference_frame_relative_motion_leaves_the_source_as_it_is(
+    run: Callable[..., None], files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[np.ndarray] = []
+    redraw = transfer.Networks.redraw
+
+    def listening(self: transfer.Networks, source: transfer.Source, poses: np.ndarray, side: int) -> object:
+        asked.extend(poses - source.keypoints[0])
+        return redraw(self, source, poses, side)
+
+    monkeypatch.setattr(transfer.Networks, "redraw", listening)
+    run("--best-frame", "4")
+    moved = np.abs(asked).max((1, 2))
+    assert moved[4] < 1e-6 and moved[[0, 10]].min() > 1e-3
+
+
+def test_paste_back_keeps_the_picture_around(run: Callable[..., None], files: Path) -> None:
+    rng = np.random.default_rng(0)
+    picture = np.asarray(Image.fromarray(rng.integers(60, 200, (6, 10), np.uint8)).resize((100, 60)).convert("RGB"))
+    Image.fromarray(picture).save(files / "photo.png")
+    run("--crop", "30,10,32,32", "--paste-back", src="photo.png")
+    result = frames(files / "result.mp4")
+    assert result.shape == (11, 60, 100, 3)
+    outside = np.ones((60, 100), bool)
+    outside[8:44, 28:64] = False
+    assert np.abs(result[:, outside].astype(float) - picture[outside]).mean() < 4
+    assert np.abs(result[5, 18:34, 38:54].astype(float) - picture[18:34, 38:54]).mean() > 4
+
+
+def test_side_by_side_shows_source_driver_result(run: Callable[..., None], files: Path) -> None:
+    run("--side-by-side", "--crop", "none", "--size", "48")
+    result = frames(files / "result.mp4")
+    assert result.shape == (11, 48, 144, 3)
+    source, driver = frames(files / "src.mp4")[0], frames(files / "driver.mp4")
+    assert np.abs(result[7, :, :48].astype(float) - source).mean() < 6
+    assert np.abs(result[:, :, 48:96].astype(float) - driver).mean() < 6
+
+
+def test_keypoints_written_are_a_driver(run: Callable[..., None], files: Path) -> None:
+    run("--keypoints", "pose.json")
+    motion = read_motion(files / "pose.json")
+    assert motion.keypoints.shape == (11, 5, 2) and motion.rate == Fraction(25)
+    run("--out", "again.mp4", "--side-by-side", driver="pose.json")
+    again, first = frames(files / "again.mp4"), frames(files / "result.mp4")
+    side = first.shape[2]
+    assert again.shape[0] == 11
+    assert np.abs(again[:, :, -side:].astype(float) - first).mean() < 8
+
+
+def test_sound_comes_from_where_it_is_asked(run: Callable[..., None], files: Path) -> None:
+    for name, rate in (("src", 440), ("driver", 880)):
+        _add_sound(files / f"{name}.mp4", rate)
+    for choice, there in (("driver", True), ("source", True), ("none", False)):
+        run("--audio", choice, "--out", f"with_{choice}.mp4")
+        assert video.video_facts(files / f"with_{choice}.mp4").audio == there
+    assert _pitch(files / "with_driver.mp4") == pytest.approx(880, rel=0.05)
+    assert _pitch(files / "with_source.mp4") == pytest.approx(440, rel=0.05)
+
+
+def _add_sound(path: Path, pitch: int) -> None:
+    images = list(video.read_frames(path))
+    with av.open(str(path), "w") as container:
+        pictures = container.add_stream("libx264", rate=25)
+        pictures.height, pictures.width, pictures.pix_fmt = *images[0].shape[:2], "yuv420p"
+        sound = container.add_stream("aac", rate=44100, layout="mono")
+        for image in images:
+            container.mux(pictures.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(pictures.encode(None))
+        wave = np.sin(2 * np.pi * pitch * np.arange(44100 // 2) / 44100).astype(np.float32)[None] * 0.5
+        frame = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
+        frame.rate = 44100
+        container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+
+
+def _pitch(path: Path) -> float:
+    with av.open(str(path)) as container:
+        parts = [frame.to_ndarray()[0] for frame in container.decode(audio=0)]
+    wave = np.concatenate(parts)[2048:6144]
+    return float(np.abs(np.fft.rfft(wave * np.hanning(len(wave)))).argmax() * 44100 / len(wave))
+
+
+def test_finetuning_comes_nearer_to_the_source(run: Callable[..., None], files: Path, checkpoint: Path) -> None:
+    from generation.finetune import finetuned
+    from generation.translator import PoseTransfer
+
+    model = PoseTransfer.from_pretrained(checkpoint)
+    pictures = np.stack([np.asarray(Image.fromarray(f).resize((32, 32))) for f in frames(files / "src.mp4")])
+    adapted = finetuned(model, pictures, 30, torch.device("cpu"))
+    images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+    poses = model.stage_one.detect(images)
+
+    def error() -> float:
+        result = model.transfer(images[:1, None].expand(len(images), 1, 3, 32, 32), poses)
+        return (result - images).abs().mean().item()
+
+    before = error()
+    model.translator = adapted
+    assert error() < before
+    run("--finetune", "2")
+
+
+def test_dry_run_says_and_writes_nothing(
+    run: Callable[..., None], files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("--dry-run")
+    said = capsys.readouterr().out
+    assert "11 frames at 25 a second" in said and "nothing was written" in said
+    assert not (files / "result.mp4").exists()
+
+
+def test_far_poses_are_warned_of_with_the_number(
+    run: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(transfer, "FAR", -1.0)
+    run("--dry-run")
+    assert "is far from the source's pose: " in capsys.readouterr().err
+
+
+def test_damage_in_the_middle_is_told_and_the_rest_used(
+    run: Callable[..., None], files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = video.read_frames
+
+    def breaking(path: Path) -> object:
+        for n, frame in enumerate(whole(path)):
+            if path.name == "driver.mp4" and n == 6:
+                raise video.VideoError("driver.mp4 is damaged")
+            yield frame
+
+    monkeypatch.setattr(video, "read_frames", breaking)
+    run("--side-by-side")
+    assert "the 6 frames that could be read are used" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert len(frames(files / "result.mp4")) == 6
+
+
+@pytest.mark.parametrize(
+    ("code", "more", "said"),
+    [(2, ["--src", "no.mp4"], "--src no.mp4 does not exist"), (2, ["--out", "src.mp4"], "is an input as well"),
+     (2, ["--out", "no/r.mp4"], "there is no folder"), (2, ["--out", "result.txt"], "ends in .mp4 or .gif"),
+     (2, ["--best-frame", "x"], "--best-frame"), (2, ["--best-frame", "99"], "the driver has 11 frames"),
+     (2, ["--crop", "1,2"], "--crop"), (2, ["--crop", "900,0,9,9"], "lies outside"),
+     (2, ["--smooth", "-1"], "--smooth"),
+     (2, ["--batch", "0"], "--batch"), (2, ["--size", "1"], "--size"), (2, ["--keypoints", "k.txt"], "in .json"),
+     (2, ["--device", "cuda"], "--device cuda"), (1, ["--checkpoint", "."], "no config.json"),
+     (1, ["--driver", "text.mp4"], "text.mp4"), (1, ["--driver", "bad.json"], "bad.json"),
+     (1, ["--driver", "other.json"], "has 3 keypoints")],
+)  # fmt: skip
+def test_faults_are_one_sentence(
+    code: int, more: list[str], said: str, run: Callable[..., None], files: Path, fails: Callable[..., str]
+) -> None:
+    if "--device" in more and torch.cuda.is_available():
+        pytest.skip("there is a graphics card")
+    (files / "text.mp4").write_text("no video")
+    (files / "bad.json").write_text("{")
+    pose = [[[1.0, 2.0], [3.0, 4.0], [5.0, 1.0]]]
+    (files / "other.json").write_text(json.dumps({"rate": "25", "width": 9, "height": 9, "frames": pose}))
+    before = {p.name for p in files.iterdir()}
+    assert said in fails(code, lambda: run(*more))
+    assert {p.name for p in files.iterdir()} == before
+
+
+def test_an_existing_result_is_kept(run: Callable[..., None], files: Path, fails: Callable[..., str]) -> None:
+    (files / "result.mp4").write_text("mine")
+    assert "--overwrite" in fails(2, run)
+    assert (files / "result.mp4").read_text() == "mine"
+    run("--overwrite")
+    assert len(frames(files / "result.mp4")) == 11
+
+
+def test_no_subject_is_told(
+    run: Callable[..., None], monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
+) -> None:
+    monkeypatch.setattr(transfer, "find_subject", lambda image, *rest: Subject(None, False, 1.0))  # type: ignore[arg-type]
+    assert "--crop none" in fails(1, run)

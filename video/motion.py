@@ -1,0 +1,285 @@
+"""Motion as keypoint tracks: made relative, retargeted, smoothed, compared, kept in files.
+
+Tracks are (T, K, 2), poses (K, 2), both (x, y) in units as long across as down: square pixels, or the [-1, 1] of one
+square. Edge weights are (E,), one for each pair i < j of K keypoints, row by row, as a stage-one model gives them.
+"""
+
+import json
+import math
+import operator
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+FLAT = 1e-3
+"""A pose whose hull has less than this share of its squared radius as area is a line: the hull says no size."""
+
+
+class MotionError(ValueError):
+    """A file that is no motion template; the message says which and why."""
+
+
+def edge_matrix(weights: NDArray, keypoints: int) -> NDArray[np.float64]:
+    """Edge weights (E,) as a symmetric (K, K) with zeros on the diagonal.
+
+    Raises:
+        ValueError: not one finite weight for each pair.
+    """
+    K = keypoints
+    if weights.shape != (K * (K - 1) // 2,) or not np.isfinite(weights).all():
+        raise ValueError(f"{K} keypoints have {K * (K - 1) // 2} edges, each a finite weight; got {weights.shape}")
+    matrix = np.zeros((K, K))
+    matrix[np.triu_indices(K, 1)] = weights
+    return matrix + matrix.T
+
+
+def maximum_spanning_tree(weights: NDArray, keypoints: int) -> NDArray[np.int64]:
+    """The bones that link all keypoints with the greatest total weight (Prim): (K - 1, 2), (parent, child).
+
+    The root is the keypoint whose edges sum to the most; a parent comes before its children.
+    """
+    matrix = edge_matrix(weights, keypoints)
+    root = int(matrix.sum(1).argmax())
+    strongest = matrix[root].copy()  # of each keypoint's links to the tree so far
+    parent = np.full(keypoints, root)
+    outside = np.arange(keypoints) != root
+    bones = []
+    while outside.any():
+        child = int(np.where(outside, strongest, -np.inf).argmax())
+        bones.append((parent[child], child))
+        outside[child] = False
+        closer = matrix[child] > strongest
+        strongest[closer], parent[closer] = matrix[child][closer], child
+    return np.array(bones, dtype=np.int64).reshape(-1, 2)
+
+
+def radius(pose: NDArray) -> NDArray[np.float64]:
+    """Root mean square distance of the keypoints from their centroid: (..., K, 2) -> (...)."""
+    return np.sqrt(np.square(pose - pose.mean(-2, keepdims=True)).sum(-1).mean(-1))
+
+
+def size_ratio(source: NDArray, driver: NDArray) -> float:
+    """How many times larger one pose (K, 2) is than another: by the hulls' areas, or the radii where a hull is flat."""
+    areas, radii = [_hull_area(source), _hull_area(driver)], [float(radius(source)), float(radius(driver))]
+    if min(radii) == 0:
+        return 1.0
+    if any(area < FLAT * r * r for area, r in zip(areas, radii, strict=True)):
+        return radii[0] / radii[1]
+    return math.sqrt(areas[0] / areas[1])
+
+
+def _hull_area(pose: NDArray) -> float:
+    centred = (pose - pose.mean(0)).astype(np.float32)  # what OpenCV computes with
+    return float(cv2.contourArea(cv2.convexHull(centred)))
+
+
+def relative(source: NDArray, driver: NDArray, reference: int, adapt_scale: bool) -> NDArray[np.float64]:
+    """Move a pose (K, 2) as a track (T, K, 2) moves away from its frame `reference`: (T, K, 2).
+
+    source + s (driver_t - driver_reference), s the ratio of the two poses' sizes with `adapt_scale` and 1 without;
+    the rule of the First Order Motion Model.
+    """
+    s = size_ratio(source, driver[reference]) if adapt_scale else 1.0
+    return source + s * (driver.astype(np.float64) - driver[reference])
+
+
+def retarget(source: NDArray, driver: NDArray, tree: NDArray, reference: int, adapt_scale: bool) -> NDArray[np.float64]:
+    """Give a pose (K, 2) the bone angles of a track (T, K, 2) and keep its own bone lengths: (T, K, 2).
+
+    Angles are the driver's as they are, so also frame `reference` takes the driver's pose; that frame only says where
+    the root (the tree's first parent) moves from, as in `relative`. A bone without length in the driver has no angle
+    and takes the source's.
+    """
+    moved = relative(source, driver, reference, adapt_scale)
+    tiny = 1e-9 * max(1e-300, float(radius(driver).max()))
+    for parent, child in tree.tolist():
+        own = source[child] - source[parent]
+        bone = driver[:, child].astype(np.float64) - driver[:, parent]
+        length = np.linalg.norm(bone, axis=1, keepdims=True)
+        turned = bone / np.maximum(length, tiny) * np.linalg.norm(own)
+        moved[:, child] = moved[:, parent] + np.where(length > tiny, turned, own)
+    return moved
+
+
+def smooth(track: NDArray, strength: float) -> NDArray[np.float64]:
+    """Smooth over time without delay: (T, ...) -> (T, ...), `strength` the Gaussian's deviation in frames, 0 for none.
+
+    A straight line is fitted around each frame with Gaussian weights: the plain Gaussian mean wherever both sides are
+    whole, and steady motion stays what it is up to the first and the last frame.
+
+    Raises:
+        ValueError: the strength is negative or not finite.
+    """
+    if not 0 <= strength < math.inf:
+        raise ValueError(f"smoothing strength is a number of frames, 0 or more, got {strength}")
+    values = track.astype(np.float64)
+    T = len(values)
+    if strength == 0 or T < 2:
+        return values
+    reach = min(smoothing_reach(strength), T - 1)
+    S0, S1, S2 = np.zeros(T), np.zeros(T), np.zeros(T)
+    Y0, Y1 = np.zeros_like(values), np.zeros_like(values)
+    for d in range(-reach, reach + 1):
+        w = math.exp(-0.5 * (d / strength) ** 2)
+        here, there = slice(max(0, -d), T - max(0, d)), slice(max(0, d), T - max(0, -d))
+        S0[here] += w
+        S1[here] += w * d
+        S2[here] += w * d * d
+        Y0[here] += w * values[there]
+        Y1[here] += w * d * values[there]
+    columns = (T,) + (1,) * (values.ndim - 1)
+    slope_free = S0 * S2 - S1 * S1
+    fitted = slope_free > 1e-12 * S0 * S0  # else the neighbours weigh nothing
+    a = np.where(fitted, S2 / np.where(fitted, slope_free, 1), 1 / S0).reshape(columns)
+    b = np.where(fitted, S1 / np.where(fitted, slope_free, 1), 0).reshape(columns)
+    return a * Y0 - b * Y1
+
+
+def smoothing_reach(strength: float) -> int:
+    """How many frames on either side `smooth` looks at."""
+    return math.ceil(3 * strength)
+
+
+def pose_distance(a: NDArray, b: NDArray) -> NDArray[np.float64]:
+    """How differently poses are shaped, wherever and however large they are: (..., K, 2) twice -> (...).
+
+    The root mean square distance of corresponding keypoints after each pose's centroid is moved to the origin and its
+    RMS radius made 1: 0 for the same shape, 2 at most (turned by half), 1 against a pose that is one point.
+    """
+    return np.sqrt(np.square(_normalised(a) - _normalised(b)).sum(-1).mean(-1))
+
+
+def _normalised(pose: NDArray) -> NDArray[np.float64]:
+    size = radius(pose)[..., None, None]
+    return (pose - pose.mean(-2, keepdims=True)) / np.where(size > 0, size, 1)
+
+
+def best_frame(source: NDArray, driver: NDArray) -> tuple[int, float]:
+    """The frame of a track (T, K, 2) whose pose is most like a pose (K, 2), and the `pose_distance` that remains."""
+    distance = pose_distance(source, driver)
+    n = int(distance.argmin())
+    return n, float(distance[n])
+
+
+@dataclass(frozen=True)
+class Motion:
+    """The motion of a clip."""
+
+    keypoints: NDArray
+    """(T, K, 2), (x, y) in pixels, (0, 0) at the centre of the first one."""
+    rate: Fraction
+    """Frames a second."""
+    width: int
+    height: int
+    weights: NDArray | None = None
+    """(E,), the graph's edge weights where they are known."""
+
+    def __post_init__(self) -> None:
+        shape = self.keypoints.shape
+        if len(shape) != 3 or not shape[0] or shape[1] < 2 or shape[2] != 2:
+            raise ValueError(f"keypoints must be (frames, keypoints, 2) with a frame and two keypoints, got {shape}")
+        bad = np.flatnonzero(np.logical_not(np.isfinite(self.keypoints).all((1, 2))))
+        if len(bad):
+            raise ValueError(f"frame {bad[0]} has a keypoint that is not finite")
+        if self.rate <= 0:
+            raise ValueError(f"rate must be above zero, got {self.rate}")
+        if self.width < 1 or self.height < 1:
+            raise ValueError(f"width and height must be at least 1 pixel, got {self.width} x {self.height}")
+        if self.weights is not None:
+            edge_matrix(self.weights, shape[1])
+
+
+def write_motion(path: Path, motion: Motion, origin: Mapping[str, str] | None = None) -> None:
+    """Write a motion as JSON, in the layout of `python -m autolink.detect` on a video, whole or not at all.
+
+    `origin` adds what the motion came from, such as checkpoint and video.
+    """
+    content: dict[str, Any] = dict(origin or {})
+    if motion.weights is not None:
+        pairs = np.transpose(np.triu_indices(motion.keypoints.shape[1], 1)).tolist()
+        edges = zip(pairs, motion.weights.tolist(), strict=True)
+        content["graph"] = [{"from": i, "to": j, "weight": float(f"{w:.5g}")} for (i, j), w in edges]
+    content |= {"rate": str(motion.rate), "width": motion.width, "height": motion.height}
+    content["frames"] = np.round(motion.keypoints.astype(np.float64), 2).tolist()
+    beside = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        beside.write_text(json.dumps(content, indent=1) + "\n")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_motion(path: Path) -> Motion:
+    """Read what `write_motion` or `python -m autolink.detect` wrote.
+
+    Raises:
+        MotionError: there is no such file, or it is no motion; one sentence names the file and the fault.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MotionError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise MotionError(f"{path} is not JSON; give a file that --keypoints or autolink.detect wrote") from None
+    if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
+        raise MotionError(f"{path} holds no frames of keypoints; give a file that was written for a video")
+    try:
+        keypoints = _tracks(content["frames"])
+        weights = _weights(content["graph"], keypoints.shape[1]) if content.get("graph") else None
+        return Motion(
+            keypoints, _rate(content.get("rate")), _whole(content, "width"), _whole(content, "height"), weights
+        )
+    except ValueError as error:
+        raise MotionError(f"{path} is no motion: {error}") from None
+
+
+def _tracks(frames: list[Any]) -> NDArray[np.float64]:
+    """(T, K, 2) from nested lists."""
+    if not frames:
+        raise ValueError("it has no frames")
+    poses: list[NDArray] = []
+    for n, frame in enumerate(frames):
+        try:
+            pose = np.array(frame)
+        except ValueError:  # lists of unequal length
+            pose = np.array(None)
+        if pose.dtype.kind not in "iuf" or pose.ndim != 2 or pose.shape[1] != 2:
+            raise ValueError(f"frame {n} is not a list of [x, y] numbers")
+        if poses and len(pose) != len(poses[0]):
+            raise ValueError(f"frame {n} has {len(pose)} keypoints, those before have {len(poses[0])}")
+        poses.append(pose.astype(np.float64))
+    return np.stack(poses)
+
+
+def _weights(graph: Any, keypoints: int) -> NDArray[np.float64]:
+    """(E,) from a list of {from, to, weight}; edges that are left out weigh nothing."""
+    matrix = np.zeros((keypoints, keypoints))
+    try:
+        for edge in graph:
+            i, j = sorted((operator.index(edge["from"]), operator.index(edge["to"])))
+            if not 0 <= i < j < keypoints:
+                raise ValueError(f"its graph links {i} and {j}, there are {keypoints} keypoints")
+            matrix[i, j] = float(edge["weight"])
+    except (TypeError, KeyError):
+        raise ValueError("its graph is not a list of from, to, weight") from None
+    return matrix[np.triu_indices(keypoints, 1)]
+
+
+def _rate(value: Any) -> Fraction:
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,20}|/0*[1-9]\d{0,8})?", str(value)):
+        raise ValueError(f"rate must be a number or a fraction such as 30000/1001, got {str(value)[:40]}")
+    return Fraction(str(value))
+
+
+def _whole(content: dict[str, Any], name: str) -> int:
+    value = content.get(name)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{name} must be a whole number of pixels, got {value}")
+    return value
