@@ -262,6 +262,16 @@ def test_a_constant_rate_gives_exactly_its_frames(tmp_path: Path) -> None:
     assert levels(path) == shades
 
 
+def test_a_file_that_does_not_say_its_rate(tmp_path: Path) -> None:
+    times = [n * 40 + n % 3 * 7 for n in range(60)]  # about 25 a second, never quite
+    path = encode(tmp_path / "a.mkv", grey(*range(60)), times=times, rate=Fraction(1000))
+    content = path.read_bytes()
+    assert content.count(b"\x23\xe3\x83") == 1  # Matroska's DefaultDuration, which browsers do not write
+    path.write_bytes(content.replace(b"\x23\xe3\x83", b"\x23\xe3\x84"))
+    assert video_facts(path).rate == 25
+    assert levels(path) == list(range(60))
+
+
 def test_timestamps_that_jump_are_not_followed() -> None:
     def stamped(times: list[int | None]) -> Iterator[av.VideoFrame]:
         for time in times:
@@ -269,14 +279,16 @@ def test_timestamps_that_jump_are_not_followed() -> None:
             frame.pts, frame.time_base = time, Fraction(1, 25)
             yield frame
 
-    def paced(*times: int | None) -> list[int | None]:
-        return [frame.pts for frame in files._paced(stamped(list(times)), Fraction(25), Fraction(12))]
+    def paced(*times: int | None, duration: int = 12) -> list[int | None]:
+        return [frame.pts for frame in files._paced(stamped(list(times)), Fraction(25), Fraction(duration))]
 
     assert paced(7, 8, 10) == [7, 8, 8, 10]
     assert paced(0, 1, 10**12, 10**12 + 1) == [0, 1, 10**12, 10**12 + 1]
     assert paced(5000, 5001, 3, 4, 6) == [5000, 5001, 3, 4, 4, 6]
     assert paced(0, None, None, 3) == [0, None, None, 3]
     assert paced(None, None, 90, 92) == [None, None, 90, 90, 92]
+    assert paced(0, 200, 400, 402, duration=0) == [0] * 200 + [200] * 200 + [400, 400, 402]
+    assert paced(0, 400, duration=0) == [0, 400] and paced(0, 400, duration=20) == [0] * 400 + [400]
 
 
 def test_a_transparent_gif_is_a_video(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
@@ -44,6 +45,9 @@ COPIED_SOUND = frozenset({"aac", "ac3", "alac", "eac3", "mp3", "opus"})
 
 AAC_RATES = frozenset({8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000})
 
+LONG_PAUSE = 10
+"""Seconds that one frame may be shown where a file does not say how long it is."""
+
 PREROLL = Fraction(1, 10)
 """Seconds of sound kept before the first picture: not heard, but decoders need it to begin."""
 
@@ -80,7 +84,7 @@ def video_facts(path: Path) -> VideoFacts:
         return VideoFacts(STILL_RATE, len(stills), width, height, audio=False)
     with _opened(path) as container:
         stream = _video_stream(container, path)
-        rate = _rate(stream)
+        rate = _rate(stream, path)
         count = round(stream.duration * stream.time_base * rate) if stream.duration and stream.time_base else None
         return VideoFacts(rate, count or None, width, height, bool(container.streams.audio))
 
@@ -103,8 +107,8 @@ def read_frames(path: Path) -> Generator[Image, None, None]:
         stream = _video_stream(container, path)
         faults: list[str] = []
         count = 0
-        longest = Fraction(container.duration or 0, av.time_base) + 10
-        for frame in _paced(_decode(container, stream, faults), _rate(stream), longest):
+        duration = Fraction(container.duration or 0, av.time_base)
+        for frame in _paced(_decode(container, stream, faults), _rate(stream, path), duration):
             if count == 0:
                 size = _square_size(frame, stream)
             yield _to_rgb(frame, *size)
@@ -129,13 +133,18 @@ def _opened(path: Path) -> Iterator[InputContainer]:
 
 
 def _video_stream(container: InputContainer, path: Path) -> VideoStream:
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]  # a record's cover
+    streams = _moving(container)
     if not streams:
         raise VideoError(f"{path} has no video stream{', only sound' * bool(container.streams.audio)}; give a video")
     if streams[0].codec_context is None:
         raise VideoError(f"{path} has a codec that is unknown here; convert it to H.264 in mp4 first")
     streams[0].thread_type = "AUTO"
     return streams[0]
+
+
+def _moving(container: InputContainer) -> list[VideoStream]:
+    """The video streams, without the cover of a record."""
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
 
 
 def _seconds(units: int | None, unit: Fraction | None) -> Fraction | None:
@@ -146,12 +155,20 @@ def _end(packet: av.Packet) -> Fraction:
     return _seconds((packet.pts or 0) + (packet.duration or 0), packet.time_base) or Fraction(0)
 
 
-def _rate(stream: VideoStream) -> Fraction:
+def _rate(stream: VideoStream, path: Path) -> Fraction:
     """The rate at which most frames lie on whole steps, unless that is far from how many there are a second."""
     mean, steps = stream.average_rate, stream.guessed_rate
     if mean and steps and 0.85 * mean <= steps <= 2.5 * mean:
         return steps
-    return mean or steps or STILL_RATE
+    return mean or _counted_rate(path, stream.index) or STILL_RATE
+
+
+def _counted_rate(path: Path, index: int) -> Fraction | None:
+    """Frames a second over the first 200, in whole numbers: browsers record files that do not say."""
+    with _opened(path) as container:
+        packets = list(islice((p for p in container.demux(container.streams[index]) if p.pts is not None), 200))
+    seconds = _end(packets[-1]) - _end(packets[0]) if packets else 0
+    return Fraction(max(1, round((len(packets) - 1) / seconds))) if seconds > 0 else None
 
 
 def _decode(container: InputContainer, stream: VideoStream, faults: list[str]) -> Iterator[av.VideoFrame]:
@@ -176,11 +193,15 @@ def _decode(container: InputContainer, stream: VideoStream, faults: list[str]) -
         faults.append(f"it ends after {float(reached):.1f} of {float(end):.1f} s")
 
 
-def _paced(frames: Iterable[av.VideoFrame], rate: Fraction, longest: Fraction) -> Iterator[av.VideoFrame]:
+def _paced(frames: Iterable[av.VideoFrame], rate: Fraction, duration: Fraction) -> Iterator[av.VideoFrame]:
     """Frames at a constant rate by their timestamps, the last as long as it lasts.
 
-    Timestamps that run backwards or beyond `longest` seconds are faulty: time goes on from the frame before.
+    Timestamps that run backwards, or far ahead and beyond `duration`, are faulty: time goes on from the frame before.
     """
+
+    def latest(place: int) -> Fraction:
+        return max(duration * rate, place + LONG_PAUSE * rate)
+
     held: av.VideoFrame | None = None
     place = 0
     origin: Fraction | None = None
@@ -188,7 +209,7 @@ def _paced(frames: Iterable[av.VideoFrame], rate: Fraction, longest: Fraction) -
         time = _seconds(frame.pts, frame.time_base)
         step = -1 if time is None or origin is None else round((time - origin) * rate)
         before, place = place, place + 1 if held else 0
-        if before <= step <= longest * rate:
+        if before <= step <= latest(before):
             place = step
         elif time is not None:
             origin = time - place / rate
@@ -198,8 +219,7 @@ def _paced(frames: Iterable[av.VideoFrame], rate: Fraction, longest: Fraction) -
         held = frame
     if held:
         shown = _seconds(held.duration, held.time_base) or 0
-        last = min(round(shown * rate), int(longest * rate) - place)
-        for _ in range(max(1, last)):
+        for _ in range(max(1, min(round(shown * rate), int(latest(place)) - place))):
             yield held
 
 
@@ -308,11 +328,9 @@ class VideoWriter:
                 self.source = stack.enter_context(_opened(self.audio))
             stack.callback(self.beside.unlink, missing_ok=True)
             self.beside.touch()
-            options = (
-                {"final_delay": str(max(2, round(100 / self.rate)))}
-                if self.format == "gif"
-                else {"movflags": "faststart"}
-            )
+            options = {"movflags": "faststart"}
+            if self.format == "gif":
+                options = {"final_delay": str(max(2, round(100 / self.rate)))}
             self.container = av.open(f"file:{self.beside}", "w", format=self.format, options=options)
             self.stack = stack.pop_all()
         return self
@@ -430,7 +448,7 @@ class _Gif:
 def _sound(source: InputContainer, target: OutputContainer) -> Iterator[av.Packet]:
     """The first sound track as packets for `target`, whose time begins with the source's first picture."""
     stream = source.streams.audio[0]
-    clock = source.streams.video[0] if source.streams.video else stream
+    clock = (*_moving(source), stream)[0]
     start = _seconds(clock.start_time, clock.time_base) or Fraction(0)
     if stream.codec_context is None:
         warnings.warn(f"{source.name}: the codec of its sound is unknown here; the result is silent", stacklevel=4)
