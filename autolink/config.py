@@ -1,5 +1,6 @@
 """What a training run can be told, and presets that are known to work."""
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -10,6 +11,10 @@ from autolink.model import ModelConfig
 from autolink.perceptual import FeatureNetwork
 
 Preset = Literal["figures", "faces-cpu", "cats-cpu", "paper-k4", "paper-k8", "paper-k16", "paper-k32"]
+
+
+SMALLEST_FEATURE_SIZE = 16
+"""The feature networks halve the resolution four times."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +79,19 @@ class RunConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
         for name in ("learning_rate", "clip", "sample_minutes", "save_minutes"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"--{name.replace('_', '-')} must be above zero, got {getattr(self, name)}")
-        for name in ("ema", "decay_share"):
-            if not 0 <= getattr(self, name) < 1 + (name == "decay_share"):
-                raise ValueError(f"--{name.replace('_', '-')} must be in [0, 1), got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"--{name.replace('_', '-')} must be above zero and finite, got {getattr(self, name)}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"--ema must be in [0, 1), got {self.ema}")
+        if not 0 <= self.decay_share <= 1:
+            raise ValueError(f"--decay-share must be in [0, 1], got {self.decay_share}")
         for name in ("pixel_weight", "weight_decay", "seed", "threads"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"--{name.replace('_', '-')} cannot be negative, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < 2**63:
+                raise ValueError(
+                    f"--{name.replace('_', '-')} cannot be negative or so large, got {getattr(self, name)}"
+                )
+        if self.feature_size < SMALLEST_FEATURE_SIZE:
+            raise ValueError(f"--feature-size must be at least {SMALLEST_FEATURE_SIZE}, got {self.feature_size}")
 
     @property
     def run_folder(self) -> Path:

@@ -15,15 +15,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from autolink.data.images import SUFFIXES, Source, read_picture, square, to_pixels, write_text
+from autolink.data.images import SUFFIXES, Source, square, to_pixels
 from autolink.draw import draw_graph
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError, command
 from autolink.model import AutoLink
+from autolink.pretrained import write_text
 from autolink.train import detect_all
 from video import files as video
 
 BATCH = 32
+
+RESULT = "keypoints.json"
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def detect_pictures(finder: Finder, source: Source, out: Path) -> dict:
 
     def readable() -> Iterator[NDArray[np.uint8]]:
         for name in tqdm(source.names, unit="picture", disable=len(source.names) < BATCH):
-            picture = read_picture(source.read(name))
+            picture = source.picture(name)
             if isinstance(picture, str):
                 skipped[name] = picture
                 continue
@@ -155,6 +158,39 @@ def detect_video(finder: Finder, path: Path, out: Path) -> dict:
     return {"video": path.name, "rate": str(facts.rate), "width": size[0], "height": size[1], "frames": frames}
 
 
+def replace_result(new: Path, out: Path, source: Path) -> None:
+    """Move a finished result to where it belongs; of what is there, only an earlier result's own files go.
+
+    Raises:
+        UsageError: an overlay would replace the input.
+    """
+    files = [file.relative_to(new) for file in new.rglob("*") if file.is_file()]
+    for name in files:
+        if (out / name).exists() and (out / name).samefile(source):
+            raise UsageError(f"--out {out}: the overlay {name} would replace the input; choose another folder")
+    for earlier in _earlier_files(out / RESULT):
+        old = out / earlier
+        if old.is_file() and old.resolve().is_relative_to(out) and not old.samefile(source):
+            old.unlink()
+            for folder in old.relative_to(out).parents:
+                if folder.name and not any((out / folder).iterdir()):
+                    (out / folder).rmdir()
+    for name in files:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (new / name).replace(out / name)
+
+
+def _earlier_files(result: Path) -> list[str]:
+    """The overlays that an earlier result names."""
+    try:
+        content = json.loads(result.read_text())
+        return [image["image"] for image in content.get("images", [])] + [
+            f"{Path(content[name]).stem}.mp4" for name in ("video",) if name in content
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
 def run(config: DetectConfig) -> None:
     """The command: find, draw, write, say where."""
     device = pick_device(config.device)
@@ -162,13 +198,20 @@ def run(config: DetectConfig) -> None:
         raise UsageError(f"--input {config.input} does not exist")
     if config.out.exists() and not config.out.is_dir():
         raise UsageError(f"--out {config.out} is a file; give a folder")
-    if config.out.exists() and any(config.out.iterdir()) and not config.overwrite:
-        raise UsageError(f"--out {config.out} is not empty; choose another folder or add --overwrite")
-    if config.out.resolve() == config.input.resolve():
-        raise UsageError("--out must be another folder than --input")
+    out = config.out.resolve()
+    if out.is_relative_to(config.input.resolve()):
+        raise UsageError(f"--out {config.out} is the input or lies in it; choose another folder")
+    if out.exists() and any(out.iterdir()):
+        if not (out / RESULT).exists():
+            raise UsageError(
+                f"--out {config.out} holds files that are no earlier result; choose an empty or new folder"
+            )
+        if not config.overwrite:
+            raise UsageError(f"--out {config.out} holds a result; choose another folder or add --overwrite")
     finder = Finder(AutoLink.from_pretrained(config.checkpoint), device)
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    beside = config.out.with_name(f".{config.out.name}.part")
+    there = out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    beside = out / ".part"  # inside, for a folder may be a mount point
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
     try:
@@ -179,13 +222,14 @@ def run(config: DetectConfig) -> None:
         else:
             found = detect_pictures(finder, Source.find(config.input), beside)
         result = {"checkpoint": config.checkpoint, "graph": finder.graph(), **found}
-        write_text(beside / "keypoints.json", json.dumps(result, indent=1) + "\n")
-        shutil.rmtree(config.out, ignore_errors=True)
-        beside.rename(config.out)
+        write_text(beside / RESULT, json.dumps(result, indent=1) + "\n")
+        replace_result(beside, out, config.input)
     except video.VideoError as error:
         raise UserError(str(error)) from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+        if not there and not any(out.iterdir()):
+            out.rmdir()
     for name, reason in found.get("skipped", {}).items():
         print(f"skipped {name}: {reason}", file=sys.stderr)
     count = len(found.get("images") or found.get("frames") or [])

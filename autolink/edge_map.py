@@ -1,10 +1,12 @@
 """The soft edge map: every pair of keypoints is an edge, drawn as strongly as the graph's weight says."""
 
+import math
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 PIXELS_AT_ONCE = 1 << 17
 """Pixels per pass over the edges on the CPU: the few buffers of that size stay in the second-level cache."""
@@ -41,8 +43,8 @@ def edge_map(keypoints: Tensor, weights: Tensor, size: int, thickness: float) ->
         raise ValueError(f"{K} keypoints have {K * (K - 1) // 2} edges, got weights of shape {tuple(weights.shape)}")
     if size < 2:
         raise ValueError(f"size must be at least 2 pixels, got {size}")
-    if not thickness > 0:
-        raise ValueError(f"thickness must be above zero, got {thickness}")
+    if not 0 < thickness < math.inf:
+        raise ValueError(f"thickness must be above zero and finite, got {thickness}")
     dtype = torch.promote_types(torch.promote_types(keypoints.dtype, weights.dtype), torch.float32)
     return _EdgeMap.apply(keypoints.to(dtype), weights.to(dtype), size, thickness)
 
@@ -63,6 +65,7 @@ class _EdgeMap(torch.autograd.Function):
         return best.div_(-thickness).exp_().view(-1, 1, size, size)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         keypoints, weights, winner = ctx.saved_tensors
         B, K, _ = keypoints.shape
@@ -137,7 +140,7 @@ def _nearest_edge(frames: Tensor, cost: Tensor, size: int) -> tuple[Tensor, Tens
     for start in range(0, B, step):
         piece = slice(start, start + step)
         _nearest_edge_piece(frames[piece], cost, axis, best[piece], winner[piece])
-    return best.view(B, -1), winner.view(B, -1)
+    return best.view(B, size * size), winner.view(B, size * size)
 
 
 def _nearest_edge_piece(frames: Tensor, cost: Tensor, axis: Tensor, best: Tensor, winner: Tensor) -> None:

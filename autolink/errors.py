@@ -1,6 +1,7 @@
 """Mistakes of the user, told in one sentence."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 
@@ -23,6 +24,9 @@ def command(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         _stop(str(error), error.exit_code)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         _stop("stopped", 130)
     except OSError as error:

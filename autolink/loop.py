@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from autolink.config import RunConfig
 from autolink.errors import UserError
+from autolink.pretrained import write_text
 from autolink.run_state import (
     RunFolder,
     config_to_json,
@@ -118,6 +119,10 @@ class BaseTrainer(ABC, Generic[Network]):
     def describe(self) -> list[str]:
         """Lines that tell what was found before the first step."""
 
+    @abstractmethod
+    def data_state(self) -> str:
+        """A few words on the data that change when it does, so that --resume does not go on with other data."""
+
     def scalars(self) -> dict[str, float]:
         """Further values for the log."""
         return {}
@@ -148,21 +153,43 @@ class BaseTrainer(ABC, Generic[Network]):
         load_module_tensors("average", self.average, tensors)
         load_optimizer_tensors("optimizer", self.optimizer, tensors)
 
+    def check_finite(self, folder: RunFolder) -> None:
+        """Stop before anything good is replaced.
+
+        Raises:
+            UserError: a weight is not finite.
+        """
+        if not all(tensor.isfinite().all() for tensor in self.tensors().values()):
+            raise _diverged(self.step, folder)
+
     def save(self, folder: RunFolder) -> None:
         """Write a checkpoint to go on from, and the averaged model."""
         if not self.accelerator.is_main_process:
             return
-        scaler = self.accelerator.scaler
-        folder.save_checkpoint(self.step, self.tensors(), {"scaler": scaler.state_dict() if scaler else None})
+        self.check_finite(folder)
+        tensors, scaler = self.tensors(), self.accelerator.scaler
+        state = {"scaler": scaler.state_dict() if scaler else None, "data": self.data_state()}
+        folder.save_checkpoint(self.step, tensors, state)
         self.save_model(folder.path / "model")
 
     def load(self, folder: RunFolder) -> None:
         """Go on from the newest checkpoint."""
         tensors, state = folder.load_checkpoint()
+        if state.get("data", self.data_state()) != self.data_state():
+            raise UserError(
+                f"--data {self.config.data} has changed since this run was saved: {state['data']} then, "
+                f"{self.data_state()} now; restore it, or start another run with another --out"
+            )
         self.load_tensors(tensors)
         if self.accelerator.scaler and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
+
+
+def _diverged(step: int, folder: RunFolder) -> UserError:
+    """What to say when the loss or a weight is not finite."""
+    back = "go on from the last checkpoint with --resume, or " if folder.checkpoints() else ""
+    return UserError(f"training diverged by step {step}: {back}start again with a lower --learning-rate")
 
 
 class Stop:
@@ -196,8 +223,8 @@ class Log:
 
         path = folder / "metrics.jsonl"
         if path.exists():  # a run that was killed had gone on beyond its checkpoint
-            lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
-            path.write_text("".join(line + "\n" for line in lines))
+            lines = [line for line in path.read_text().splitlines() if _step(line) <= step]
+            write_text(path, "".join(line + "\n" for line in lines))
         self.file = path.open("a")
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
@@ -214,6 +241,14 @@ class Log:
         self.board.close()
 
 
+def _step(line: str) -> float:
+    """The step of a line of metrics.jsonl; a line that was cut is beyond all."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return np.inf
+
+
 def train(trainer: BaseTrainer, folder: RunFolder, stop: Stop) -> bool:
     """Run to the last step; everything a resumed run needs is in the checkpoint. False if stopped before the end."""
     config, accelerator = trainer.config, trainer.accelerator
@@ -225,47 +260,47 @@ def train(trainer: BaseTrainer, folder: RunFolder, stop: Stop) -> bool:
     losses, counted = torch.zeros((), device=accelerator.device), 0
     logged = sampled = saved = time.monotonic()
     trainer.model.train()
-    while trainer.step < config.steps:
-        losses += trainer.train_step()
-        counted += 1
-        bar.update()
-        last = trainer.step == config.steps
-        if trainer.step % config.log_every == 0 or last:
-            loss, now = float(losses) / counted, time.monotonic()
-            if not np.isfinite(loss):
-                raise UserError(
-                    f"the loss is not finite at step {trainer.step}; go on from the last checkpoint with "
-                    "--resume, or start again with a lower --learning-rate"
-                )
-            shown["loss"] = f"{loss:.4f}"
-            bar.set_postfix(shown)
-            if log:
-                speed = counted * config.batch * accelerator.num_processes / (now - logged)
-                log.write(
-                    trainer.step,
-                    {
-                        "loss": loss,
-                        "learning_rate": learning_rate(config, trainer.step - 1),
-                        "images_per_second": speed,
-                        **trainer.scalars(),
-                    },
-                )
-            losses, counted, logged = torch.zeros_like(losses), 0, now
-        if log and (time.monotonic() - sampled > config.sample_minutes * 60 or last):
-            shown |= show(trainer, folder.path, log)
-            bar.set_postfix(shown)
-            sampled = logged = time.monotonic()
-        if trainer.step % poll == 0 and _anyone(accelerator, stop.asked):
+    try:
+        while trainer.step < config.steps:
+            losses += trainer.train_step()
+            counted += 1
+            bar.update()
+            last = trainer.step == config.steps
+            if trainer.step % config.log_every == 0 or last:
+                loss, now = float(losses) / counted, time.monotonic()
+                if not np.isfinite(loss):
+                    raise _diverged(trainer.step, folder)
+                shown["loss"] = f"{loss:.4f}"
+                bar.set_postfix(shown)
+                if log:
+                    speed = counted * config.batch * accelerator.num_processes / (now - logged)
+                    log.write(
+                        trainer.step,
+                        {
+                            "loss": loss,
+                            "learning_rate": learning_rate(config, trainer.step - 1),
+                            "images_per_second": speed,
+                            **trainer.scalars(),
+                        },
+                    )
+                losses, counted, logged = torch.zeros_like(losses), 0, now
+            if log and (time.monotonic() - sampled > config.sample_minutes * 60 or last):
+                trainer.check_finite(folder)
+                shown |= show(trainer, folder.path, log)
+                bar.set_postfix(shown)
+                sampled = logged = time.monotonic()
+            if trainer.step % poll == 0 and _anyone(accelerator, stop.asked):
+                trainer.save(folder)
+                break
+            if main and time.monotonic() - saved > config.save_minutes * 60 and not last:
+                trainer.save(folder)
+                saved = time.monotonic()
+        else:
             trainer.save(folder)
-            break
-        if main and time.monotonic() - saved > config.save_minutes * 60 and not last:
-            trainer.save(folder)
-            saved = time.monotonic()
-    else:
-        trainer.save(folder)
-    bar.close()
-    if log:
-        log.close()
+    finally:
+        bar.close()
+        if log:
+            log.close()
     return trainer.step >= config.steps
 
 
@@ -283,8 +318,11 @@ def show(trainer: BaseTrainer, folder: Path, log: Log) -> dict[str, str]:
     path = folder / "samples" / f"{trainer.step:07d}.png"
     path.parent.mkdir(exist_ok=True)
     beside = path.with_name(f".{path.name}")
-    imageio.imwrite(beside, trainer.sample_picture(), extension=".png")
-    beside.replace(path)
+    try:
+        imageio.imwrite(beside, trainer.sample_picture(), extension=".png")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
     values = trainer.measure()
     if values:
         log.write(trainer.step, values)
@@ -314,7 +352,7 @@ def start(
         check: raises UserError where the data cannot be used, before anything is written.
         build: from the accelerator and a folder to cache in (None: keep nothing) to the trainer.
     """
-    accelerator = Accelerator(mixed_precision=pick_precision(config))
+    accelerator = Accelerator(mixed_precision=pick_precision(config), cpu=not torch.accelerator.is_available())
     say = accelerator.print
     folder = RunFolder(config.run_folder)
     if accelerator.device.type == "cpu":
@@ -326,7 +364,11 @@ def start(
     accelerator.wait_for_everyone()
     try:
         trainer = build(accelerator, None if config.dry_run else folder.path / "cache")
-    except UserError:
+        if config.resume:
+            trainer.load(folder)
+        elif not config.dry_run and accelerator.is_main_process:
+            folder.begin(config)
+    except BaseException:
         folder.discard()
         raise
     for line in trainer.describe():
@@ -336,7 +378,6 @@ def start(
         say(f"about {estimate(trainer):.0f} minutes for {config.steps} steps; nothing was written")
         return
     if config.resume:
-        trainer.load(folder)
         say(f"going on from step {trainer.step}")
     with Stop().listening() as stop:
         finished = train(trainer, folder, stop)

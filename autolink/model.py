@@ -1,5 +1,6 @@
 """AutoLink's networks: keypoint detector, learned graph, and the decoder that inpaints a masked image."""
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -47,8 +48,8 @@ class ModelConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.keypoints < 2:
             raise ValueError(f"--keypoints must be at least 2 to draw an edge, got {self.keypoints}")
-        if not self.thickness > 0:
-            raise ValueError(f"--thickness must be above zero, got {self.thickness}")
+        if not 0 < self.thickness < math.inf:
+            raise ValueError(f"--thickness must be above zero and finite, got {self.thickness}")
         levels = max(len(self.detector_channels), len(self.decoder_channels) - 1)
         if self.size < 1 or self.size % 2**levels:
             raise ValueError(f"--size must be a multiple of {2**levels} for {levels} halvings, got {self.size}")

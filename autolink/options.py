@@ -11,6 +11,9 @@ from autolink.config import RunConfig
 from autolink.errors import UsageError
 from autolink.run_state import check_same_run, read_run_config
 
+BUILT_IN = frozenset({"", "figures"})
+"""Values of --data that are no path."""
+
 Config = TypeVar("Config", bound=RunConfig)
 
 
@@ -26,9 +29,9 @@ def read_options(kind: type[Config], presets: Mapping[str, Config], arguments: l
         UsageError: an option has a value that cannot be, or --resume comes with another configuration.
     """
     first = next(iter(presets.values()))
-    chosen = first if "--help" in arguments else presets.get(_peek(arguments, "--preset") or "", first)
+    chosen = presets.get(_peek(arguments, "--preset") or "", first)
     started = None
-    if "--resume" in arguments:
+    if "--resume" in arguments and not {"-h", "--help"} & set(arguments):
         out = _peek(arguments, "--out")
         started = read_run_config(first, Path(out) if out else chosen.run_folder)
         chosen = replace(started, resume=True)
@@ -36,6 +39,8 @@ def read_options(kind: type[Config], presets: Mapping[str, Config], arguments: l
         config = tyro.cli(kind, default=chosen, args=arguments)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    if config.data not in BUILT_IN and Path(config.data).exists():  # so that --resume works from anywhere
+        config = replace(config, data=str(Path(config.data).absolute()))
     if started:
         check_same_run(config, started)
     return config

@@ -99,7 +99,7 @@ class VGG16(nn.Module):
         state = _downloaded_vgg16() if weights is None else _read_weights(weights)
         try:
             network.load_state_dict(state)
-        except RuntimeError:
+        except (RuntimeError, TypeError, AttributeError):
             raise UserError(f"--feature-weights {weights} does not hold torchvision's VGG16") from None
         self.layers = network.features[: max(self.taps) + 1].eval()
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
@@ -123,7 +123,9 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (
+            "it holds more than tensors" if isinstance(error, pickle.UnpicklingError) else str(error).splitlines()[0]
+        )
         raise UserError(f"--feature-weights {path} cannot be read: {reason}") from None
 
 

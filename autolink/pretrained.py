@@ -99,7 +99,11 @@ def read_config(kind: str, config_type: type[Config], folder: Path) -> Config:
     except (ValueError, OSError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     if values.pop("model_type", None) != kind:
-        raise UserError(f"{folder} is no checkpoint of {kind}: its config.json says otherwise")
+        advice = f"; did you mean {folder / 'model'}?" if (folder / "model" / "config.json").exists() else ""
+        raise UserError(f"{folder} is no checkpoint of {kind}: its config.json says otherwise{advice}")
+    wrong = [name for name, value in values.items() if not _like(value, getattr(config_type(), name, value))]
+    if wrong:
+        raise UserError(f"{path} does not describe a {kind} model: {wrong[0]} is {values[wrong[0]]!r}")
     unknown = set(values) - {f.name for f in fields(config_type)}  # type: ignore[arg-type]
     try:
         if unknown:
@@ -107,6 +111,15 @@ def read_config(kind: str, config_type: type[Config], folder: Path) -> Config:
         return config_type(**values)
     except (ValueError, TypeError) as error:
         raise UserError(f"{path} does not describe a {kind} model: {error}") from None
+
+
+def _like(value: Any, default: Any) -> bool:
+    """Whether a value from JSON is of the default's type; whole numbers may stand for others."""
+    if isinstance(default, tuple):
+        return isinstance(value, list) and all(_like(v, default[0]) for v in value)
+    if isinstance(default, float):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is type(default)
 
 
 def load_weights(module: nn.Module, folder: Path) -> None:

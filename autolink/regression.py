@@ -39,10 +39,10 @@ def regression_error(
     """
     unit = (keypoints.reshape(len(keypoints), -1).astype(np.float64) + 1) / 2
     ones = np.ones((len(unit), 1))
-    landmarks = annotation.landmarks.astype(np.float64)
+    landmarks = (annotation.landmarks.astype(np.float64) + 1) / 2  # the same origin: without a bias it matters
 
     def test_distances(design: NDArray) -> NDArray:
-        residual = (_predict(design, landmarks, fitted) - landmarks) * annotation.pixels[:, None]
+        residual = (_predict(design, landmarks, fitted) - landmarks) * 2 * annotation.pixels[:, None]
         return (np.linalg.norm(residual, axis=2) / lengths[:, None] * 100)[~fitted]
 
     with_bias = test_distances(np.hstack([unit, ones]))
@@ -77,8 +77,8 @@ def pair_lengths(annotation: Annotation, first: int, second: int) -> NDArray:
 
 
 def side_lengths(annotation: Annotation) -> NDArray:
-    """Longer side of each picture in pixels: (N,)."""
-    return 2 * annotation.pixels.max(1)
+    """Longer side of what is seen of each picture, in pixels: (N,)."""
+    return 2 * annotation.pixels.max(1) + 1
 
 
 def _distance(annotation: Annotation, first: slice, second: slice) -> NDArray:

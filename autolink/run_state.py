@@ -28,6 +28,9 @@ HANDLING = frozenset(
 
 KEPT_CHECKPOINTS = 2
 
+WRITTEN = frozenset({"config.json", "versions.json", "metrics.jsonl", "samples", "checkpoints", "model", "tensorboard"})
+"""What a run writes into its folder, and --overwrite deletes; `cache` is kept, for it is worth the same to any run."""
+
 
 def config_to_json(config: RunConfig) -> dict[str, Any]:
     """The configuration as plain JSON values."""
@@ -103,27 +106,41 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lock = FileLock(path / ".lock")
+        self.fresh = False
 
     def open(self, config: RunConfig) -> None:
-        """Create or enter the folder, alone.
+        """Create or enter the folder, alone; nothing in it is touched yet.
 
         Raises:
             UserError: another process trains in it, or it holds something and neither --resume nor --overwrite is set.
         """
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"--out {self.path} is a file; give a folder")
-        if not config.resume and self.path.exists() and any(self.path.iterdir()):
-            if not (self.path / "config.json").exists():
-                raise UsageError(f"--out {self.path} holds files that are no run; choose an empty or new folder")
+        self.fresh = not self.path.exists() or not any(child.name != ".lock" for child in self.path.iterdir())
+        if not self.fresh and not config.resume:
+            try:
+                read_run_config(config, self.path)
+            except UserError:
+                raise UsageError(f"--out {self.path} holds files that are no run; choose a new folder") from None
             if not config.overwrite:
                 raise UsageError(f"{self.path} holds a run: --resume goes on with it, --overwrite deletes it")
         self.path.mkdir(parents=True, exist_ok=True)
         self._take_lock()
-        if config.resume:
-            return
-        for child in self.path.iterdir():
-            if child.name != ".lock":
-                shutil.rmtree(child) if child.is_dir() else child.unlink()
+        for left in (
+            *self.path.glob("checkpoints/.step-*"),
+            *self.path.glob("samples/.*"),
+            *self.path.glob("cache/.*"),
+        ):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()  # of a run that was killed
+
+    def begin(self, config: RunConfig) -> None:
+        """Delete the run that is to be overwritten, and say what the new one is."""
+        for name in WRITTEN:
+            child = self.path / name
+            if child.is_dir():
+                shutil.rmtree(child)
+            else:
+                child.unlink(missing_ok=True)
         write_text(self.path / "config.json", json.dumps(config_to_json(config), indent=2) + "\n")
         write_text(self.path / "versions.json", json.dumps(versions(), indent=2) + "\n")
 
@@ -138,10 +155,11 @@ class RunFolder:
         self.lock.release()
 
     def discard(self) -> None:
-        """Remove a folder in which no training could begin."""
-        if self.lock.is_locked and not self.checkpoints():
+        """Leave the folder as it was before `open`, for no training could begin."""
+        if self.lock.is_locked:
             self.close()
-            shutil.rmtree(self.path)
+            if self.fresh:
+                shutil.rmtree(self.path, ignore_errors=True)
 
     def checkpoints(self) -> list[Path]:
         """The complete checkpoints, oldest first."""

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from autolink import draw
 from autolink.config import PRESETS, TrainConfig
 from autolink.data import ImageSet, check_data, load_data
-from autolink.errors import UsageError, command
+from autolink.errors import UsageError, UserError, command
 from autolink.loop import BaseTrainer, start, to_network
 from autolink.model import AutoLink, AutoLinkOutput
 from autolink.options import read_options
@@ -70,6 +70,10 @@ class Trainer(BaseTrainer[AutoLink]):
         self.perceptual = PerceptualLoss(config.features, config.feature_size, config.feature_weights)
         self.perceptual.to(accelerator.device)
         test = data.annotation.test if data.annotation else np.zeros(len(data), bool)
+        if test.all():
+            raise UserError(
+                f"--data {config.data}: landmarks.csv puts every picture into the test part; none is left to train on"
+            )
         self.train_rows = np.flatnonzero(~test)
         self.test_rows = np.flatnonzero(test)
 
@@ -92,12 +96,16 @@ class Trainer(BaseTrainer[AutoLink]):
         """The averaged AutoLink as a checkpoint folder."""
         self.average.save_pretrained(folder)
 
+    def data_state(self) -> str:
+        """How many pictures there are."""
+        return f"{len(self.train_rows)} pictures to train on and {len(self.test_rows)} to test on"
+
     def describe(self) -> list[str]:
         """Pictures, sizes, device."""
         data, config = self.data, self.config
-        lines = [f"skipped {name}: {reason}" for name, reason in list(data.skipped.items())[:5]]
-        if len(data.skipped) > 5:
-            lines.append(f"skipped {len(data.skipped)} pictures in all")
+        lines = [f"skipped {name}: {reason}" for name, reason in data.skipped.items()]
+        if lines:
+            lines.append(f"{len(lines)} pictures cannot be read and were skipped")
         parameters = sum(p.numel() for p in self.raw.parameters())
         return [
             *lines,

@@ -62,7 +62,7 @@ def normalising_lengths(annotation: Annotation, choice: str) -> tuple[str, NDArr
     if choice == "side":
         return "image side", side_lengths(annotation)
     pair = choice.split(",")
-    if len(pair) != 2 or not all(p.strip().isdigit() and int(p) < count for p in pair):
+    if len(pair) != 2 or not all(p.strip().isdecimal() and int(p) < count for p in pair):
         raise UsageError(f"--normalise is auto, eyes, side or two landmark numbers below {count}, got {choice}")
     return f"landmarks {choice}", pair_lengths(annotation, int(pair[0]), int(pair[1]))
 
@@ -129,6 +129,10 @@ def bootstrap_interval(distances: NDArray, groups: NDArray, seed: int, draws: in
 
 def run(config: KeypointsConfig) -> None:
     """The command: measure, print, write."""
+    if config.seed < 0:
+        raise UsageError(f"--seed cannot be negative, got {config.seed}")
+    if config.json and config.json.is_dir():
+        raise UsageError(f"--json {config.json} is a folder; give a file name")
     if config.json and config.json.exists() and not config.overwrite:
         raise UsageError(f"--json {config.json} exists; choose another name or add --overwrite")
     if config.json and not config.json.absolute().parent.is_dir():

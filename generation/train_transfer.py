@@ -19,7 +19,7 @@ from torch import Tensor
 
 from autolink import draw
 from autolink.config import RunConfig
-from autolink.errors import UsageError, command
+from autolink.errors import UsageError, UserError, command
 from autolink.loop import BaseTrainer, learning_rate, start
 from autolink.model import AutoLink
 from autolink.options import read_options
@@ -129,6 +129,8 @@ class TransferTrainer(BaseTrainer[Translator]):
         self.stage_one = stage_one.to(accelerator.device).requires_grad_(False).eval()
         self.views = views
         self.groups = np.flatnonzero(~views.test)
+        if not len(self.groups):
+            raise UserError(f"--data {config.data}: everything in it is kept for testing; none is left to train on")
         optimizer = torch.optim.AdamW(
             discriminator.parameters(), lr=config.learning_rate, betas=(0.0, 0.99), weight_decay=0.0
         )
@@ -240,13 +242,17 @@ class TransferTrainer(BaseTrainer[Translator]):
                     row += [draw.enlarged(draw.to_image(p), factor) for p in pictures]
         return draw.grid([row[:SAMPLES] for row in rows])
 
+    def data_state(self) -> str:
+        """How many pictures there are, in how many groups."""
+        return f"{len(self.views.images)} pictures in {len(self.views)} groups"
+
     def describe(self) -> list[str]:
         """Views, sizes, device."""
         views, config = self.views, self.config
         parameters = sum(p.numel() for p in self.raw.parameters())
         clips = int((views.lengths > 1).sum())
         return [
-            *(f"skipped {name}: {reason}" for name, reason in list(views.skipped.items())[:5]),
+            *(f"skipped {name}: {reason}" for name, reason in views.skipped.items()),
             f"{clips} clips and {len(views) - clips} single pictures, {int(views.test.sum())} of them kept for "
             f"testing, {len(views.images)} pictures of {config.model.size} px; {config.model.keypoints} keypoints, "
             f"{config.model.bones} bones, {parameters / 1e6:.2f} M parameters; "

@@ -84,13 +84,28 @@ def test_wrong_input_is_told_and_nothing_is_left(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.mp4", "bad.png"]
     out.mkdir()
     (out / "mine.txt").write_text("keep")
-    assert "is not empty" in said(2, pictures)
+    for more in ({}, {"overwrite": True}):
+        assert "no earlier result" in said(2, pictures, **more)
     assert (out / "mine.txt").read_text() == "keep"
+    assert "lies in it" in said(2, pictures, target=pictures / "overlays")
+    assert not (pictures / "overlays").exists()
     if not torch.cuda.is_available():
         assert "--device cuda" in said(2, pictures, device="cuda")
 
 
-def test_overwrite_replaces(tiny_checkpoint: Path, pictures: Path, tmp_path: Path) -> None:
-    run(tiny_checkpoint, pictures, tmp_path / "out")
-    run(tiny_checkpoint, pictures / "images" / "00.png", tmp_path / "out", overwrite=True)
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["00.png", "keypoints.json"]
+def test_overwrite_replaces_its_own_files_only(tiny_checkpoint: Path, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(tiny_checkpoint, pictures, out)
+    (out / "thesis.txt").write_text("years of work")
+    run(tiny_checkpoint, pictures / "images" / "00.png", out, overwrite=True)
+    assert sorted(p.name for p in out.iterdir()) == ["00.png", "keypoints.json", "thesis.txt"]
+
+
+def test_an_overlay_never_replaces_its_input(
+    fails: Callable[..., str], tiny_checkpoint: Path, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(tiny_checkpoint, pictures / "images" / "00.png", out)
+    before = (out / "00.png").read_bytes()
+    said = fails(2, lambda: run(tiny_checkpoint, out / "00.png", out, overwrite=True))
+    assert "would replace the input" in said and (out / "00.png").read_bytes() == before

@@ -60,7 +60,10 @@ def test_wrong_input_is_told(fails: Callable[..., str], tiny_checkpoint: Path, p
 
     assert "68-point" in said(2, normalise="eyes")
     assert "--normalise" in said(2, normalise="1,99")
-    assert "does not exist" in said(1, data=str(tmp_path / "none"))
+    assert "--normalise" in said(2, normalise="²,1")
+    assert "--seed" in said(2, seed=-1)
+    assert "is a folder" in said(2, json=tmp_path)
+    assert "does not exist" in said(2, data=str(tmp_path / "none"))
     assert "does not exist" in said(2, json=tmp_path / "no" / "x.json")
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     assert "no landmarks.csv" in said(1, data=str(tmp_path))

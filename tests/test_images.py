@@ -145,6 +145,9 @@ def test_landmarks_are_read_with_gaps(tmp_path: Path) -> None:
         (CSV + "0.png,a,train,1,b,1,1\n", "line 2"),
         (CSV + "0.png,a,train,1,1,1,1,1\n", "line 2, has 8 cells"),
         (CSV + "other.png,a,train,1,1,1,1\n", "names none of the pictures"),
+        (CSV + "0.png,a,train,1,1,inf,1\n", "line 2: a coordinate is infinite"),
+        (CSV + "0.png,a,train,1,1,1e30,1\n", "line 2: a coordinate is infinite"),
+        (CSV + "0.png,a,val,1,1,1,1\n", "line 2: split is train, test or empty"),
     ],
 )
 def test_a_wrong_table_is_told(tmp_path: Path, table: str, said: str) -> None:
@@ -165,6 +168,52 @@ def test_people_are_never_on_both_sides() -> None:
     nobody = np.full(200, "")
     np.testing.assert_array_equal(held_out(nobody, shared, names), shared)
     assert 0.1 < held_out(nobody, np.zeros(200, bool), names).mean() < 0.3
+
+
+def test_somebody_is_always_left_to_learn_from() -> None:
+    for name in map(str, range(20)):
+        assert not held_out(np.full(3, name), np.zeros(3, bool), ["a", "b", "c"]).any()
+
+
+def test_a_bare_name_in_the_table_must_be_unique(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        picture(tmp_path / folder / "0.png", size=(21, 11))
+    picture(tmp_path / "c" / "1.png", size=(21, 11))
+    (tmp_path / "landmarks.csv").write_text(CSV + "0.png,ann,train,0,0,20,10\n1.png,ann,train,0,0,20,10\n")
+    data = load_images(tmp_path, 8, "stretch")
+    assert data.annotation is not None
+    assert data.annotation.annotated.tolist() == [False, False, True]
+
+
+def test_links_that_lead_nowhere_are_skipped(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nothing.png")
+    data = load_images(tmp_path, 8, "stretch", tmp_path / "cache")
+    assert data.names == ["a.png"] and data.skipped == {"gone.png": "No such file or directory"}
+
+
+def test_a_damaged_cache_is_made_anew(tmp_path: Path) -> None:
+    picture(tmp_path / "data" / "a.png")
+    cache = tmp_path / "cache"
+    whole = load_images(tmp_path / "data", 8, "stretch", cache).images.copy()
+    for damaged in (*cache.glob("*.npy"), *cache.glob("*.json")):
+        damaged.write_bytes(damaged.read_bytes()[:9])
+        np.testing.assert_array_equal(load_images(tmp_path / "data", 8, "stretch", cache).images, whole)
+
+
+def test_zips_with_traps(tmp_path: Path) -> None:
+    content = picture(tmp_path / "a.png").read_bytes()
+    path = tmp_path / "trap.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("good.png", "bad.png", "/tmp/absolute.png", "../up.png", "c:\\drive.png"):
+            archive.writestr(name, content)
+    raw = bytearray(path.read_bytes())
+    start = raw.find(b"bad.png") + len("bad.png")
+    raw[start + 20 : start + 40] = bytes(20)  # its checksum no longer fits
+    path.write_bytes(raw)
+    data = load_images(path, 8, "stretch")
+    assert data.names == ["good.png"] and set(data.skipped) == {"bad.png"}
+    assert "damaged in the zip" in data.skipped["bad.png"]
 
 
 def test_source_of_a_single_picture(tmp_path: Path) -> None:

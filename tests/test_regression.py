@@ -27,11 +27,11 @@ def oracle(design: np.ndarray, annotation: Annotation, lengths: np.ndarray) -> f
     """Normal equations by the pseudo-inverse, landmark by landmark and picture by picture."""
     total, count = 0.0, 0
     for n in range(annotation.landmarks.shape[1]):
-        target = annotation.landmarks[:, n]
+        target = (annotation.landmarks[:, n] + 1) / 2  # like the keypoints: zero is the same corner
         seen = ~np.isnan(target[:, 0])
         solution = np.linalg.pinv(design[FITTED & seen]) @ target[FITTED & seen]
         for m in np.flatnonzero(~FITTED & seen):
-            x, y = (design[m] @ solution - target[m]) * annotation.pixels[m]
+            x, y = (design[m] @ solution - target[m]) * 2 * annotation.pixels[m]
             total += np.hypot(x, y) / lengths[m] * 100
             count += 1
     return total / count
@@ -82,6 +82,6 @@ def test_lengths_are_pixels_of_the_picture() -> None:
     face = Annotation(landmarks, np.array([""]), np.array([[30.0, 20.0]]), np.array([True]))
     assert inter_ocular_lengths(face)[0] == pytest.approx(np.hypot(30, 10))
     assert pair_lengths(face, 36, 0)[0] == pytest.approx(15)
-    assert side_lengths(face)[0] == pytest.approx(60)
+    assert side_lengths(face)[0] == pytest.approx(61)
     assert default_lengths(face)[0] == "inter-ocular distance"
     assert default_lengths(example()[1])[0] == "image side"

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -151,7 +152,7 @@ def test_impossible_options_are_told(fails: Callable[..., str], arguments: list[
 
 def test_wrong_data_is_told(fails: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "does not exist" in fails(1, lambda: train.run(options(tmp_path / "no", tmp_path / "run")))
+    assert "does not exist" in fails(2, lambda: train.run(options(tmp_path / "no", tmp_path / "run")))
     assert "holds no jpg" in fails(1, lambda: train.run(options(tmp_path / "empty", tmp_path / "run")))
     assert not (tmp_path / "run").exists()
 
@@ -166,6 +167,8 @@ def test_a_run_is_not_overwritten_or_shared(fails: Callable[..., str], pictures:
     other.mkdir()
     (other / "letter.txt").write_text("dear")
     assert "holds files that are no run" in fails(2, lambda: train.run(options(pictures, other, "--overwrite")))
+    (other / "config.json").write_text('{"my": "web app"}')
+    assert "holds files that are no run" in fails(2, lambda: train.run(options(pictures, other, "--overwrite")))
     assert (other / "letter.txt").read_text() == "dear"
     folder = RunFolder(out)
     folder.open(train.parse_config(["--resume", "--out", str(out)]))
@@ -176,6 +179,69 @@ def test_a_run_is_not_overwritten_or_shared(fails: Callable[..., str], pictures:
     newest = folder.checkpoints()[-1] / "training.safetensors"
     newest.write_bytes(newest.read_bytes()[:1000])
     assert "is damaged" in fails(1, lambda: train.run(["--resume", "--out", str(out)]))
+
+
+def test_a_start_that_fails_leaves_the_old_run(fails: Callable[..., str], pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train.run(options(pictures, out))
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and "tensorboard" not in p.parts}
+    data = tmp_path / "data"
+    shutil.copytree(pictures, data)
+    (data / "landmarks.csv").write_text("image,identity,split\n")
+    assert "must begin with" in fails(1, lambda: train.run(options(data, out, "--overwrite")))
+    assert all(p.read_bytes() == content for p, content in before.items())
+    assert "must begin with" in fails(1, lambda: train.run(options(data, tmp_path / "new")))
+    assert not (tmp_path / "new").exists()
+    (data / "landmarks.csv").write_text(
+        "image,identity,split,x0,y0\n" + "".join(f"{n:02}.png,a,test,1,1\n" for n in range(24))
+    )
+    assert "none is left to train on" in fails(1, lambda: train.run(options(data, tmp_path / "new")))
+    train.run(options(pictures, out, "--overwrite", "--seed", "3"))
+    assert json.loads((out / "config.json").read_text())["seed"] == 3
+
+
+def test_divergence_keeps_the_last_good_checkpoint(
+    fails: Callable[..., str], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    stop_after(monkeypatch, 3)
+    train.run(options(pictures, out))
+    monkeypatch.undo()
+    update = train.Trainer.update
+
+    def spoiled(self: train.Trainer, loss: torch.Tensor) -> None:
+        update(self, loss)
+        next(self.raw.parameters()).data.fill_(float("nan"))
+
+    monkeypatch.setattr(train.Trainer, "update", spoiled)
+    monkeypatch.setattr(train, "reconstruction_loss", lambda output, *_: output.keypoints.sum().nan_to_num())
+    said = fails(1, lambda: train.run(["--resume", "--out", str(out), "--log-every", "100"]))
+    assert "diverged" in said and "--resume" in said
+    assert [p.name for p in RunFolder(out).checkpoints()] == ["step-0000003"]
+    assert AutoLink.from_pretrained(out / "model").detect(torch.zeros(1, 3, 32, 32)).isfinite().all()
+
+
+def test_resume_bears_damage_of_what_it_does_not_need(
+    fails: Callable[..., str], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(pictures, data)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        train.run(options(data, out))
+    with (out / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "lo')
+    array_file = next((out / "cache").glob("*.npy"))
+    array_file.write_bytes(array_file.read_bytes()[:500])
+    (out / "checkpoints" / ".step-0000004").mkdir()
+    (data / "images" / "00.png").rename(tmp_path / "00.png")
+    assert "has changed since" in fails(1, lambda: train.run(["--resume", "--out", str(out)]))
+    (tmp_path / "00.png").rename(data / "images" / "00.png")
+    monkeypatch.chdir(data)  # the data's path is the run's own, from anywhere
+    train.run(["--resume", "--out", str(out)])
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [2, 4, 6]
+    assert not list((out / "checkpoints").glob(".*"))
 
 
 def test_full_disk_leaves_no_half_checkpoint(
@@ -200,7 +266,7 @@ def test_two_processes_train_as_one(pictures: Path, tmp_path: Path) -> None:
         sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1",
         "--master_port", str(port), str(ROOT / "train_autolink.py"), *options(pictures, out),
     ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=240)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("done: model in") == 1

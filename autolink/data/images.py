@@ -1,15 +1,20 @@
 """Pictures from a folder or a zip, with or without annotation, decoded once into one array."""
 
 import csv
+import errno
 import hashlib
 import io
 import json
+import math
 import os
 import warnings
 import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -17,10 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from autolink.errors import UserError
+from autolink.errors import UsageError, UserError
 from autolink.pretrained import write_text
 
 Fit = Literal["stretch", "crop"]
+LARGEST_COORDINATE = 1e6
+"""Landmarks beyond so many pixels are mistakes."""
+
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 
@@ -126,20 +134,19 @@ class Source:
             UserError: there is no such folder or zip, or no pictures in it.
         """
         if not path.exists():
-            raise UserError(f"{path} does not exist; give a folder or a zip of pictures")
+            raise UsageError(f"{path} does not exist; give a folder or a zip of pictures")
         is_zip = path.is_file() and path.suffix.lower() == ".zip"
         if is_zip:
             try:
                 with zipfile.ZipFile(path) as archive:
                     found = [info.filename for info in archive.infolist() if not info.is_dir()]
-            except zipfile.BadZipFile:
+            except (zipfile.BadZipFile, NotImplementedError):
                 raise UserError(f"{path} is not a readable zip; pack it again") from None
         elif path.is_dir():
             found = [file.relative_to(path).as_posix() for file in files_below(path)]
         else:
-            raise UserError(f"{path} is neither a folder nor a zip of pictures")
-        hidden = (".", "__MACOSX")
-        names = [name for name in sorted(found) if not any(p.startswith(hidden) for p in PurePosixPath(name).parts)]
+            raise UsageError(f"{path} is neither a folder nor a zip of pictures")
+        names = [name for name in sorted(found) if not _passed_over(name)]
         pictures = [name for name in names if PurePosixPath(name).suffix.lower() in SUFFIXES]
         if not pictures:
             raise UserError(f"{path} holds no jpg, png or webp pictures")
@@ -150,12 +157,32 @@ class Source:
         """Just one picture file."""
         return cls(path.parent, [path.name], [])
 
+    @cached_property
+    def archive(self) -> zipfile.ZipFile:
+        """The opened zip: reading its table anew for each picture takes longer than all pictures together."""
+        return zipfile.ZipFile(self.path)
+
     def read(self, name: str) -> bytes:
-        """The content of one file."""
-        if not self.is_zip:
-            return (self.path / name).read_bytes()
-        with zipfile.ZipFile(self.path) as archive:
-            return archive.read(name)
+        """The content of one file.
+
+        Raises:
+            Unreadable: it cannot be read; the message says why.
+        """
+        try:
+            return self.archive.read(name) if self.is_zip else (self.path / name).read_bytes()
+        except OSError as error:
+            raise Unreadable(error.strerror or str(error)) from None
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            raise Unreadable(f"damaged in the zip: {error}") from None
+        except RuntimeError as error:
+            raise Unreadable("encrypted" if "encrypted" in str(error) else str(error)) from None
+
+    def picture(self, name: str, at_least: int | None = None) -> Image.Image | str:
+        """One picture, or why it cannot be read; arguments as in `read_picture`."""
+        try:
+            return read_picture(self.read(name), at_least)
+        except Unreadable as error:
+            return str(error)
 
     def digest(self) -> str:
         """Changes when any picture does: a hash of names, sizes and times."""
@@ -163,9 +190,28 @@ class Source:
             state = self.path.stat()
             text = f"{state.st_size} {state.st_mtime_ns}"
         else:
-            stats = ((name, (self.path / name).stat()) for name in self.names)
-            text = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
+            text = "\n".join(f"{name} {_stamp(self.path / name)}" for name in self.names)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Unreadable(Exception):
+    """A file of a source that cannot be read; the message says why."""
+
+
+def _passed_over(name: str) -> bool:
+    """Hidden files, and names in a zip that lead out of it."""
+    path = PurePosixPath(name)
+    leads_out = path.is_absolute() or "\\" in name or ":" in path.parts[0]
+    return leads_out or any(part.startswith((".", "__MACOSX")) for part in path.parts)
+
+
+def _stamp(path: Path) -> str:
+    """Size and time of a file; a link that leads nowhere has none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return ""
+    return f"{state.st_size} {state.st_mtime_ns}"
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -195,9 +241,9 @@ def load_images(
     key = f"{source.digest()}-{size}-{fit}"
     stored = cache / f"pictures-{key}.npy" if cache else None
     index = cache / f"pictures-{key}.json" if cache else None
-    if stored and index and stored.exists() and index.exists():
-        facts = json.loads(index.read_text())
-        images = np.load(stored, mmap_mode="r")
+    kept = _cached(stored, index) if stored and index else None
+    if kept:
+        facts, images = kept
     else:
         facts, images = _decode(source, size, fit, stored, progress)
         if index:
@@ -206,6 +252,16 @@ def load_images(
     if source.tables:
         annotation = _read_annotation(source, facts["names"], facts["sizes"], fit)
     return ImageSet(images, facts["names"], annotation, facts["skipped"])
+
+
+def _cached(stored: Path, index: Path) -> tuple[dict, NDArray[np.uint8]] | None:
+    """What an earlier run decoded, None where there is nothing or it is damaged."""
+    try:
+        facts = json.loads(index.read_text())
+        images = np.load(stored, mmap_mode="r")
+        return (facts, images) if len(images) == len(facts["names"]) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _decode(
@@ -219,6 +275,7 @@ def _decode(
     if beside:
         beside.parent.mkdir(parents=True, exist_ok=True)
         images = np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=shape)
+        _reserve(beside)
     else:
         images = np.empty(shape, np.uint8)
     names: list[str] = []
@@ -226,7 +283,7 @@ def _decode(
     skipped: dict[str, str] = {}
 
     def one(name: str) -> tuple[NDArray[np.uint8], tuple[int, int]] | str:
-        return _decode_one(source.read(name), size, fit)
+        return _decode_one(source, name, size, fit)
 
     try:
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -256,6 +313,19 @@ def _decode(
             beside.unlink(missing_ok=True)
 
 
+def _reserve(path: Path) -> None:
+    """Be told now if the disk is too small: writing to a mapped file that finds no room kills the process."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            path.unlink()
+            if error.errno == errno.ENOSPC:
+                raise OSError(error.errno, error.strerror, str(path.parent)) from None
+
+
 def read_picture(content: bytes, at_least: int | None = None) -> Image.Image | str:
     """A picture file as upright RGB, or why it cannot be read.
 
@@ -272,8 +342,12 @@ def read_picture(content: bytes, at_least: int | None = None) -> Image.Image | s
         return str(error).split(" <")[0] or type(error).__name__
 
 
-def _decode_one(content: bytes, size: int, fit: Fit) -> tuple[NDArray[np.uint8], tuple[int, int]] | str:
+def _decode_one(source: Source, name: str, size: int, fit: Fit) -> tuple[NDArray[np.uint8], tuple[int, int]] | str:
     """One picture at the networks' size and its own (width, height), or why it cannot be read."""
+    try:
+        content = source.read(name)
+    except Unreadable as error:
+        return str(error)
     picture = read_picture(content, at_least=3 * size)
     if isinstance(picture, str):
         return picture
@@ -287,7 +361,10 @@ def _read_annotation(source: Source, names: Sequence[str], sizes: Sequence[tuple
     """landmarks.csv for the pictures that were read; those without a row are not annotated."""
     table = source.tables[0]
     where = f"{source.path / table}"
-    reader = csv.reader(io.StringIO(source.read(table).decode("utf-8-sig", errors="replace")))
+    try:
+        reader = csv.reader(io.StringIO(source.read(table).decode("utf-8-sig", errors="replace")))
+    except Unreadable as error:
+        raise UserError(f"{where} cannot be read: {error}") from None
     header = next(reader, [])
     if header[:3] != ["image", "identity", "split"] or len(header) < 5 or len(header) % 2 == 0:
         begins = ",".join(header[:5]) or "nothing"
@@ -307,9 +384,14 @@ def _read_annotation(source: Source, names: Sequence[str], sizes: Sequence[tuple
             values = [float(cell) if cell.strip() else float("nan") for cell in cells]
         except ValueError as error:
             raise UserError(f"{where}, line {line}: {error}") from None
+        if any(math.isinf(value) or abs(value) > LARGEST_COORDINATE for value in values):
+            raise UserError(f"{where}, line {line}: a coordinate is infinite or far outside any picture")
+        if row[2].strip().lower() not in ("train", "test", ""):
+            raise UserError(f"{where}, line {line}: split is train, test or empty, got {row[2]}")
         rows[row[0]] = row[1], row[2], values
     folder = PurePosixPath(table).parent
-    keys = [_row_name(name, folder, rows) for name in names]
+    unique = {name for name, count in Counter(PurePosixPath(n).name for n in names).items() if count == 1}
+    keys = [_row_name(name, folder, rows, unique) for name in names]
     if not any(keys):
         raise UserError(f"{where} names none of the pictures beside it; its first column must hold their file names")
     empty = ("", "train", [float("nan")] * len(wanted))
@@ -317,7 +399,7 @@ def _read_annotation(source: Source, names: Sequence[str], sizes: Sequence[tuple
     pixels = np.array([values for _, _, values in found]).reshape(len(names), -1, 2)
     points = np.stack([from_pixels(p, w, h, fit) for p, (w, h) in zip(pixels, sizes, strict=True)])
     identity = np.array([i for i, _, _ in found])
-    test = held_out(identity, np.array([s == "test" for _, s, _ in found]), names)
+    test = held_out(identity, np.array([s.strip().lower() == "test" for _, s, _ in found]), names)
     boxes = np.array([square_box(w, h, fit) for w, h in sizes])
     scale = (boxes[:, 2:] - boxes[:, :2] - 1) / 2
     return Annotation(points.astype(np.float32), identity, scale.astype(np.float32), test)
@@ -327,7 +409,7 @@ def held_out(identity: NDArray[np.str_], test: NDArray[np.bool_], names: Sequenc
     """Which pictures are for testing: the csv's choice, unless a person is on both sides of it or it has no test part.
 
     Then every fifth person (or picture, where there are no identities) is held out, chosen by a hash of the name so
-    that the choice is the same everywhere.
+    that the choice is the same everywhere. Somebody is always left to learn from.
     """
     named = identity != ""
     shared = np.isin(identity[test & named], identity[~test & named]).any()
@@ -335,14 +417,16 @@ def held_out(identity: NDArray[np.str_], test: NDArray[np.bool_], names: Sequenc
         return test
     keys = identity if named.any() else np.array(names)
     chosen = {key for key in set(keys.tolist()) if hashlib.sha256(key.encode()).digest()[0] % 5 == 0}
+    if chosen == set(keys.tolist()):
+        return np.zeros(len(keys), bool)
     return np.array([key in chosen for key in keys])
 
 
-def _row_name(name: str, folder: PurePosixPath, rows: dict) -> str | None:
-    """The csv's name for a picture: relative to the csv, to `images/` beside it, or the bare file name."""
+def _row_name(name: str, folder: PurePosixPath, rows: dict, unique: set[str]) -> str | None:
+    """The csv's name for a picture: relative to the csv, to `images/` beside it, or the bare file name if unique."""
     path = PurePosixPath(name)
     near = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else name
-    for candidate in (near, near.removeprefix("images/"), path.name):
+    for candidate in (near, near.removeprefix("images/")):
         if candidate in rows:
             return candidate
-    return None
+    return path.name if path.name in rows and path.name in unique else None
