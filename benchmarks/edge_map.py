@@ -3,12 +3,12 @@
 Forward and backward, interleaved in one run; memory is measured in a process of its own for each row.
 """
 
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -66,8 +66,9 @@ def milliseconds(draw: Callable[..., Tensor], K: int, config: Benchmark) -> floa
 
 
 def peak_megabytes() -> float:
-    """The largest resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The largest resident memory of this process so far; getrusage would count the parent's from before the fork."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def memory(which: str, K: int, config: Benchmark) -> float:

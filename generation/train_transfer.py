@@ -27,7 +27,7 @@ from autolink.perceptual import PerceptualLoss
 from autolink.run_state import load_module_tensors, load_optimizer_tensors, module_tensors, optimizer_tensors
 from autolink.train import detect_all
 from generation.discriminator import PatchDiscriminator, discriminator_loss, generator_loss, gradient_penalty
-from generation.pairs import Views, check_views, draw_pairs, held_out_pairs, load_views, to_views
+from generation.pairs import Views, check_views, draw_pairs, load_views, shown_pairs, to_views
 from generation.translator import PoseTransfer, Translation, Translator, TranslatorConfig
 from video.subject import Layout
 
@@ -200,9 +200,9 @@ class TransferTrainer(BaseTrainer[Translator]):
         """Translator and stage one as a checkpoint folder."""
         PoseTransfer(self.stage_one, self.average).save_pretrained(folder)
 
-    def held_out(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of sources and targets that no step has seen; single pictures bent as in training."""
-        pairs = list(held_out_pairs(self.views, count))
+    def shown(self, groups: NDArray[np.int64], count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of sources and targets, the same every time; single pictures bent as in training."""
+        pairs = list(shown_pairs(self.views, groups, count))
         rng = np.random.default_rng(0)
         for n in range(0, len(pairs), self.config.batch):
             sources, targets = np.array(pairs[n : n + self.config.batch]).T
@@ -213,7 +213,9 @@ class TransferTrainer(BaseTrainer[Translator]):
         """L1 in [0, 1] units on moving pixels, on all pixels, and what copying the source scores."""
         self.average.eval()
         sums = torch.zeros(4, dtype=torch.float64)
-        for sources, targets in self.held_out(MEASURED):
+        count = 0
+        for sources, targets in self.shown(np.flatnonzero(self.views.test), MEASURED):
+            count += len(sources)
             image = self.translate(self.average, sources, targets)[0].image.clamp(-1, 1)
             moving = (sources - targets).abs().mean(1, keepdim=True) > MOVING
             error, copied = ((x - targets).abs().mean(1, keepdim=True) / 2 for x in (image, sources))
@@ -221,7 +223,6 @@ class TransferTrainer(BaseTrainer[Translator]):
             sums += torch.stack(values).double().cpu()
         if not sums[2]:
             return {}
-        count = min(MEASURED, len(list(held_out_pairs(self.views, MEASURED))))
         moving_error, copy_error = (sums[:2] / sums[2]).tolist()
         return {"moving_error": moving_error, "copy_moving_error": copy_error, "error": float(sums[3]) / count}
 
@@ -231,7 +232,8 @@ class TransferTrainer(BaseTrainer[Translator]):
         self.average.eval()
         rows: list[list[NDArray[np.uint8]]] = [[] for _ in range(6)]
         factor = max(1, 192 // self.config.model.size)
-        for sources, targets in self.held_out(SAMPLES):
+        held_out = np.flatnonzero(self.views.test)
+        for sources, targets in self.shown(held_out if len(held_out) else self.groups, SAMPLES):
             result, edges = self.translate(self.average, sources, targets)
             shown = [sources, targets, None, result.image, result.moved, result.layers * 2 - 1]
             for row, values in zip(rows, shown, strict=True):

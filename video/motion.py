@@ -207,7 +207,7 @@ def write_motion(path: Path, motion: Motion, origin: Mapping[str, str] | None = 
         edges = zip(pairs, motion.weights.tolist(), strict=True)
         content["graph"] = [{"from": i, "to": j, "weight": float(f"{w:.5g}")} for (i, j), w in edges]
     content |= {"rate": str(motion.rate), "width": motion.width, "height": motion.height}
-    content["frames"] = np.round(motion.keypoints.astype(np.float64), 2).tolist()
+    content["frames"] = np.round(motion.keypoints.astype(np.float64), 4).tolist()
     beside = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         beside.write_text(json.dumps(content, indent=1) + "\n")

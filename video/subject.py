@@ -28,9 +28,9 @@ SMALLEST = 16.0
 """Side in pixels below which no crop goes."""
 JITTER = ((0, 0, 1), (0.1, 0, 1), (-0.1, 0, 1), (0, 0.1, 1), (0, -0.1, 1), (0, 0, 0.88), (0, 0, 1.14))
 """Shifts, in sides, and scales of the crops whose keypoints must agree."""
-AGREEMENT = 0.09
-"""Disagreement, in units of the subject's radius, below which there is a subject: of 40 rendered figures before
-clutter no wrong crop came below, of the right ones 24."""
+AGREEMENT_AT_ONCE, AGREEMENT = 0.08, 0.055
+"""Disagreement below which there is a subject, from the central square and from one of many squares: the best of many
+agrees by chance more easily."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Crop:
     @classmethod
     def centre(cls, width: int, height: int) -> "Crop":
         """The largest square inside a picture, about its centre."""
-        side = min(width, height)
+        side = max(2, min(width, height))  # one pixel alone spans no plane
         return cls((width - side) / 2, (height - side) / 2, side)
 
     def to_pixels(self, keypoints: NDArray) -> NDArray:
@@ -175,7 +175,7 @@ class Subject(NamedTuple):
     settled: bool
     """Whether a subject was found; if not, the crop is the picture's central square."""
     disagreement: float
-    """How far keypoints of shifted and scaled crops disagree, in units of the subject's radius; best candidate's."""
+    """How far keypoints of shifted and scaled crops lie apart, in units of the subject's radius; the best crop's."""
 
 
 class Followed(NamedTuple):
@@ -192,12 +192,12 @@ def find_subject(image: Image, detect: Detect, layout: Layout, size: int) -> Sub
 
     Crops move and resize to where their keypoints say, from the central square first and, if that leads nowhere, from
     squares all over the picture. Keypoints on a subject stay on it when the crop is shifted or scaled a little, others
-    do not: the crop with the least disagreement is taken, if it is below `AGREEMENT`.
+    do not: the crop with the least disagreement is taken, if it is small enough.
     """
     height, width = image.shape[:2]
     centre = Crop.centre(width, height)
     least = math.inf
-    for starts in ([centre], _starts(width, height)):
+    for starts, enough in (([centre], AGREEMENT_AT_ONCE), (_starts(width, height), AGREEMENT)):
         crops = starts
         for n in range(ROUNDS):
             keypoints = detect(np.stack([crop.take(image, size) for crop in crops]))
@@ -207,7 +207,7 @@ def find_subject(image: Image, detect: Detect, layout: Layout, size: int) -> Sub
         disagreement = [_disagreement(image, crop, detect, layout, size) for crop in crops]
         best = int(np.argmin(disagreement))
         least = min(least, disagreement[best])
-        if disagreement[best] < AGREEMENT:
+        if disagreement[best] < enough:
             return Subject(crops[best], True, disagreement[best])
     return Subject(centre, False, least)
 
@@ -246,7 +246,10 @@ def _placed(layout: Layout, step: Step | NDArray) -> Crop:
 
 
 def _disagreement(image: Image, crop: Crop, detect: Detect, layout: Layout, size: int) -> float:
-    """How far counted keypoints lie apart when the crop is shifted and scaled: RMS, in units of their radius."""
+    """How far a counted keypoint strays when the crop is shifted and scaled, in units of the subject's radius.
+
+    The median over keypoints of their RMS distances: some cling to the frame on good crops too.
+    """
     crops = []
     for right, down, scale in JITTER:
         side = crop.side * scale
@@ -254,8 +257,10 @@ def _disagreement(image: Image, crop: Crop, detect: Detect, layout: Layout, size
         crops.append(Crop(crop.x + offset + right * crop.side, crop.y + offset + down * crop.side, side))
     keypoints = detect(np.stack([c.take(image, size) for c in crops]))
     points = np.stack([c.to_pixels(k) for c, k in zip(crops, keypoints, strict=True)])[:, list(layout.chosen)]
-    apart = math.sqrt(np.square(points - points.mean(0)).sum(2).mean())
-    return apart / max(float(radius(points[0])), 1e-6) if math.isfinite(apart) else math.inf
+    if not np.isfinite(points).all():
+        return math.inf
+    strayed = np.sqrt(np.square(points - points.mean(0)).sum(2).mean(0))
+    return float(np.median(strayed)) / max(float(radius(points[0])), 1e-6)
 
 
 def follow(
