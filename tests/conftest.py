@@ -23,9 +23,18 @@ TINY_TRANSFER = [
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 24 annotated pictures of six people, not square."""
-    folder = tmp_path_factory.mktemp("pictures")
+    return annotated_pictures(tmp_path_factory.mktemp("pictures"), 24)
+
+
+@pytest.fixture(scope="session")
+def many_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with enough pictures to fit landmarks to sixteen keypoints."""
+    return annotated_pictures(tmp_path_factory.mktemp("many_pictures"), 60)
+
+
+def annotated_pictures(folder: Path, count: int) -> Path:
     (folder / "images").mkdir()
-    images, joints = figure_images(24, seed=5, size=48)
+    images, joints = figure_images(count, seed=5, size=48)
     header = "image,identity,split," + ",".join(f"x{n},y{n}" for n in range(joints.shape[1]))
     rows = [header]
     for n, (image, points) in enumerate(zip(images, joints, strict=True)):

@@ -35,10 +35,10 @@ def test_there_are_commands() -> None:
     assert {"make demo", "make test"} < set(ALL)
 
 
-def prepare(folder: Path, pictures: Path, tiny_checkpoint: Path) -> None:
+def prepare(folder: Path, pictures: Path, many_pictures: Path, tiny_checkpoint: Path) -> None:
     """The files that the commands name."""
-    for name in ("my_pictures", "my_faces", "my_cats"):
-        (folder / name).symlink_to(pictures)
+    (folder / "my_pictures").symlink_to(pictures)
+    (folder / "my_faces").symlink_to(many_pictures)
     (folder / "my_clips").mkdir()
     for seed, name in enumerate(("my_video.mp4", "my_pose.mp4", "my_clips/a.mp4", "my_clips/b.mp4")):
         with VideoWriter(folder / name, Fraction(25)) as writer:
@@ -54,9 +54,11 @@ def prepare(folder: Path, pictures: Path, tiny_checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [c for c in ALL if not c.startswith(("make", "git", "cd"))])
-def test_the_command_runs(command: str, pictures: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_the_command_runs(
+    command: str, pictures: Path, many_pictures: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
     words = shlex.split(command)
-    prepare(tmp_path, pictures, tiny_checkpoint)
+    prepare(tmp_path, pictures, many_pictures, tiny_checkpoint)
     if words[:2] == ["accelerate", "launch"]:
         launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--quiet"]
         script, *options = words[2:]
