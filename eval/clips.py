@@ -1,0 +1,85 @@
+"""Clips that a pose transfer is measured on: a source frame, pairs of consecutive frames, and the truth if known."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from autolink.data.figures import figure_clip
+from autolink.data.images import square
+from autolink.errors import UserError
+from video.files import SUFFIXES, VideoError, read_frames
+
+FIRST_FIGURE = 100_000
+"""Seeds of rendered clips begin here; no training uses them."""
+
+FIGURE_FRAMES = 50
+"""Length of a rendered clip: two seconds."""
+
+MOST_FRAMES = 300
+"""Of longer videos the beginning is measured."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One person moving."""
+
+    name: str
+    source: NDArray[np.uint8]
+    """(size, size, 3), RGB: the first frame."""
+    frames: NDArray[np.uint8]
+    """(T, 2, size, size, 3), RGB: frames spread over the clip, each with the one after it."""
+    joints: NDArray[np.float32] | None = None
+    """(T, 2, J, 2), the true joints of `frames`, (x, y) in [-1, 1]."""
+    seed: int = 0
+    """Of a rendered clip."""
+
+
+def spread_pairs(length: int, count: int) -> NDArray[np.int64]:
+    """Frame numbers (T, 2) of at most `count` consecutive pairs, evenly over a clip, without its first frame."""
+    starts = np.unique(np.linspace(1, length - 2, count).round().astype(int))
+    return np.stack([starts, starts + 1], 1)
+
+
+def figure(seed: int, count: int, size: int, motion_seed: int | None = None) -> Clip:
+    """A rendered clip; with `motion_seed`, the same person and scene doing what another does."""
+    images, joints = figure_clip(FIGURE_FRAMES, seed, size, motion_seed)
+    pairs = spread_pairs(FIGURE_FRAMES, count)
+    return Clip(f"figure {seed}", images[0], images[pairs], joints[pairs], seed)
+
+
+def video_clip(path: Path, count: int, size: int) -> Clip:
+    """The central square of a video's frames.
+
+    Raises:
+        UserError: the file is no readable video, or has fewer than four frames.
+    """
+    try:
+        images = [square(Image.fromarray(frame), size, "crop") for frame in islice(read_frames(path), MOST_FRAMES)]
+    except VideoError as error:
+        raise UserError(str(error)) from None
+    if len(images) < 4:
+        raise UserError(f"{path} has {len(images)} frames; at least 4 are needed, a source and two pairs to drive it")
+    return Clip(path.stem, images[0], np.stack(images)[spread_pairs(len(images), count)])
+
+
+def load_clips(data: str, clips: int, count: int, size: int, seed: int) -> Iterator[Clip]:
+    """Rendered clips of people no training has seen, or the videos of a folder in the order of their names.
+
+    Raises:
+        UserError: there is no such folder, or no video in it.
+    """
+    if data == "figures":
+        first = FIRST_FIGURE + 10_000 * seed
+        return (figure(first + n, count, size) for n in range(clips))
+    folder = Path(data)
+    if not folder.is_dir():
+        raise UserError(f"--data {data} is no folder; give a folder of videos, or figures")
+    videos = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not videos:
+        raise UserError(f"--data {data} holds no videos; allowed are {', '.join(sorted(SUFFIXES))}")
+    return (video_clip(path, count, size) for path in videos[:clips])

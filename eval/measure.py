@@ -1,0 +1,247 @@
+"""What a pose transfer achieves, clip by clip: pictures, joints, flicker and whether the person is kept."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from autolink import draw
+from autolink.data.figures import JOINTS
+from autolink.train import to_network
+from eval.clips import Clip, figure
+from eval.judge_model import Judge
+from eval.metrics import (
+    FeatureDistance,
+    Lpips,
+    l1,
+    moving,
+    moving_l1,
+    nearest_identity,
+    optical_flow,
+    ssim,
+    warping_error,
+)  # fmt: skip
+from generation.translator import PoseTransfer
+
+ARMS = [n for n, name in enumerate(JOINTS) if "elbow" in name or "wrist" in name]
+
+Array = NDArray[Any]
+
+
+@dataclass
+class Table:
+    """Measurements frame by frame, one array (frames,) a clip, with NaN where there is nothing to measure."""
+
+    rows: dict[str, list[Array]] = field(default_factory=dict)
+    weights: dict[str, list[Array]] = field(default_factory=dict)
+    """How much a frame counts where frames do not count alike; not negative."""
+
+    def add(self, values: dict[str, Array], weights: dict[str, Array] | None = None) -> None:
+        """One clip more."""
+        for name, value in values.items():
+            self.rows.setdefault(name, []).append(np.asarray(value, np.float64))
+        for name, value in (weights or {}).items():
+            self.weights.setdefault(name, []).append(np.asarray(value, np.float64))
+
+    def summary(self) -> dict[str, Any]:
+        """Means over all frames and, under `spread_over_clips`, the standard deviation of the clips' means."""
+        means: dict[str, Any] = {}
+        spread: dict[str, float] = {}
+        for name, clips in self.rows.items():
+            weights = self.weights.get(name, [np.ones_like(clip) for clip in clips])
+            mean = _weighted_mean(np.concatenate(clips), np.concatenate(weights))
+            if not np.isnan(mean):
+                means[name] = mean
+                parts = [_weighted_mean(*pair) for pair in zip(clips, weights, strict=True)]
+                spread[name] = float(np.nanstd(parts))
+        return {**means, "spread_over_clips": spread}
+
+
+def _weighted_mean(values: Array, weights: Array) -> float:
+    """Of what is there; NaN if that is nothing."""
+    weights = np.where(np.isnan(values), 0.0, weights)
+    return float((np.nan_to_num(values) * weights).sum() / weights.sum()) if weights.any() else float("nan")
+
+
+@dataclass(frozen=True)
+class Rulers:
+    """Everything that measures."""
+
+    features: FeatureDistance
+    lpips: Lpips | None
+    judge: Judge | None
+
+    def pictures(self, images: Tensor, real: Tensor, sources: Tensor) -> dict[str, Array]:
+        """Distances of the pictures: (N, 3, H, W) in [-1, 1] each; arrays of (N,)."""
+        found = {
+            "l1": l1(images, real),
+            "moving_l1": moving_l1(images, real, sources),
+            "ssim": ssim(images, real),
+            "efficientnet_lite0_distance": self.features(images, real),
+        }
+        if self.lpips:
+            found["lpips"] = self.lpips(images, real)
+        return {name: value.cpu().numpy() for name, value in found.items()}
+
+    def joints(self, images: Tensor, real: Tensor, truth: Array | None) -> dict[str, Array]:
+        """Distances of the joints in per cent of the side; truth (N, J, 2) in [-1, 1] where it is known."""
+        if self.judge is None:
+            return {}
+        found, wanted = self.judge.find(images), self.judge.find(real)
+        seen = (~self.judge.missing(wanted.confidence)).cpu().numpy()
+        lost = self.judge.missing(found.confidence).cpu().numpy()
+        here, there = found.joints.cpu().numpy(), wanted.joints.cpu().numpy()
+        values = {
+            "akd_percent_of_side": _masked_mean(_distance(here, there), seen),
+            "mkr_percent": _masked_mean(lost * 100.0, seen),
+            "real_missing_percent": _masked_mean(~seen * 100.0, np.ones_like(seen)),
+        }
+        if there.shape[1] == 68:
+            eyes = np.linalg.norm(there[:, 36:42].mean(1) - there[:, 42:48].mean(1), axis=1) / 2 * 100
+            values["akd_percent_of_inter_ocular"] = values["akd_percent_of_side"] / eyes * 100
+        if truth is not None:
+            inside: Array = np.asarray((np.abs(truth) <= 1).all(2))
+            for name, points in (("joint_error", here), ("judge_own_error", there)):
+                distance = _distance(points, truth)
+                values[f"{name}_percent_of_side"] = _masked_mean(distance, inside)
+                values[f"{name}_arms_percent_of_side"] = _masked_mean(distance[:, ARMS], inside[:, ARMS])
+        return values
+
+    def signatures(self, images: Tensor) -> Array:
+        """What a person looks like: features where the judge finds the joints (or on a grid), (N, D)."""
+        if self.judge:
+            places = self.judge.joints(images)
+        else:
+            axis = torch.linspace(-0.8, 0.8, 5, device=images.device)
+            places = torch.cartesian_prod(axis, axis).expand(len(images), -1, -1)
+        return self.features.at(images, places).flatten(1).cpu().numpy()
+
+
+def _distance(a: Array, b: Array) -> Array:
+    """(N, J, 2) in [-1, 1] twice -> (N, J) in per cent of the side."""
+    return np.linalg.norm(a - b, axis=2) / 2 * 100
+
+
+def _masked_mean(values: Array, mask: Array) -> Array:
+    """Mean over the joints that count, NaN where none does: (N, J) twice -> (N,)."""
+    count = mask.sum(1)
+    return np.where(count, (values * mask).sum(1) / np.maximum(count, 1), np.nan)
+
+
+def flicker(images: Array, real: Array) -> dict[str, Array]:
+    """Warping errors of pairs of frames along the flow of the real ones: (T, 2, H, W, 3) 8-bit twice -> (T,) each."""
+    flows = [optical_flow(first, second) for first, second in real]
+    return {
+        name: np.array([warping_error(a, b, *flow) for (a, b), flow in zip(pairs, flows, strict=True)])
+        for name, pairs in (("warping_error", images), ("warping_error_of_real", real))
+    }
+
+
+class Evaluation:
+    """The measurements of a transfer, clip by clip."""
+
+    def __init__(self, transfer: PoseTransfer, rulers: Rulers, device: torch.device) -> None:
+        self.transfer, self.rulers, self.device = transfer, rulers, device
+        self.tables = {name: Table() for name in ("self", "self_copy", "cross", "cross_copy")}
+        self.driver_gap = Table()
+        self.signatures: dict[str, list[Array]] = {"references": [], "generated": [], "copy": [], "real": []}
+
+    def _network(self, images: Array) -> Tensor:
+        return to_network(torch.from_numpy(np.ascontiguousarray(images)), self.device)
+
+    @torch.no_grad()
+    def generate(self, source: Array, drivers: Array) -> tuple[Array, Array]:
+        """The source (H, W, 3) in the pose of drivers (N, H, W, 3), 8-bit; and the driving edge maps (N, H, W, 3)."""
+        keypoints = self.transfer.stage_one.detect(self._network(drivers))
+        sources = self._network(source[None])[:, None].expand(len(drivers), -1, -1, -1, -1)
+        images = self.transfer.transfer(sources, keypoints).permute(0, 2, 3, 1).cpu().numpy()
+        edges = self.transfer.stage_one.draw(keypoints, self.transfer.size)[:, 0].cpu().numpy()
+        return draw.to_image(images), np.stack([draw.edge_map_image(e) for e in edges])
+
+    def compare(self, table: str, images: Array, real: Array, source: Array, joints: Array | None) -> None:
+        """Measure pairs of frames (T, 2, H, W, 3), the first of each by itself; beside them the source as it stands."""
+        still = np.broadcast_to(source, real.shape)
+        wanted, sources = self._network(real[:, 0]), self._network(still[:, 0])
+        truth = None if joints is None else joints[:, 0]
+        count = moving(wanted, sources).sum((1, 2)).cpu().numpy()
+        for name, shown in ((table, images), (f"{table}_copy", still)):
+            first = self._network(shown[:, 0])
+            values = self.rulers.pictures(first, wanted, sources) | self.rulers.joints(first, wanted, truth)
+            self.tables[name].add(values | flicker(shown, real), {"moving_l1": count})
+
+    def reconstruct(self, clip: Clip) -> list[Array]:
+        """A clip's first frame driven by its other frames; pictures for the sheet."""
+        images, edges = self.generate(clip.source, clip.frames.reshape(-1, *clip.source.shape))
+        self.compare("self", images.reshape(clip.frames.shape), clip.frames, clip.source, clip.joints)
+        half = len(clip.frames) // 2
+        real = self.rulers.signatures(self._network(clip.frames[:, 0]))
+        self.signatures["references"].append(real[:half])
+        self.signatures["real"].append(real[half:])
+        return [clip.source, clip.frames[-1, 1], edges[-1], images[-1]]
+
+    def cross(self, clip: Clip, driver: Clip, truth: Clip | None) -> list[Array]:
+        """A clip's first frame driven by another person's keypoints, as they are; pictures for the sheet."""
+        flat, edges = self.generate(clip.source, driver.frames.reshape(-1, *clip.source.shape))
+        images = flat.reshape(driver.frames.shape)
+        shown = [driver.frames[-1, 1], edges[-1], images[-1, 1]]
+        if truth is not None:
+            self.compare("cross", images, truth.frames, clip.source, truth.joints)
+            shown.append(truth.frames[-1, 1])
+        else:
+            drivers = self._network(driver.frames[:, 0])
+            for name, there in (("cross", images[:, 0]), ("cross_copy", clip.source[None].repeat(len(images), 0))):
+                self.tables[name].add(self.rulers.joints(self._network(there), drivers, None))
+        if truth is not None and truth.joints is not None and driver.joints is not None:
+            gap = _distance(driver.joints[:, 0], truth.joints[:, 0])
+            self.driver_gap.add({"percent_of_side": gap.mean(1), "arms_percent_of_side": gap[:, ARMS].mean(1)})
+        self.signatures["generated"].append(self.rulers.signatures(self._network(images[:, 0])))
+        self.signatures["copy"].append(self.rulers.signatures(self._network(clip.source[None])))
+        return shown
+
+    def appearance(self) -> dict[str, float]:
+        """How often the nearest of all people is the source's, and how often the driver's, in per cent."""
+        references = self.signatures["references"]
+        shortest = min(map(len, references))  # short videos have fewer frames
+        stacked = np.stack([r[:shortest] for r in references])
+        people = len(references)
+        values = {"chance_percent": 100 / people, "people": people}
+        for name in ("generated", "copy", "real"):
+            found = [nearest_identity(signatures, stacked) for signatures in self.signatures[name]]
+            hits = np.concatenate([f == n for n, f in enumerate(found)])
+            values[f"{name}_percent"] = float(hits.mean() * 100)
+            if name == "generated":
+                leaks = np.concatenate([f == (n + 1) % people for n, f in enumerate(found)])
+                values["generated_as_driver_percent"] = float(leaks.mean() * 100)
+        return values
+
+
+def measure(
+    evaluation: Evaluation, clips: list[Clip], figures: bool, show: Callable[[], object]
+) -> tuple[dict[str, Any], list[list[Array]]]:
+    """All figures of a transfer, ready for JSON, and a column of pictures a clip; the next clip drives each one."""
+    sheet = []
+    for clip, driver in zip(clips, clips[1:] + clips[:1], strict=True):
+        truth = figure(clip.seed, len(clip.frames), len(clip.source), driver.seed) if figures else None
+        sheet.append(evaluation.reconstruct(clip) + evaluation.cross(clip, driver, truth))
+        show()
+    found: dict[str, Any] = {name: table.summary() for name, table in evaluation.tables.items()}
+    for values in found.values():
+        _add_ratios(values)
+    if figures:
+        found["cross_driver_joints_from_truth"] = evaluation.driver_gap.summary()
+    return found | {"appearance": evaluation.appearance()}, sheet
+
+
+def _add_ratios(values: dict[str, Any]) -> None:
+    """What reads best as a ratio: joint error in units of the judge's own, flicker in units of real frames'."""
+    for name, over, ratio in (
+        ("joint_error_percent_of_side", "judge_own_error_percent_of_side", "joint_error_over_judges_own"),
+        ("joint_error_arms_percent_of_side", "judge_own_error_arms_percent_of_side", "arm_error_over_judges_own"),
+        ("warping_error", "warping_error_of_real", "flicker_over_real"),
+    ):
+        if values.get(over):
+            values[ratio] = values[name] / values[over]
