@@ -154,7 +154,7 @@ pictures (`eval/transfer.py`) and shares no weights with the stage one that driv
 - **Data**: {origin}{facts}. Turned, scaled, shifted, recoloured, blurred and partly covered while training.
 - **Command**: `{command}`, seed {seed}, {minutes:.0f} minutes of processor time.
 - **Own error** on people never seen: {error:.2f} % of the {unit} (median {median:.2f} %, 95th percentile {high:.2f} %).
-- **Missing**: a joint whose confidence is below {threshold:.3f}; on real test pictures that is one in a hundred.
+- **Missing**: a joint whose confidence is below {threshold:.3f}; one in a hundred of those in real test pictures is.
 - **Limits**: {limits}
 """
 

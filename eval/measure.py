@@ -151,7 +151,7 @@ class Evaluation:
         self.signatures: dict[str, list[Array]] = {"references": [], "generated": [], "copy": [], "real": []}
 
     def _network(self, images: Array) -> Tensor:
-        return to_network(torch.from_numpy(np.ascontiguousarray(images)), self.device)
+        return to_network(torch.from_numpy(np.array(images, order="C")), self.device)
 
     @torch.no_grad()
     def generate(self, source: Array, drivers: Array) -> tuple[Array, Array]:

@@ -100,7 +100,7 @@ PROTOCOL = {
     "akd": "mean distance of the judge's joints on the generated frame from those on the real one, over the joints "
     "that the judge sees in the real one, also where it misses them in the generated one",
     "mkr": "share of the joints seen in the real frame whose confidence in the generated one is below the judge's "
-    "threshold",
+    "threshold; real_missing is the share of all joints missing in the real frame, those outside the picture included",
     "joint_error": "mean distance of the judge's joints on the generated frame from the true joints; judge_own_error "
     "is the same on the real frame; arms are elbows and wrists",
     "warping_error": "mean absolute difference, [0, 1] units, of a frame from the one before it moved along the "

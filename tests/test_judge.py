@@ -177,7 +177,7 @@ def test_wrong_input_is_told(fails: Callable[..., str], tmp_path: Path) -> None:
         given = {"out": tmp_path / "new", "device": "cpu", "steps": 1, **options}
         return fails(code, lambda: judge_command.run(JudgeTrainConfig(**given)))  # type: ignore[arg-type]
 
-    assert "does not exist" in said(1, data=str(tmp_path / "none"))
+    assert "does not exist" in said(2, data=str(tmp_path / "none"))
     assert "--size" in said(2, size=30)
     assert "--steps" in said(2, steps=0)
     assert "--learning-rate" in said(2, learning_rate=0.0)
