@@ -184,9 +184,9 @@ def _earlier_files(result: Path) -> list[str]:
     """The overlays that an earlier result names."""
     try:
         content = json.loads(result.read_text())
-        return [image["image"] for image in content.get("images", [])] + [
-            f"{Path(content[name]).stem}.mp4" for name in ("video",) if name in content
-        ]
+        if "video" in content:
+            return [f"{Path(content['video']).stem}.mp4"]
+        return [image["image"] for image in content.get("images", [])]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
 

@@ -1,8 +1,10 @@
 """Keypoints and graph as pictures."""
 
 import colorsys
+from pathlib import Path
 
 import cv2
+import imageio.v3 as imageio
 import numpy as np
 from numpy.typing import NDArray
 
@@ -83,6 +85,16 @@ def edge_map_image(edges: NDArray) -> Image:
     """(H, W), not negative -> (H, W, 3), the strongest white."""
     grey = (edges / max(float(edges.max()), 1e-12) * 255).round().astype(np.uint8)
     return grey[..., None].repeat(3, 2)
+
+
+def write_picture(path: Path, image: Image) -> None:
+    """Write a PNG so that it is either there whole or not at all."""
+    beside = path.with_name(f".{path.name}")
+    try:
+        imageio.imwrite(beside, image, extension=".png")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def grid(rows: list[list[Image]], gap: int = 2) -> Image:

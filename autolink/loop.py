@@ -13,7 +13,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Generic, TypeVar
 
-import imageio.v3 as imageio
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from autolink.config import RunConfig
+from autolink.draw import write_picture
 from autolink.errors import UserError
 from autolink.pretrained import write_text
 from autolink.run_state import (
@@ -317,12 +317,7 @@ def show(trainer: BaseTrainer, folder: Path, log: Log) -> dict[str, str]:
     """Write a sample picture and measure; what to show beside the progress bar."""
     path = folder / "samples" / f"{trainer.step:07d}.png"
     path.parent.mkdir(exist_ok=True)
-    beside = path.with_name(f".{path.name}")
-    try:
-        imageio.imwrite(beside, trainer.sample_picture(), extension=".png")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_picture(path, trainer.sample_picture())
     values = trainer.measure()
     if values:
         log.write(trainer.step, values)

@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from autolink.edge_map import edge_map, edge_pairs
 from autolink.layers import ResidualBlock, activation, channels_last, down_block, initialise, up_block
-from autolink.pretrained import find_folder, load_weights, read_config, save_folder
+from autolink.pretrained import load_folder, save_folder
 
 HEATMAP_UPSAMPLINGS = 2
 """The detector goes down once per entry of `detector_channels` and then up twice, as in the paper."""
@@ -164,10 +164,7 @@ class AutoLink(nn.Module):
         Raises:
             UserError: there is no such checkpoint, or it is damaged or of another kind.
         """
-        folder = find_folder(name)
-        model = cls(read_config("autolink", ModelConfig, folder))
-        load_weights(model, folder)
-        return model.eval()
+        return load_folder("autolink", ModelConfig, cls, name)
 
     def save_pretrained(self, folder: str | Path, card: str = CARD, half: bool = False) -> None:
         """Write config.json, model.safetensors and, if there is none, the card; `half` stores 16-bit weights."""

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from autolink.errors import UserError
 
 Config = TypeVar("Config")
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
@@ -142,3 +144,17 @@ def load_weights(module: nn.Module, folder: Path) -> None:
         raise UserError(f"{path} does not fit its config.json: {reason}") from None
     if not all(torch.isfinite(p).all() for p in module.parameters()):
         raise UserError(f"{path} holds weights that are not finite; train it again")
+
+
+def load_folder(
+    kind: str, config_type: type[Config], network: Callable[[Config], Network], name: str | Path
+) -> Network:
+    """The network of a checkpoint, by folder or Hub name, ready to use.
+
+    Raises:
+        UserError: there is no such checkpoint, or it is damaged or of another kind.
+    """
+    folder = find_folder(name)
+    module = network(read_config(kind, config_type, folder))
+    load_weights(module, folder)
+    return module.eval()

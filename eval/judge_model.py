@@ -16,7 +16,7 @@ from autolink.data.images import Fit
 from autolink.layers import channels_last
 from autolink.loop import to_network
 from autolink.model import Detector, ModelConfig
-from autolink.pretrained import find_folder, load_weights, read_config, save_folder
+from autolink.pretrained import load_folder, save_folder
 
 NEAR = 0.15
 """A joint's confidence is the share of its heatmap nearer than this to the joint, in units of the [-1, 1] plane."""
@@ -76,10 +76,7 @@ class Judge(nn.Module):
         Raises:
             UserError: there is no such checkpoint, or it is damaged or of another kind.
         """
-        folder = find_folder(name)
-        judge = cls(read_config("judge", JudgeConfig, folder))
-        load_weights(judge, folder)
-        return judge.eval()
+        return load_folder("judge", JudgeConfig, cls, name)
 
     def save_pretrained(self, folder: str | Path, card: str, half: bool = True) -> None:
         """Write config.json, model.safetensors and, if there is none, the card; `half` stores 16-bit weights."""

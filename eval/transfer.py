@@ -9,7 +9,6 @@ from typing import Any, Literal
 if __package__ in (None, ""):  # run as a file: import from the clone, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import imageio.v3 as imageio
 import torch
 import tyro
 from tqdm import tqdm
@@ -232,12 +231,7 @@ def run(config: TransferConfig) -> None:
     if config.json:
         write_text(config.json, json.dumps(result, indent=2) + "\n")
     if config.sheet:
-        beside = config.sheet.with_name(f".{config.sheet.name}")
-        try:
-            imageio.imwrite(beside, sheet, extension=".png")
-            beside.replace(config.sheet)
-        finally:
-            beside.unlink(missing_ok=True)
+        draw.write_picture(config.sheet, sheet)
         print(f"{config.sheet}, from the top: {', '.join(SHEET_ROWS)}")
 
 

@@ -6,7 +6,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as imageio
 import numpy as np
 import torch
 
@@ -16,6 +15,7 @@ from autolink.data.figures import JOINTS, figure_clip, figure_images
 from autolink.data.images import Annotation
 from autolink.detect import Finder, pick_device
 from autolink.errors import UserError, command
+from autolink.loop import to_network
 from autolink.model import AutoLink
 from autolink.pretrained import write_text
 from autolink.regression import regression_error, side_lengths
@@ -53,7 +53,7 @@ def detection(seed: int) -> dict[str, Any]:
     )
     people = list(figure_images(12, seed, SHOWN_SIZE)[0])
     overlays = [overlay for overlay, _ in finder.overlays(people)]
-    imageio.imwrite(OUT / "figures.png", draw.grid([overlays[:6], overlays[6:]]))
+    draw.write_picture(OUT / "figures.png", draw.grid([overlays[:6], overlays[6:]]))
     with VideoWriter(OUT / "figures.mp4", RATE) as writer:
         for overlay, _ in finder.overlays(figure_clip(FRAMES, seed, SHOWN_SIZE)[0]):
             writer.write(overlay)
@@ -81,7 +81,7 @@ def pose_transfer(seed: int) -> dict[str, Any]:
     )  # fmt: skip
     model = PoseTransfer.from_pretrained(checkpoint)
     shown, moves, truth = (
-        torch.from_numpy(clip).permute(0, 3, 1, 2).float() / 127.5 - 1
+        to_network(torch.from_numpy(clip), torch.device("cpu"))
         for clip in (
             figure_clip(1, seed, model.size)[0],
             figure_clip(FRAMES, seed + 1, model.size)[0],

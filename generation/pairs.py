@@ -18,6 +18,7 @@ from autolink.data import load_images
 from autolink.data.figures import render, sample_identity, sample_pose, sample_scene
 from autolink.data.images import SUFFIXES, Source, files_below, square
 from autolink.errors import UserError
+from autolink.loop import to_network
 from video import files as video
 
 FIGURES_TRAIN, FIGURES_TEST, FIGURES_POSES = 3000, 100, 4
@@ -214,7 +215,7 @@ def bent(images: Tensor, noise: Tensor) -> Tensor:
 
 def to_views(pairs: Pairs, device: torch.device, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Sources and targets in [-1, 1], (B, 3, size, size) each, single pictures bent."""
-    sources, targets = (x.to(device).permute(0, 3, 1, 2).float() / 127.5 - 1 for x in (pairs.sources, pairs.targets))
+    sources, targets = (to_network(x, device) for x in (pairs.sources, pairs.targets))
     if pairs.bend.any():
         noise = torch.from_numpy(rng.uniform(-1, 1, (2, len(sources), 54)).astype(np.float32)).to(device)
         noise[1] = torch.where(pairs.still[:, None].to(device), noise[0], noise[1])

@@ -60,9 +60,7 @@ class TransferTrainConfig(RunConfig):
     """A folder of videos, of pictures, or of both; or `figures`, the rendered people that come with AutoLink."""
     stage_one: str = str(STAGE_ONE)
     """Checkpoint folder of the stage one that finds the keypoints."""
-    model: Annotated[TranslatorConfig, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = field(
-        default_factory=TranslatorConfig
-    )
+    model: Annotated[TranslatorConfig, tyro.conf.arg(name="")] = field(default_factory=TranslatorConfig)
 
     steps: int = 3000
     batch: int = 16

@@ -1,9 +1,10 @@
 """Video pose transfer: python generation/transfer.py --src video.mp4 --driver pose.mp4 [--out result.mp4]."""
 
 import sys
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from autolink.config import RunConfig
 from autolink.detect import pick_device
-from autolink.draw import draw_graph
+from autolink.draw import draw_graph, to_image
 from autolink.errors import UsageError, UserError, command
 from autolink.loop import keep_memory, pick_precision, to_network, usable_cores
 from autolink.train import detect_all
@@ -46,6 +47,9 @@ BUNDLED = Path(__file__).resolve().parents[1] / "checkpoints" / "figures-transfe
 
 FAR = 0.5
 """`pose_distance` of source and driver's reference frame from which relative motion is warned of."""
+
+FINETUNED = 200
+"""Frames of the source that --finetune learns from at most."""
 
 LARGEST = 512
 """Side of the result in pixels at most, unless another is asked for."""
@@ -164,20 +168,24 @@ class Networks:
         """(S, 3, H, W) in [-1, 1]."""
         return to_network(torch.from_numpy(np.stack(pictures)), self.device)
 
+    @property
+    def weights(self) -> NDArray:
+        """The graph: (E,)."""
+        return self.model.stage_one.edge_weights.detach().cpu().numpy()
+
     @torch.no_grad()
-    def redraw(self, source: Source, poses: NDArray, side: int) -> Iterator[Image]:
-        """The source's square, `side` pixels, in each pose of (n, K, 2)."""
+    def redraw(self, source: Source, poses: NDArray, side: int, batch: int) -> Iterator[Image]:
+        """The source's square, `side` pixels, in each pose of (T, K, 2), `batch` of them at a time."""
         small = self.tensor([source.crop.take(p, self.model.size) for p in source.pictures])
         large = self.tensor([source.crop.take(p, side) for p in source.pictures])
-        driving = torch.from_numpy(poses).float().to(self.device)
         keypoints = torch.from_numpy(source.keypoints).float().to(self.device)
-        B = len(driving)
-        with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
-            result = self.model(small.expand(B, *small.shape), keypoints.expand(B, *keypoints.shape), driving)
-        for n in range(B):
-            one = type(result)(*(part[n : n + 1] for part in result))
-            image = one.on(large[None])[0].clamp(-1, 1)
-            yield ((image + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+        for driving in torch.from_numpy(poses).float().to(self.device).split(batch):
+            B = len(driving)
+            with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
+                result = self.model(small.expand(B, *small.shape), keypoints.expand(B, *keypoints.shape), driving)
+            for n in range(B):
+                one = type(result)(*(part[n : n + 1] for part in result))
+                yield to_image(one.on(large[None])[0].permute(1, 2, 0).cpu().numpy())
 
 
 def read_source(config: TransferConfig, networks: Networks) -> Source:
@@ -262,12 +270,11 @@ def follow_driver(config: TransferConfig, networks: Networks) -> tuple[Motion, s
         still = config.crop == "none"
         start = Crop.centre(width, height) if still else subject_crop(first, networks, f"--driver {config.driver}")
         followed = follow(
-            _chained(first, tqdm(frames, total=facts.frames, unit="frame", desc="driver", initial=1)),
+            chain([first], tqdm(frames, total=facts.frames, unit="frame", desc="driver", initial=1)),
             networks.detect, None if still else networks.model.layout, start, networks.detector_size,
         )  # fmt: skip
         track = np.stack([frame.keypoints for frame in followed])
-    weights = networks.model.stage_one.edge_weights.detach().cpu().numpy()
-    return Motion(track, facts.rate, width, height, weights), damage[0] if damage else None
+    return Motion(track, facts.rate, width, height, networks.weights), damage[0] if damage else None
 
 
 def whole_frames(path: Path, damage: list[str]) -> Generator[Image, None, None]:
@@ -281,11 +288,6 @@ def whole_frames(path: Path, damage: list[str]) -> Generator[Image, None, None]:
         if not count:
             raise
         damage.append(str(error))
-
-
-def _chained(first: Image, rest: Iterable[Image]) -> Iterator[Image]:
-    yield first
-    yield from rest
 
 
 def reference_frame(config: TransferConfig, source: Source, track: NDArray) -> int:
@@ -306,8 +308,7 @@ def driving_poses(config: TransferConfig, networks: Networks, source: Source, dr
         return track
     if config.motion == "relative":
         return relative(own, track, driver.reference, config.adapt_scale)
-    weights = networks.model.stage_one.edge_weights.detach().cpu().numpy()
-    return retarget(own, track, maximum_spanning_tree(weights, len(own)), driver.reference, config.adapt_scale)
+    return retarget(own, track, maximum_spanning_tree(networks.weights, len(own)), driver.reference, config.adapt_scale)
 
 
 def write_result(
@@ -315,19 +316,19 @@ def write_result(
 ) -> None:
     """Redraw and write frame by frame."""
     sound = {"driver": config.driver, "source": config.src, "none": None}[config.audio]
-    if sound is not None and (sound.suffix.lower() == ".json" or not video.video_facts(sound).audio):
+    if sound is not None and sound.suffix.lower() == ".json":
         sound = None
+    picture = source.pictures[0]
+    shown = picture if config.paste_back else source.crop.take(picture, side)
     beside = driver_frames(config, driver) if config.side_by_side else None
     bar = tqdm(total=len(poses), unit="frame", desc="redrawing")
     with video.VideoWriter(config.out, driver.motion.rate, sound) as writer:
-        for start in range(0, len(poses), config.batch):
-            for patch in networks.redraw(source, poses[start : start + config.batch], side):
-                image = source.crop.paste(source.pictures[0], patch) if config.paste_back else patch
-                if beside is not None:
-                    shown = source.pictures[0] if config.paste_back else source.crop.take(source.pictures[0], side)
-                    image = np.concatenate([shown, _as_high(next(beside), image), image], 1)
-                writer.write(image)
-                bar.update()
+        for patch in networks.redraw(source, poses, side, config.batch):
+            image = source.crop.paste(picture, patch) if config.paste_back else patch
+            if beside is not None:
+                image = np.concatenate([shown, _as_high(next(beside), image), image], 1)
+            writer.write(image)
+            bar.update()
     bar.close()
     if config.keypoints:
         write_motion(config.keypoints, driver.motion, {"checkpoint": config.checkpoint, "video": config.driver.name})
@@ -408,18 +409,11 @@ def run(config: TransferConfig) -> None:
         print("nothing was written")
         return
     if config.finetune:
-        pictures = np.stack([source.crop.take(p, networks.model.size) for p in finetuning_frames(config)])
+        pictures = np.stack([source.crop.take(p, networks.model.size) for p in spread_frames(config.src, FINETUNED)])
         networks.model.translator = finetuned(networks.model, pictures, config.finetune, device)
     poses = driving_poses(config, networks, source, driver)
     write_result(config, networks, source, driver, poses, side)
     print(f"result: {config.out}")
-
-
-def finetuning_frames(config: TransferConfig, count: int = 200) -> list[Image]:
-    """Frames of the source to learn from."""
-    return (
-        spread_frames(config.src, count) if video.video_facts(config.src).frames != 1 else spread_frames(config.src, 1)
-    )
 
 
 def main() -> None:

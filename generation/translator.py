@@ -14,7 +14,7 @@ from autolink.edge_map import edge_pairs
 from autolink.errors import UserError
 from autolink.layers import activation, channels_last, conv, down_block, initialise
 from autolink.model import AutoLink
-from autolink.pretrained import find_folder, load_weights, read_config, save_folder
+from autolink.pretrained import find_folder, load_folder, save_folder
 from generation.candidates import bone_distances, candidate_motions, move
 from video.subject import Layout
 
@@ -154,10 +154,14 @@ class MotionMixer(nn.Module):
     def forward(
         self, source: Tensor, source_keypoints: Tensor, driving: Tensor, pairs: Tensor, edges: Tensor
     ) -> Motion:
-        """Arguments.
+        """Mix the proposals.
 
-        source: (B, 4, m, m), picture and edge map; source_keypoints, driving: (B, K, 2); pairs (2, E); edges: driving
-        edge map, (B, 1, m, m).
+        Args:
+            source: (B, 4, m, m), picture and edge map.
+            source_keypoints: (B, K, 2), (x, y) in [-1, 1].
+            driving: (B, K, 2), the wanted keypoints.
+            pairs: (2, E), the bones.
+            edges: (B, 1, m, m), the driving edge map.
         """
         B, m, M = len(source), self.config.motion_size, self.proposals
         places = move(candidate_motions(source_keypoints, driving, pairs), self.grid)  # (B, M, m * m, 2)
@@ -292,8 +296,7 @@ class PoseTransfer(nn.Module):
             UserError: there is no such checkpoint, or it is damaged or of another kind.
         """
         folder = find_folder(name)
-        translator = Translator(read_config("transfer", TranslatorConfig, folder))
-        load_weights(translator, folder)
+        translator = load_folder("transfer", TranslatorConfig, Translator, folder)
         return cls(AutoLink.from_pretrained(folder / "stage_one"), translator).eval()
 
     def save_pretrained(self, folder: str | Path, card: str = CARD, half: bool = False) -> None:

@@ -31,8 +31,9 @@ def test_colours_stay_with_their_keypoint() -> None:
 
 def test_points_outside_or_unknown_do_no_harm() -> None:
     for bad in (np.nan, 1e9, -1e9):
-        draw_graph(GREY, np.array([[10.0, 10.0], [bad, 5.0], [3.0, bad]]), np.ones(3))
-    draw_graph(GREY, TRIANGLE, np.zeros(3))
+        drawn = draw_graph(GREY, np.array([[10.0, 10.0], [bad, 5.0], [3.0, bad]]), np.ones(3))
+        assert (drawn[10, 10] != GREY[10, 10]).any()  # the point that is known is there all the same
+    assert (draw_graph(GREY, TRIANGLE, np.zeros(3)) != GREY).any()
 
 
 def test_small_conversions() -> None:

@@ -205,7 +205,7 @@ def test_zips_with_traps(tmp_path: Path) -> None:
     content = picture(tmp_path / "a.png").read_bytes()
     path = tmp_path / "trap.zip"
     with zipfile.ZipFile(path, "w") as archive:
-        for name in ("good.png", "bad.png", "/tmp/absolute.png", "../up.png", "c:\\drive.png"):
+        for name in ("good.png", "bad.png", "/absolute.png", "../up.png", "c:\\drive.png"):
             archive.writestr(name, content)
     raw = bytearray(path.read_bytes())
     start = raw.find(b"bad.png") + len("bad.png")

@@ -78,9 +78,9 @@ def test_at_the_reference_frame_relative_motion_leaves_the_source_as_it_is(
     asked: list[np.ndarray] = []
     redraw = transfer.Networks.redraw
 
-    def listening(self: transfer.Networks, source: transfer.Source, poses: np.ndarray, side: int) -> object:
+    def listening(self: transfer.Networks, source: transfer.Source, poses: np.ndarray, *rest: int) -> object:
         asked.extend(poses - source.keypoints[0])
-        return redraw(self, source, poses, side)
+        return redraw(self, source, poses, *rest)
 
     monkeypatch.setattr(transfer.Networks, "redraw", listening)
     run("--best-frame", "4")

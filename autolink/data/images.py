@@ -177,10 +177,10 @@ class Source:
         except RuntimeError as error:
             raise Unreadable("encrypted" if "encrypted" in str(error) else str(error)) from None
 
-    def picture(self, name: str, at_least: int | None = None) -> Image.Image | str:
-        """One picture, or why it cannot be read; arguments as in `read_picture`."""
+    def picture(self, name: str) -> Image.Image | str:
+        """One picture, or why it cannot be read."""
         try:
-            return read_picture(self.read(name), at_least)
+            return read_picture(self.read(name))
         except Unreadable as error:
             return str(error)
 
