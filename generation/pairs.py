@@ -1,7 +1,6 @@
 """What a translator learns from: two views of one subject, from clips or from single pictures bent twice."""
 
 import hashlib
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import pdist, squareform
 from torch import Tensor
 
 from autolink.data import load_images
@@ -28,13 +29,20 @@ FIGURES_SEED = 1
 FRAMES_PER_CLIP = 200
 """Frames kept of a clip at most, evenly spread."""
 
+ALIKE = 0.1
+"""Pictures of one identity are of one scene where their thumbnails differ by less than this, in [0, 1] units:
+between frames of one clip of a moving head it is 0.01 to 0.09, between clips of one person mostly 0.12 and more."""
+
+THUMBNAIL = 12
+"""Side of these thumbnails in pixels."""
+
 STILL = 0.1
 """Share of the pairs whose views are one and the same: a subject at rest must stay as it is."""
 
 
 @dataclass(frozen=True)
 class Views:
-    """Pictures in groups: the frames of a clip, or a single picture."""
+    """Pictures in groups: the frames of a clip, pictures of one scene, or a single picture."""
 
     images: NDArray[np.uint8]
     """(N, size, size, 3), RGB."""
@@ -73,6 +81,9 @@ class Pairs(NamedTuple):
 def load_views(data: str, size: int) -> Views:
     """Read what `--data` names: `figures`, or a folder of videos, of pictures, or of both.
 
+    Where landmarks.csv tells whom pictures show, those of one person that look alike are views of one scene, like the
+    frames of a clip; all other pictures are single.
+
     Raises:
         UserError: there is nothing to read, or nothing that can be read.
     """
@@ -90,10 +101,35 @@ def load_views(data: str, size: int) -> Views:
         if not clips:
             name, reason = next(iter(skipped.items()))
             raise UserError(f"none of the videos in {folder} can be read; {name}: {reason}")
-        return _grouped(clips, np.zeros((0, size, size, 3), np.uint8), np.zeros(0, bool), skipped)
+        return _grouped(clips, [], skipped)
     pictures = load_images(folder, size, "stretch")
-    test = pictures.annotation.test if pictures.annotation else np.array([_held_out(name) for name in pictures.names])
-    return _grouped(clips, pictures.images, test, skipped | pictures.skipped)
+    known = pictures.annotation
+    test = known.test if known else np.array([_held_out(name) for name in pictures.names])
+    found = scenes(pictures.images, known.identity) if known else [np.array([n]) for n in range(len(pictures))]
+    return _grouped(clips, [(pictures.images[scene], test[scene[0]]) for scene in found], skipped | pictures.skipped)
+
+
+def scenes(images: NDArray[np.uint8], identity: NDArray[np.str_]) -> list[NDArray[np.int64]]:
+    """Numbers of the pictures that show one person in one place, scene by scene.
+
+    Args:
+        images: (N, size, size, 3).
+        identity: (N,), empty where unknown; such a picture is alone.
+    """
+    small = np.stack([_thumbnail(image) for image in images])
+    found = [np.array([n]) for n in np.flatnonzero(identity == "")]
+    for person in np.unique(identity[identity != ""]):
+        mine = np.flatnonzero(identity == person)
+        apart = squareform(pdist(small[mine], "cityblock")) / small.shape[1]
+        _, labels = connected_components(apart < ALIKE, directed=False)
+        found += [mine[labels == label] for label in range(labels.max() + 1)]
+    return sorted(found, key=lambda scene: int(scene[0]))
+
+
+def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Colours with little of the shape: (size, size, 3) -> (432,) in [0, 1]."""
+    blurred = Image.fromarray(image).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    return np.asarray(blurred, np.float32).reshape(-1) / 255
 
 
 def check_views(data: str) -> None:
@@ -158,26 +194,19 @@ def _held_out(name: str) -> bool:
 
 
 def _grouped(
-    clips: list[tuple[str, NDArray[np.uint8]]],
-    pictures: NDArray[np.uint8],
-    picture_test: NDArray[np.bool_],
-    skipped: dict[str, str],
+    clips: list[tuple[str, NDArray[np.uint8]]], scenes: list[tuple[NDArray[np.uint8], bool]], skipped: dict[str, str]
 ) -> Views:
-    """Clips first, then single pictures; of four clips and more every fifth is kept for testing."""
-    lengths = [len(frames) for _, frames in clips] + [1] * len(pictures)
-    starts = list(itertools.accumulate([0, *lengths[:-1]])) if lengths else []
-    clip_test = np.arange(len(clips)) % 5 == 3
-    images = np.concatenate([*(frames for _, frames in clips), pictures])
-    test = np.concatenate([clip_test, picture_test])
-    return Views(images, np.array(starts, np.int64), np.array(lengths, np.int64), test, skipped)
+    """Clips first, then scenes of pictures; of four clips and more every fifth is kept for testing."""
+    groups = [frames for _, frames in clips] + [pictures for pictures, _ in scenes]
+    lengths = np.array([len(group) for group in groups], np.int64)
+    test = [n % 5 == 3 for n in range(len(clips))] + [held_out for _, held_out in scenes]
+    return Views(np.concatenate(groups), lengths.cumsum() - lengths, lengths, np.array(test, bool), skipped)
 
 
 def draw_pairs(views: Views, groups: NDArray[np.int64], batch: int, flip: bool, rng: np.random.Generator) -> Pairs:
-    """Two views each of random groups; where there are clips and pictures, half of the pairs are of each."""
-    moving = groups[views.lengths[groups] > 1]
-    single = groups[views.lengths[groups] == 1]
-    kinds = [kind for kind in (moving, single) if len(kind)]
-    chosen = np.concatenate([rng.choice(kinds[n % len(kinds)], 1) for n in range(batch)])
+    """Two views each of random groups, a group being as likely as it is long."""
+    share = views.lengths[groups] / views.lengths[groups].sum()
+    chosen = rng.choice(groups, batch, p=share)
     lengths = views.lengths[chosen]
     first = (rng.random(batch) * lengths).astype(int)
     other = (first + 1 + (rng.random(batch) * (lengths - 1)).astype(int)) % lengths
@@ -208,7 +237,7 @@ def bent(images: Tensor, noise: Tensor) -> Tensor:
         [torch.stack([cosine, -sine, 0.15 * noise[:, 2]], 1), torch.stack([sine, cosine, 0.15 * noise[:, 3]], 1)], 1
     )
     grid = F.affine_grid(matrix, list(images.shape), align_corners=True)
-    control = 0.1 * noise[:, 4:].view(B, 2, 5, 5)
+    control = 0.05 * noise[:, 4:].view(B, 2, 5, 5)
     bending = F.interpolate(control, images.shape[2:], mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
     return F.grid_sample(images, grid + bending, align_corners=True, padding_mode="reflection")
 

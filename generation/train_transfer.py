@@ -95,7 +95,7 @@ PRESETS: dict[str, TransferTrainConfig] = {
     "figures": TransferTrainConfig(),
     "cpu": TransferTrainConfig(
         preset="cpu", data="", batch=8, feature_size=128,
-        model=TranslatorConfig(size=128, channels=(12, 24, 48, 96, 128)),
+        model=TranslatorConfig(size=128, channels=(12, 24, 48, 96, 96)),
     ),
     "gpu": TransferTrainConfig(
         preset="gpu", data="", batch=16, steps=50_000, feature_size=256, ema=0.999, learning_rate=5e-4,
@@ -250,10 +250,10 @@ class TransferTrainer(BaseTrainer[Translator]):
         """Views, sizes, device."""
         views, config = self.views, self.config
         parameters = sum(p.numel() for p in self.raw.parameters())
-        clips = int((views.lengths > 1).sum())
+        moving = int((views.lengths > 1).sum())
         return [
             *(f"skipped {name}: {reason}" for name, reason in views.skipped.items()),
-            f"{clips} clips and {len(views) - clips} single pictures, {int(views.test.sum())} of them kept for "
+            f"{moving} clips or scenes and {len(views) - moving} single pictures, {int(views.test.sum())} of them kept for "
             f"testing, {len(views.images)} pictures of {config.model.size} px; {config.model.keypoints} keypoints, "
             f"{config.model.bones} bones, {parameters / 1e6:.2f} M parameters; "
             f"{self.accelerator.device}, precision {self.accelerator.mixed_precision}",

@@ -95,7 +95,11 @@ def test_dry_run_tells_and_writes_nothing(
     train_transfer.run(options(tmp_path / "run", "--dry-run"))
     said = capsys.readouterr().out
     assert not (tmp_path / "run").exists()
-    for part in ("5 clips and 0 single pictures, 1 of them kept for testing", "parameters", "minutes for 6 steps"):
+    for part in (
+        "5 clips or scenes and 0 single pictures, 1 of them kept for testing",
+        "parameters",
+        "minutes for 6 steps",
+    ):
         assert part in said
 
 
