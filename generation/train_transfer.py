@@ -253,8 +253,8 @@ class TransferTrainer(BaseTrainer[Translator]):
         moving = int((views.lengths > 1).sum())
         return [
             *(f"skipped {name}: {reason}" for name, reason in views.skipped.items()),
-            f"{moving} clips or scenes and {len(views) - moving} single pictures, {int(views.test.sum())} of them kept for "
-            f"testing, {len(views.images)} pictures of {config.model.size} px; {config.model.keypoints} keypoints, "
+            f"{moving} clips or scenes and {len(views) - moving} single pictures, {int(views.test.sum())} of them kept "
+            f"for testing, {len(views.images)} pictures of {config.model.size} px; {config.model.keypoints} keypoints, "
             f"{config.model.bones} bones, {parameters / 1e6:.2f} M parameters; "
             f"{self.accelerator.device}, precision {self.accelerator.mixed_precision}",
         ]
