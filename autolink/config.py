@@ -106,7 +106,9 @@ class TrainConfig(RunConfig):
     preset: Preset = "figures"
     """Where the defaults come from."""
     data: str = "figures"
-    """A folder or a zip of pictures, or `figures`, the rendered people that come with AutoLink."""
+    """A folder or a zip of pictures, `figures`, the rendered people that come with AutoLink, or a published set."""
+    root: Path | None = None
+    """Where the published set that --data names is unpacked; see docs/data-sets.md."""
     model: Annotated[ModelConfig, tyro.conf.arg(name="")] = field(default_factory=ModelConfig)
 
     masked: float = 0.9
@@ -120,6 +122,8 @@ class TrainConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.root:  # so that --resume works from anywhere
+            object.__setattr__(self, "root", self.root.absolute())
         if not 0 <= self.masked < 1:
             raise ValueError(f"--masked must be in [0, 1), got {self.masked}")
         if self.mask_blocks < 1 or self.model.size % self.mask_blocks:

@@ -190,7 +190,7 @@ def run(arguments: list[str]) -> None:
             data = load_with_progress(config, cache, accelerator.is_main_process)
         return Trainer(config, accelerator, data)
 
-    start(config, "accelerate launch train_autolink.py", lambda: check_data(config.data), build)
+    start(config, "accelerate launch train_autolink.py", lambda: check_data(config.data, config.root), build)
 
 
 def load_with_progress(config: TrainConfig, cache: Path | None, visible: bool) -> ImageSet:
@@ -203,7 +203,7 @@ def load_with_progress(config: TrainConfig, cache: Path | None, visible: bool) -
         bar.update(done - bar.n)
 
     try:
-        return load_data(config.data, config.model.size, config.model.fit, cache, progress)
+        return load_data(config.data, config.model.size, config.model.fit, cache, progress, config.root)
     finally:
         if bar is not None:
             bar.close()

@@ -15,6 +15,7 @@ import tyro
 from numpy.typing import NDArray
 
 from autolink.data import Annotation, ImageSet, load_data
+from autolink.data.published import PUBLISHED, check_root, load_published
 from autolink.detect import pick_device
 from autolink.errors import UsageError, UserError, command
 from autolink.model import AutoLink
@@ -22,6 +23,7 @@ from autolink.pretrained import write_text
 from autolink.regression import default_lengths, inter_ocular_lengths, pair_lengths, regression_error, side_lengths
 from autolink.run_state import versions
 from autolink.train import detect_all
+from eval import published
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,9 @@ class KeypointsConfig:
     checkpoint: str
     """A checkpoint folder, or owner/name on the Hugging Face Hub."""
     data: str = "figures"
-    """A folder or zip of pictures with landmarks.csv, or `figures`."""
+    """A folder or zip of pictures with landmarks.csv, `figures`, or a published set, measured by its own protocol."""
+    root: Path | None = None
+    """Where the published set that --data names is unpacked; see docs/data-sets.md."""
     json: Path | None = None
     """Write the figures to this file as well."""
     normalise: str = "auto"
@@ -127,8 +131,36 @@ def bootstrap_interval(distances: NDArray, groups: NDArray, seed: int, draws: in
     return float(low), float(high)
 
 
+def evaluate_published(model: AutoLink, config: KeypointsConfig, root: Path, device: torch.device) -> dict:
+    """The published figure of a checkpoint on a published set, ready for JSON.
+
+    Raises:
+        UserError: the set has no landmarks, is not whole, or is too small.
+    """
+    if not PUBLISHED[config.data].protocol:
+        raise UsageError(f"--data {config.data} has no landmarks; the regression error needs annotated pictures")
+    if config.normalise != "auto" or not config.bias:
+        raise UsageError(f"--normalise and --no-bias do not go with --data {config.data}: its protocol fixes both")
+    data = load_published(config.data, root, model.config.size, model.config.fit, annotated_only=True)
+    _tell_skipped(data)
+    assert data.annotation is not None
+    result = published.measure(config.data, detect_all(model.to(device), data.images, device), data.annotation)
+    return result | {
+        "keypoints": model.config.keypoints,
+        "checkpoint": config.checkpoint,
+        "data": config.data,
+        "versions": versions(),
+    }
+
+
+def _tell_skipped(data: ImageSet) -> None:
+    for name, reason in data.skipped.items():
+        print(f"skipped {name}: {reason}", file=sys.stderr)
+
+
 def run(config: KeypointsConfig) -> None:
     """The command: measure, print, write."""
+    check_root(config.data, config.root)
     if config.seed < 0:
         raise UsageError(f"--seed cannot be negative, got {config.seed}")
     if config.json and config.json.is_dir():
@@ -139,18 +171,32 @@ def run(config: KeypointsConfig) -> None:
         raise UsageError(f"--json {config.json}: the folder {config.json.parent} does not exist")
     device = pick_device(config.device)
     model = AutoLink.from_pretrained(config.checkpoint)
-    data = load_data(config.data, model.config.size, model.config.fit)
-    result = evaluate(model.to(device), data, config, device)
-    for name, reason in data.skipped.items():
-        print(f"skipped {name}: {reason}", file=sys.stderr)
+    if config.root:
+        result = evaluate_published(model, config, config.root, device)
+        print(f"{config.data}  {result['error']:.2f} {result['unit']}")
+        if "error_with_mended_pairs" in result:
+            print(
+                f"  mended pairs    {result['error_with_mended_pairs']:.2f}  (one pair of the authors' looks mistyped)"
+            )
+        print(f"  mean pose       {result['mean_pose_error']:.2f}  (the baseline that ignores the picture)")
+    else:
+        data = load_data(config.data, model.config.size, model.config.fit)
+        result = evaluate(model.to(device), data, config, device)
+        _tell_skipped(data)
+        _print(result)
+    fitted = f"fitted on {result['train_images']}"
+    print(f"  {result['images']} test pictures, {fitted}; protocol: {result['protocol']}")
+    if config.json:
+        write_text(config.json, json.dumps(result, indent=2) + "\n")
+
+
+def _print(result: dict) -> None:
+    """The figures on pictures with a landmarks.csv."""
     print(f"regression error  {result['error']:.2f} % of {result['normalised_by']}")
     low, high = result["interval_95_with_bias"]
     print(f"  with bias       {result['error_with_bias']:.2f} %  (95 % interval {low:.2f} to {high:.2f})")
     print(f"  without bias    {result['error_without_bias']:.2f} %")
     print(f"  mean pose       {result['mean_pose_error']:.2f} %  (the baseline that ignores the picture)")
-    print(f"  {result['images']} test pictures, fitted on {result['train_images']}; {result['protocol']}")
-    if config.json:
-        write_text(config.json, json.dumps(result, indent=2) + "\n")
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from autolink.data.figures import figure_images
 from autolink.data.images import Annotation, Fit, ImageSet, Source, load_images
+from autolink.data.published import check_root, load_published, read_listing
 
 FIGURES_TRAIN, FIGURES_TEST = 8000, 1000
 """How many rendered people there are to train on, and others to test on."""
@@ -15,20 +16,34 @@ FIGURES_SEED = 0
 """The rendered set is the same in every run, so that figures can be compared."""
 
 
-def check_data(data: str) -> None:
-    """Refuse what `--data` names if there is nothing to read; decodes nothing.
+def check_data(data: str, root: Path | None = None) -> None:
+    """Refuse what `--data` and `--root` name if there is nothing to read; decodes nothing.
 
     Raises:
-        UserError: no such folder or zip, or no pictures in it.
+        UserError: no such folder or zip, no pictures in it, or a published set that is not whole.
     """
-    if data != "figures":
+    check_root(data, root)
+    if root:
+        read_listing(data, root)
+    elif data != "figures":
         Source.find(Path(data))
 
 
 def load_data(
-    data: str, size: int, fit: Fit, cache: Path | None = None, progress: Callable[[int, int], None] | None = None
+    data: str,
+    size: int,
+    fit: Fit,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    root: Path | None = None,
 ) -> ImageSet:
-    """Read what `--data` names: `figures`, a folder or a zip; arguments and errors as in `load_images`."""
+    """Read what `--data` names: `figures`, a folder, a zip, or a published set whose folder is `root`.
+
+    Other arguments and errors as in `load_images`.
+    """
+    check_root(data, root)
+    if root:
+        return load_published(data, root, size, fit, cache, progress)
     if data == "figures":
         return rendered_figures(FIGURES_TRAIN, FIGURES_TEST, size)
     return load_images(Path(data), size, fit, cache, progress)

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ from autolink.errors import UsageError, UserError
 from autolink.pretrained import write_text
 
 Fit = Literal["stretch", "crop"]
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels."""
 LARGEST_COORDINATE = 1e6
 """Landmarks beyond so many pixels are mistakes."""
 
@@ -71,8 +73,8 @@ class ImageSet:
         return len(self.images)
 
 
-def square_box(width: int, height: int, fit: Fit) -> tuple[float, float, float, float]:
-    """The part of a picture that becomes the square image: (left, top, right, bottom) in pixels."""
+def square_box(width: int, height: int, fit: Fit) -> Box:
+    """The part of a picture that becomes the square image."""
     if fit == "stretch":
         return 0, 0, width, height
     side = min(width, height)
@@ -125,6 +127,10 @@ class Source:
     tables: list[str]
     """Its landmarks.csv, if any."""
     is_zip: bool = False
+    crops: dict[str, Box] = field(default_factory=dict)
+    """The part of a picture that is used, where it is not all."""
+    masks: dict[str, str] = field(default_factory=dict)
+    """The file that is white where a picture is kept; grey takes the place of the rest."""
 
     @classmethod
     def find(cls, path: Path) -> "Source":
@@ -184,6 +190,16 @@ class Source:
         except Unreadable as error:
             return str(error)
 
+    def prepared(self, name: str, picture: Image.Image) -> Image.Image | str:
+        """A picture cut and masked as `crops` and `masks` say, or why it cannot be."""
+        if name in self.masks:
+            mask = self.picture(self.masks[name])
+            if isinstance(mask, str):
+                return f"its mask {self.masks[name]}: {mask}"
+            ground = Image.new("RGB", picture.size, (128, 128, 128))
+            picture = Image.composite(picture, ground, mask.convert("L").resize(picture.size))
+        return picture.crop(self.crops[name]) if name in self.crops else picture
+
     def digest(self) -> str:
         """Changes when any picture does: a hash of names, sizes and times."""
         if self.is_zip:
@@ -191,6 +207,8 @@ class Source:
             text = f"{state.st_size} {state.st_mtime_ns}"
         else:
             text = "\n".join(f"{name} {_stamp(self.path / name)}" for name in self.names)
+        if self.crops or self.masks:
+            text += f"\n{sorted(self.crops.items())} {sorted(self.masks.items())}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -238,6 +256,27 @@ def load_images(
         UserError: nothing there, nothing readable, or landmarks.csv is wrong.
     """
     source = Source.find(path)
+    images, names, sizes, skipped = load_source(source, size, fit, cache, progress)
+    annotation = _read_annotation(source, names, sizes, fit) if source.tables else None
+    return ImageSet(images, names, annotation, skipped)
+
+
+class Loaded(NamedTuple):
+    """The pictures of a source that can be read."""
+
+    images: NDArray[np.uint8]
+    """(N, size, size, 3), RGB; may be a memory-mapped file."""
+    names: list[str]
+    sizes: list[tuple[int, int]]
+    """(width, height) of each as it lies on disk, cut as `Source.crops` says."""
+    skipped: dict[str, str]
+    """Pictures that cannot be read, and why."""
+
+
+def load_source(
+    source: Source, size: int, fit: Fit, cache: Path | None = None, progress: Callable[[int, int], None] | None = None
+) -> Loaded:
+    """Decode the pictures of a source, or take them from the cache; arguments and errors as in `load_images`."""
     key = f"{source.digest()}-{size}-{fit}"
     stored = cache / f"pictures-{key}.npy" if cache else None
     index = cache / f"pictures-{key}.json" if cache else None
@@ -248,10 +287,7 @@ def load_images(
         facts, images = _decode(source, size, fit, stored, progress)
         if index:
             write_text(index, json.dumps(facts))
-    annotation = None
-    if source.tables:
-        annotation = _read_annotation(source, facts["names"], facts["sizes"], fit)
-    return ImageSet(images, facts["names"], annotation, facts["skipped"])
+    return Loaded(images, facts["names"], facts["sizes"], facts["skipped"])
 
 
 def _cached(stored: Path, index: Path) -> tuple[dict, NDArray[np.uint8]] | None:
@@ -348,9 +384,13 @@ def _decode_one(source: Source, name: str, size: int, fit: Fit) -> tuple[NDArray
         content = source.read(name)
     except Unreadable as error:
         return str(error)
-    picture = read_picture(content, at_least=3 * size)
+    changed = name in source.crops or name in source.masks
+    picture = read_picture(content, at_least=None if changed else 3 * size)
     if isinstance(picture, str):
         return picture
+    if changed:
+        prepared = source.prepared(name, picture)
+        return prepared if isinstance(prepared, str) else (square(prepared, size, fit), prepared.size)
     width, height = Image.open(io.BytesIO(content)).size
     if (width > height) != (picture.width > picture.height):  # EXIF laid it on its side
         width, height = height, width
