@@ -34,8 +34,6 @@ class KeypointsConfig:
     """A checkpoint folder, or owner/name on the Hugging Face Hub."""
     data: str = "figures"
     """A folder or zip of pictures with landmarks.csv, `figures`, or a published set, measured by its own protocol."""
-    root: Path | None = None
-    """Where the published set that --data names is unpacked; see docs/data-sets.md."""
     json: Path | None = None
     """Write the figures to this file as well."""
     normalise: str = "auto"
@@ -48,6 +46,8 @@ class KeypointsConfig:
     """Where to compute."""
     overwrite: bool = False
     """Replace the file given by --json."""
+    root: Path | None = None
+    """Where the published set that --data names is unpacked; see docs/data-sets.md."""
 
 
 def normalising_lengths(annotation: Annotation, choice: str) -> tuple[str, NDArray]:

@@ -373,7 +373,7 @@ def test_data_and_root_belong_together(fails: Callable[..., str], tiny_checkpoin
 def test_a_checkpoint_is_measured_by_the_sets_own_protocol(
     name: str, trees: Callable[[str], Path], tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    keypoints.run(KeypointsConfig(str(tiny_checkpoint), name, trees(name), tmp_path / "r.json"))
+    keypoints.run(KeypointsConfig(str(tiny_checkpoint), name, tmp_path / "r.json", root=trees(name)))
     found = json.loads((tmp_path / "r.json").read_text())
     assert name in capsys.readouterr().out and found["protocol_name"] == PUBLISHED[name].protocol
     assert np.isfinite([found["error"], found["mean_pose_error"]]).all()
@@ -398,7 +398,7 @@ def test_the_figure_is_the_protocols(trees: Callable[[str], Path], tiny_checkpoi
         landmarks = [person["keypoints"] for person in json.loads((root / f"data_{side}.json").read_text())]
         sides.append((found, np.array(landmarks)))
     expected = protocols.deepfashion(sides[0][0], sides[1][0], sides[0][1], sides[1][1])
-    keypoints.run(KeypointsConfig(str(tiny_checkpoint), "deepfashion", root, tmp_path / "r.json"))
+    keypoints.run(KeypointsConfig(str(tiny_checkpoint), "deepfashion", tmp_path / "r.json", root=root))
     assert json.loads((tmp_path / "r.json").read_text())["error"] == pytest.approx(expected * 100)
 
 
