@@ -8,11 +8,12 @@ from typing import TypeVar
 import tyro
 
 from autolink.config import RunConfig
+from autolink.data import RENDERED
 from autolink.data.published import PUBLISHED
 from autolink.errors import UsageError
 from autolink.run_state import check_same_run, read_run_config
 
-BUILT_IN = frozenset({"", "figures", *PUBLISHED})
+BUILT_IN = frozenset({"", *RENDERED, *PUBLISHED})
 """Values of --data that are no path."""
 
 Config = TypeVar("Config", bound=RunConfig)

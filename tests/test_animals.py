@@ -2,6 +2,7 @@ import time
 
 import numpy as np
 
+from autolink.data import check_data, rendered_animals
 from autolink.data.animals import (
     LANDMARKS,
     SPECIES,
@@ -66,3 +67,10 @@ def test_hundreds_a_second() -> None:
     start = time.process_time()
     animal_images(60, seed=0, size=64)
     assert 60 / (time.process_time() - start) > 100
+
+
+def test_the_built_in_set_has_two_classes_and_landmarks() -> None:
+    data = rendered_animals(6, 2, 32)
+    assert data.images.shape == (8, 32, 32, 3) and data.names[:2] == ["cat/0", "dog/1"]
+    assert data.annotation is not None and data.annotation.test.sum() == 2 and data.annotation.annotated.all()
+    check_data("animals")  # there is nothing that could be missing

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from autolink.data.animals import SPECIES, animal_images
 from autolink.data.figures import figure_images
 from autolink.data.images import Annotation, Fit, ImageSet, Source, load_images
 from autolink.data.published import check_root, load_published, read_listing
@@ -12,8 +14,14 @@ from autolink.data.published import check_root, load_published, read_listing
 FIGURES_TRAIN, FIGURES_TEST = 8000, 1000
 """How many rendered people there are to train on, and others to test on."""
 
-FIGURES_SEED = 0
-"""The rendered set is the same in every run, so that figures can be compared."""
+ANIMALS_TRAIN, ANIMALS_TEST = 6000, 600
+"""The same for animals, half of them cats and half dogs."""
+
+FIGURES_SEED = ANIMALS_SEED = 0
+"""The rendered sets are the same in every run, so that figures can be compared."""
+
+RENDERED = frozenset({"figures", "animals"})
+"""Values of `--data` that need no files."""
 
 
 def check_data(data: str, root: Path | None = None) -> None:
@@ -25,7 +33,7 @@ def check_data(data: str, root: Path | None = None) -> None:
     check_root(data, root)
     if root:
         read_listing(data, root)
-    elif data != "figures":
+    elif data not in RENDERED:
         Source.find(Path(data))
 
 
@@ -37,7 +45,7 @@ def load_data(
     progress: Callable[[int, int], None] | None = None,
     root: Path | None = None,
 ) -> ImageSet:
-    """Read what `--data` names: `figures`, a folder, a zip, or a published set whose folder is `root`.
+    """Read what `--data` names: `figures`, `animals`, a folder, a zip, or a published set whose folder is `root`.
 
     Other arguments and errors as in `load_images`.
     """
@@ -46,13 +54,24 @@ def load_data(
         return load_published(data, root, size, fit, cache, progress)
     if data == "figures":
         return rendered_figures(FIGURES_TRAIN, FIGURES_TEST, size)
+    if data == "animals":
+        return rendered_animals(ANIMALS_TRAIN, ANIMALS_TEST, size)
     return load_images(Path(data), size, fit, cache, progress)
 
 
 def rendered_figures(train: int, test: int, size: int) -> ImageSet:
     """Rendered people, each in one picture, with their joints as landmarks."""
     images, joints = figure_images(train + test, FIGURES_SEED, size)
-    count = train + test
-    names = [f"figure {n}" for n in range(count)]
+    return _rendered(images, joints, [f"figure {n}" for n in range(train + test)], train)
+
+
+def rendered_animals(train: int, test: int, size: int) -> ImageSet:
+    """Rendered animal faces in two classes, with landmarks; named as if each class had a folder."""
+    images, points = animal_images(train + test, ANIMALS_SEED, size)
+    return _rendered(images, points, [f"{SPECIES[n % len(SPECIES)]}/{n}" for n in range(train + test)], train)
+
+
+def _rendered(images: NDArray[np.uint8], points: NDArray[np.float32], names: list[str], train: int) -> ImageSet:
+    count, size = images.shape[:2]
     pixels = np.full((count, 2), (size - 1) / 2, np.float32)
-    return ImageSet(images, names, Annotation(joints, np.array(names), pixels, np.arange(count) >= train))
+    return ImageSet(images, names, Annotation(points, np.array(names), pixels, np.arange(count) >= train))

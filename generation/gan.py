@@ -1,0 +1,415 @@
+"""A GAN whose structure is the learned graph: the edge map says where, noise and class say what it looks like."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import torch
+import torch.nn.functional as F
+import tyro
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+from typing_extensions import Self
+
+from autolink.edge_map import edge_map
+from autolink.errors import UsageError, UserError
+from autolink.layers import channels_last, initialise
+from autolink.model import AutoLink
+from autolink.perceptual import EfficientNetLite0
+from autolink.pretrained import find_folder, load_folder, save_folder
+
+SMALLEST = 4
+"""Side in pixels where the generator begins."""
+
+REMEMBERED = 64
+"""Structures of training pictures that a checkpoint keeps, to sample without any picture."""
+
+GRAPH_TOLERANCE = 0.02
+"""Edge weights of one stage one may differ so much, relative to the strongest: checkpoints may hold 16-bit numbers."""
+
+MEAN_OF = 1024
+"""Styles whose mean is a class's average appearance."""
+
+CARD = """---
+library_name: autolink
+tags: [gan, self-supervised]
+---
+Pictures whose structure is given by the keypoints and the graph of AutoLink:
+`python generation/sample.py --checkpoint FOLDER --out grid.png`.
+"""
+
+
+@dataclass(frozen=True)
+class GanConfig:
+    """Everything that fixes the generator's shape."""
+
+    keypoints: int = 16
+    """Keypoints of the stage one that gives the structure."""
+    channels: tuple[int, ...] = (160, 160, 96, 64, 32)
+    """Widths of the generator, at 4 px, 8 px and so on; five widths make pictures of 64 px, eight of 512."""
+    latent: int = 64
+    """Numbers of noise that say what a picture looks like."""
+    edge_size: int = 16
+    """Finest scale, in pixels, at which the edge map steers; where it is finer, its lines get painted."""
+    edge_channels: int = 32
+    """Width of the network that reads the edge map."""
+    conditional: bool = True
+    """Whether generator and discriminator see the edge map; without, the same networks make the control."""
+    classes: Annotated[tuple[str, ...], tyro.conf.Suppress] = ("all",)
+    """Names of the classes, which come from the data."""
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "classes"):  # JSON gives lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not 2 <= len(self.channels) <= 8 or min(self.channels) < 1:
+            raise ValueError(f"--channels needs two to eight positive widths, got {self.channels}")
+        if self.keypoints < 2 or self.latent < 1 or self.edge_channels < 1 or not self.classes:
+            raise ValueError("--keypoints must be at least 2, --latent and --edge-channels at least 1")
+        scales = [SMALLEST * 2**n for n in range(len(self.channels))]
+        if self.edge_size not in scales:
+            raise ValueError(
+                f"--edge-size must be one of {scales}, the scales of these --channels; got {self.edge_size}"
+            )
+
+    @property
+    def size(self) -> int:
+        """Side of the pictures in pixels."""
+        return SMALLEST * 2 ** (len(self.channels) - 1)
+
+    @property
+    def drawn_size(self) -> int:
+        """Side at which the edge map is drawn: fine enough for its lines to be seen."""
+        return 4 * self.edge_size
+
+
+def activation() -> nn.LeakyReLU:
+    """Not in place: what it is applied to is needed again."""
+    return nn.LeakyReLU(0.2)
+
+
+class EdgeReader(nn.Module):
+    """Edge map -> what it means at each scale up to `edge_size`, each convolution seeing twice as far as the last."""
+
+    def __init__(self, config: GanConfig) -> None:
+        super().__init__()
+        c = config.edge_channels
+        self.first = nn.Sequential(nn.Conv2d(1, c, 4, 2, 1), activation(), nn.Conv2d(c, c, 4, 2, 1), activation())
+        halvings = (config.edge_size // SMALLEST).bit_length() - 1
+        self.down = nn.ModuleList(nn.Sequential(nn.Conv2d(c, c, 4, 2, 1), activation()) for _ in range(halvings))
+
+    def forward(self, edges: Tensor) -> list[Tensor]:
+        """(B, 1, drawn_size, drawn_size), at most about 1 -> features (B, c, h, h), coarsest first, h = 4, 8, ..."""
+        features = [self.first(edges)]
+        for down in self.down:
+            features.append(down(features[-1]))
+        return features[::-1]
+
+
+class Block(nn.Module):
+    """One scale of the generator: two convolutions, before each of which style and edge map set mean and spread.
+
+    Style by adaptive instance normalisation (Huang and Belongie, 2017), one gain and bias a channel; edge map by
+    spatial ones (Park et al., 2019).
+    """
+
+    def __init__(self, c_in: int, c_out: int, style: int, edge: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(c_in, c_out, 1)
+        self.convolve = nn.ModuleList(nn.Conv2d(c_out, c_out, 3, padding=1) for _ in range(2))
+        self.style = nn.ModuleList(nn.Linear(style, 2 * c_out) for _ in range(2))
+        self.place = nn.Conv2d(edge, 4 * c_out, 3, padding=1) if edge else None
+
+    def forward(self, x: Tensor, style: Tensor, place: Tensor | None) -> Tensor:
+        """(B, c_in, h, h), (B, style), (B, edge, h, h) or None -> (B, c_out, h, h)."""
+        x = self.enter(x)
+        spatial = self.place(place).chunk(2, 1) if self.place is not None else (None, None)
+        h = x
+        for convolve, linear, where in zip(self.convolve, self.style, spatial, strict=True):
+            gain, bias = linear(style)[:, :, None, None].chunk(2, 1)
+            if where is not None:
+                gain, bias = (a + b for a, b in zip((gain, bias), where.chunk(2, 1), strict=True))
+            h = convolve(F.leaky_relu(F.instance_norm(h) * (1 + gain) + bias, 0.2))
+        return x + h
+
+
+class Generator(nn.Module):
+    """Edge map, noise and class -> picture."""
+
+    graph: Tensor
+    """(E,), edge weights of the stage one that it was trained with."""
+    structures: Tensor
+    """(REMEMBERED, K, 2), keypoints of training pictures, (x, y) in [-1, 1]."""
+    structure_classes: Tensor
+    """(REMEMBERED,), their classes."""
+
+    def __init__(self, config: GanConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths, style, K = config.channels, config.latent, config.keypoints
+        self.name = nn.Embedding(len(config.classes), style)
+        self.map = nn.Sequential(nn.Linear(2 * style, style), activation(), nn.Linear(style, style))
+        self.begin = nn.Parameter(torch.randn(1, widths[0], SMALLEST, SMALLEST))
+        self.read = EdgeReader(config)
+        steered = (config.edge_size // SMALLEST).bit_length()
+        self.blocks = nn.ModuleList(
+            Block(c_in, c_out, style, config.edge_channels if n < steered else 0)
+            for n, (c_in, c_out) in enumerate(pairwise((widths[0], *widths)))
+        )
+        self.last = nn.Conv2d(widths[-1], 3, 3, padding=1)
+        initialise(self.read)
+        self.register_buffer("graph", torch.zeros(K * (K - 1) // 2))
+        self.register_buffer("structures", torch.zeros(REMEMBERED, K, 2))
+        self.register_buffer("structure_classes", torch.zeros(REMEMBERED, dtype=torch.long))
+        channels_last(self)
+
+    def style(self, noise: Tensor, classes: Tensor) -> Tensor:
+        """What pictures look like: noise (B, latent), normal, and classes (B,) -> (B, latent) of mean square 1."""
+        style = self.map(torch.cat([noise, self.name(classes)], 1)).float()
+        return style * (style.square().mean(1, keepdim=True) + 1e-6).rsqrt()
+
+    def paint(self, edges: Tensor, style: Tensor) -> Tensor:
+        """Edge maps (B, 1, drawn_size, drawn_size) as of `Gan.draw` and styles (B, latent) -> pictures in [-1, 1]."""
+        places: list[Tensor | None] = [*self.read(edges if self.config.conditional else torch.zeros_like(edges))]
+        places += [None] * (len(self.blocks) - len(places))
+        x = self.begin.expand(len(edges), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        for n, (block, place) in enumerate(zip(self.blocks, places, strict=True)):
+            if n:
+                x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+            x = block(x, style, place)
+        return torch.tanh(self.last(F.leaky_relu(x, 0.2)).float())
+
+    def forward(self, edges: Tensor, noise: Tensor, classes: Tensor) -> Tensor:
+        """`style` and `paint` in one."""
+        return self.paint(edges, self.style(noise, classes))
+
+
+class ProjectedFeatures(nn.Module):
+    """Frozen features of a picture at four depths, each mixed by a fixed random 1x1 convolution (Sauer et al., 2021).
+
+    The mixing keeps the discriminator from looking at a few channels alone; it is the same in every run.
+    """
+
+    widths = (32, 48, 64, 64)
+
+    def __init__(self, size: int, real: Tensor) -> None:
+        """Pictures are resized to `size`; `real` (n, 3, H, W), some of them, tell how large each feature is."""
+        super().__init__()
+        self.size = size
+        self.network = EfficientNetLite0().eval()
+        channels_last(self.network)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            features = self.network(self._resized(real))[1:]
+        self.mix = nn.ModuleList()
+        for feature, width in zip(features, self.widths, strict=True):
+            mix = nn.Conv2d(feature.shape[1], width, 1, bias=False)
+            normal = torch.randn(mix.weight.shape, generator=generator)
+            mix.weight.data.copy_(normal * (2 / feature.shape[1]) ** 0.5 / feature.abs().mean())
+            self.mix.append(mix)
+        self.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) in [-1, 1] -> four maps (B, width, size / 2, size / 2) to (B, width, size / 16, size / 16)."""
+        # bf16 makes depthwise convolutions slower on a CPU
+        with torch.autocast(images.device.type, enabled=images.device.type != "cpu" and torch.is_autocast_enabled()):
+            features = self.network(self._resized(images))[1:]  # the first is little more than pixels
+            return [mix(feature) for mix, feature in zip(self.mix, features, strict=True)]
+
+    def _resized(self, images: Tensor) -> Tensor:
+        if images.shape[-1] != self.size:
+            images = F.interpolate(images, size=(self.size, self.size), mode="bilinear", align_corners=False)
+        return images.contiguous(memory_format=torch.channels_last)
+
+
+class Head(nn.Module):
+    """The verdict at one depth: spectrally normalised convolutions (Miyato et al., 2018), class by projection."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.see = spectral_norm(nn.Conv2d(width, width, 4, 2, 1))
+        self.read = spectral_norm(nn.Conv2d(1, width, 4, 2, 1))
+        self.body = spectral_norm(nn.Conv2d(width, width, 3, padding=1))
+        self.last = spectral_norm(nn.Conv2d(width, 1, 3, padding=1))
+        self.name = nn.Embedding(classes, width)
+        nn.init.zeros_(self.name.weight)
+
+    def forward(self, feature: Tensor, rows: Tensor, edges: Tensor, classes: Tensor) -> Tensor:
+        """(F, width, h, h), and of each verdict: feature row (B,), (B, 1, H, H), (B,) -> logits (B, h * h / 4)."""
+        edges = F.interpolate(edges, size=feature.shape[2:], mode="bilinear", antialias=True, align_corners=False)
+        x = F.leaky_relu(self.see(feature)[rows] + self.read(edges), 0.2)
+        x = F.leaky_relu(self.body(x), 0.2)
+        return (self.last(x) + (self.name(classes)[:, :, None, None] * x).mean(1, keepdim=True)).flatten(1)
+
+
+class Discriminator(nn.Module):
+    """Is a picture real, of this class, and of this structure? Sees `ProjectedFeatures`, not pictures."""
+
+    def __init__(self, config: GanConfig) -> None:
+        super().__init__()
+        self.conditional = config.conditional
+        self.heads = nn.ModuleList(Head(width, len(config.classes)) for width in ProjectedFeatures.widths)
+        channels_last(self)
+
+    def forward(self, features: list[Tensor], rows: Tensor, edges: Tensor, classes: Tensor) -> Tensor:
+        """Verdicts on pictures, which may be seen with several edge maps each.
+
+        Args:
+            features: of F pictures.
+            rows: (B,), which of them each verdict is about.
+            edges: (B, 1, H, H), the structure it is held against.
+            classes: (B,), the class it is held against.
+
+        Returns:
+            Logits (B, L), above zero for real.
+        """
+        edges = edges if self.conditional else torch.zeros_like(edges)
+        logits = [head(f, rows, edges, classes) for head, f in zip(self.heads, features, strict=True)]
+        return torch.cat(logits, 1).float()
+
+
+def discriminator_loss(real: Tensor, generated: Tensor, mismatched: Tensor | None) -> Tensor:
+    """Hinge loss (Lim and Ye, 2017); a real picture with another one's edge map is a fake too (Reed et al., 2016)."""
+    fakes = F.relu(1 + generated).mean()
+    if mismatched is not None:
+        fakes = (fakes + F.relu(1 + mismatched).mean()) / 2
+    return F.relu(1 - real).mean() + fakes
+
+
+def difference(first: Tensor, second: Tensor) -> Tensor:
+    """How far pictures differ in their coarse colours: (B, 3, H, W) in [-1, 1] twice -> a mean over all."""
+    side = min(16, first.shape[-1])
+    return (F.adaptive_avg_pool2d(first, side) - F.adaptive_avg_pool2d(second, side)).abs().mean()
+
+
+class Change(NamedTuple):
+    """One random change each of B pictures, to be made of pictures and edge maps alike."""
+
+    light: Tensor
+    """(B, 3): brightness added, factors on saturation and contrast."""
+    shift: Tensor
+    """(B, 2): (x, y) in [-1, 1] units."""
+
+
+def draw_change(count: int, strength: float, generator: torch.Generator) -> Change:
+    """Random changes; `strength` 0 makes none, 1 those of Zhao et al. (2020) but for the cut-out."""
+    noise = (torch.rand(count, 5, generator=generator) * 2 - 1) * strength
+    light = torch.stack([0.5 * noise[:, 0], 1 + noise[:, 1], 1 + 0.5 * noise[:, 2]], 1)
+    return Change(light, 0.25 * noise[:, 3:])
+
+
+def changed(images: Tensor, edges: Tensor, change: Change) -> tuple[Tensor, Tensor]:
+    """Differentiable augmentation (Zhao et al., 2020): light of pictures (B, 3, H, W), place of both."""
+    light, shift = change.light.to(images.device)[:, :, None, None, None], change.shift.to(images.device)
+    x = images + light[:, 0]
+    grey = x.mean(1, keepdim=True)
+    x = (x - grey) * light[:, 1] + grey
+    level = x.mean((1, 2, 3), keepdim=True)
+    x = (x - level) * light[:, 2] + level
+    matrix = torch.eye(2, 3, device=shift.device).repeat(len(shift), 1, 1)
+    matrix[:, :, 2] = shift
+
+    def moved(values: Tensor, padding: str) -> Tensor:
+        grid = F.affine_grid(matrix, list(values.shape), align_corners=False)
+        return F.grid_sample(values, grid, align_corners=False, padding_mode=padding)
+
+    return moved(x, "reflection"), moved(edges, "zeros")
+
+
+class Gan(nn.Module):
+    """A frozen stage one and the generator that its graph steers: one checkpoint folder, all that sampling needs.
+
+    The folder holds the generator (config.json, model.safetensors) and, in `stage_one/`, the stage one that it was
+    trained with.
+    """
+
+    def __init__(self, stage_one: AutoLink, generator: Generator) -> None:
+        super().__init__()
+        K, wanted = stage_one.config.keypoints, generator.config.keypoints
+        if wanted != K:
+            raise UserError(
+                f"the generator was trained for {wanted} keypoints, the stage one has {K}; give the stage one that it "
+                "was trained with"
+            )
+        weights = stage_one.edge_weights.detach()
+        if (generator.graph - weights).abs().max() > GRAPH_TOLERANCE * weights.max():
+            raise UserError(
+                "the generator was trained with another stage one: their graphs differ; give the stage one that it "
+                "was trained with"
+            )
+        self.stage_one = stage_one.requires_grad_(False)
+        self.generator = generator
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> Self:
+        """Load a checkpoint folder, or a repository of the Hugging Face Hub, ready to sample.
+
+        Raises:
+            UserError: there is no such checkpoint, it is damaged or of another kind, or its two parts do not fit.
+        """
+        folder = find_folder(name)
+        generator = load_folder("gan", GanConfig, Generator, folder)
+        return cls(AutoLink.from_pretrained(folder / "stage_one"), generator).eval()
+
+    def save_pretrained(self, folder: str | Path, card: str = CARD, half: bool = False) -> None:
+        """Write generator and stage one; `half` stores 16-bit weights."""
+        save_folder("gan", self.generator, self.generator.config, Path(folder), card, half)
+        self.stage_one.save_pretrained(Path(folder) / "stage_one", half=half)
+
+    @property
+    def config(self) -> GanConfig:
+        """The generator's."""
+        return self.generator.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.generator.begin.device
+
+    def draw(self, keypoints: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Edge maps for the generator, (B, K, 2) -> (B, 1, drawn_size, drawn_size); as `draw_structure`."""
+        return draw_structure(self.stage_one, keypoints, self.config.drawn_size, kept)
+
+    @torch.no_grad()
+    def styles(self, noise: Tensor, classes: Tensor, truncation: float = 1.0) -> Tensor:
+        """Appearances (B, latent) of noise (B, latent) and classes (B,).
+
+        `truncation` below 1 draws them towards the mean of their class (Karras et al., 2019): less variety, fewer
+        failures.
+        """
+        styles = self.generator.style(noise, classes)
+        if truncation == 1:
+            return styles
+        many = torch.randn(MEAN_OF, self.config.latent, generator=torch.Generator().manual_seed(0)).to(noise)
+        means = [
+            self.generator.style(many, torch.full((MEAN_OF,), n, device=noise.device)).mean(0)
+            for n in range(len(self.config.classes))
+        ]
+        centre = torch.stack(means)[classes]
+        return centre + truncation * (styles - centre)
+
+    @torch.no_grad()
+    def generate(self, keypoints: Tensor, styles: Tensor, kept: Tensor | None = None, batch: int = 32) -> Tensor:
+        """Structures (B, K, 2) in the appearances (B, latent) -> pictures (B, 3, size, size) in [-1, 1]."""
+        pieces = zip(keypoints.split(batch), styles.split(batch), strict=True)
+        return torch.cat([self.generator.paint(self.draw(k, kept), s) for k, s in pieces])
+
+    def class_number(self, name: str) -> int:
+        """The number of a class.
+
+        Raises:
+            UserError: there is no such class.
+        """
+        if name not in self.config.classes:
+            raise UsageError(f"there is no class {name}; this checkpoint knows {', '.join(self.config.classes)}")
+        return self.config.classes.index(name)
+
+
+def draw_structure(stage_one: AutoLink, keypoints: Tensor, size: int, kept: Tensor | None = None) -> Tensor:
+    """Edge maps as the GAN wants them: (B, K, 2) -> (B, 1, size, size), the strongest edge 1.
+
+    It is the root of stage one's edge map, so that faint edges count too. `kept` (E,), true or false, leaves edges out.
+    """
+    weights = stage_one.edge_weights.detach()
+    shown = weights if kept is None else weights * kept
+    return (edge_map(keypoints, shown, size, stage_one.config.thickness) / weights.max()).sqrt()

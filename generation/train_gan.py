@@ -1,0 +1,427 @@
+"""Train the conditional GAN: accelerate launch generation/train_gan.py [--stage-one DIR --data FOLDER --out DIR]."""
+
+import hashlib
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, get_args
+
+if __package__ in (None, ""):  # run as a file: import from the clone, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import tyro
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from autolink import draw
+from autolink.config import RunConfig
+from autolink.data import RENDERED, ImageSet, check_data, load_data
+from autolink.data.animals import SPECIES
+from autolink.data.images import Source
+from autolink.errors import UsageError, UserError, command
+from autolink.loop import BaseTrainer, learning_rate, start, to_network
+from autolink.model import AutoLink
+from autolink.options import read_options
+from autolink.perceptual import FeatureNetwork
+from autolink.run_state import load_module_tensors, load_optimizer_tensors, module_tensors, optimizer_tensors
+from autolink.train import detect_all
+from generation.gan import (
+    REMEMBERED,
+    Discriminator,
+    Gan,
+    GanConfig,
+    Generator,
+    ProjectedFeatures,
+    changed,
+    difference,
+    discriminator_loss,
+    draw_change,
+    draw_structure,
+)  # fmt: skip
+
+STAGE_ONE = Path(__file__).resolve().parents[1] / "checkpoints" / "animals"
+
+HELD_OUT = 20
+"""Every so manieth picture is never trained on, and its structure is asked for when measuring."""
+
+MEASURED = 200
+"""Pictures generated for the figures while training."""
+
+ROWS, COLUMNS = 5, 7
+"""Structures and appearances in the sample picture."""
+
+Preset = Literal["animals", "pets-cpu", "gpu", "gpu-512"]
+
+
+@dataclass(frozen=True)
+class GanTrainConfig(RunConfig):
+    """Train a GAN whose structure is the graph of a frozen stage one."""
+
+    preset: Preset = "animals"
+    """Where the defaults come from."""
+    data: str = "animals"
+    """A folder or zip of pictures, each subfolder a class; or `animals`, rendered ones; or a published set."""
+    root: Path | None = None
+    """Where the published set that --data names is unpacked; see docs/data-sets.md."""
+    stage_one: str = str(STAGE_ONE)
+    """Checkpoint folder of the stage one that finds the keypoints."""
+    model: Annotated[GanConfig, tyro.conf.arg(name="")] = field(default_factory=GanConfig)
+
+    steps: int = 6000
+    batch: int = 16
+    learning_rate: float = 5e-4
+    decay_share: float = 0.3
+    weight_decay: float = 0.0
+    clip: float = 10.0
+    ema: float = 0.998
+    feature_size: int = 128
+    """Pictures are resized to this before the discriminator's frozen features."""
+    features: Annotated[FeatureNetwork, tyro.conf.Suppress] = "efficientnet-lite0"
+    feature_weights: Annotated[Path | None, tyro.conf.Suppress] = None
+    pixel_weight: Annotated[float, tyro.conf.Suppress] = 0.0
+
+    structure_weight: float = 0.2
+    """Weight of the distance between asked-for and re-detected keypoints; much more, and the skeleton gets painted."""
+    variety_weight: float = 1.0
+    """Weight of the term that keeps two noises at one structure apart."""
+    variety: float = 0.75
+    """How different they must be, as a share of how different two real pictures are."""
+    augment: float = 1.0
+    """Strength of the augmentation of what the discriminator sees, 0 to 1; less for much data."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.root:  # so that --resume works from anywhere
+            object.__setattr__(self, "root", self.root.absolute())
+        if self.batch < 4 or self.batch % 2:
+            raise ValueError(f"--batch must be even, two noises a structure, and at least 4, got {self.batch}")
+        for name in ("structure_weight", "variety_weight", "variety"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise ValueError(f"--{name.replace('_', '-')} cannot be negative, got {getattr(self, name)}")
+        if not 0 <= self.augment <= 1:
+            raise ValueError(f"--augment must be in [0, 1], got {self.augment}")
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the run writes."""
+        return self.out or Path("runs") / f"{self.preset}-gan"
+
+
+PRESETS: dict[str, GanTrainConfig] = {
+    "animals": GanTrainConfig(),
+    "pets-cpu": GanTrainConfig(preset="pets-cpu", data="", stage_one="", steps=8000),
+    "gpu": GanTrainConfig(
+        preset="gpu", data="", stage_one="", steps=100_000, batch=32, learning_rate=2e-4, ema=0.9995, feature_size=256,
+        model=GanConfig(channels=(512, 512, 512, 256, 128, 64, 32), latent=128, edge_channels=64, edge_size=32),
+    ),
+    "gpu-512": GanTrainConfig(
+        preset="gpu-512", data="", stage_one="", steps=200_000, batch=16, learning_rate=2e-4, ema=0.9995,
+        feature_size=512,
+        model=GanConfig(channels=(512, 512, 512, 256, 128, 64, 32, 16), latent=128, edge_channels=64, edge_size=32),
+    ),
+}  # fmt: skip
+assert set(PRESETS) == set(get_args(Preset))
+
+
+def data_classes(data: str, root: Path | None) -> tuple[str, ...]:
+    """The classes of what `--data` names; a published set is one class."""
+    if data == "animals":
+        return SPECIES
+    return ("all",) if data in RENDERED or root else class_names(Source.find(Path(data)).names)
+
+
+def class_names(names: list[str]) -> tuple[str, ...]:
+    """The classes of pictures by their names: the subfolders, where all pictures are in more than one, else `all`."""
+    folders = {name.split("/")[0] if "/" in name else "" for name in names}
+    return tuple(sorted(folders)) if len(folders) > 1 and "" not in folders else ("all",)
+
+
+def classes_of(names: list[str], classes: tuple[str, ...]) -> NDArray[np.int64]:
+    """The class of each picture, (N,)."""
+    if classes == ("all",):
+        return np.zeros(len(names), np.int64)
+    number = {name: n for n, name in enumerate(classes)}
+    return np.array([number[name.split("/")[0]] for name in names], np.int64)
+
+
+def held_out(name: str) -> bool:
+    """Whether a picture is kept for testing, by a hash so that the choice is the same everywhere."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % HELD_OUT == 0
+
+
+class Batch(NamedTuple):
+    """The real pictures of a step."""
+
+    images: Tensor
+    """(B, 3, size, size) in [-1, 1]."""
+    keypoints: Tensor
+    """(B, K, 2), (x, y) in [-1, 1]."""
+    classes: Tensor
+    """(B,)."""
+
+
+class GanTrainer(BaseTrainer[Generator]):
+    """Generator and projected discriminator; the frozen stage one says where the keypoints are."""
+
+    def __init__(self, config: GanTrainConfig, accelerator: Accelerator, stage_one: AutoLink, data: ImageSet) -> None:
+        torch.manual_seed(config.seed)
+        self.stage_one = stage_one.to(accelerator.device).requires_grad_(False).eval()
+        self.data = data
+        self.classes = classes_of(data.names, config.model.classes)
+        test = data.annotation.test if data.annotation else np.array([held_out(name) for name in data.names])
+        self.train_rows, self.test_rows = np.flatnonzero(~test), np.flatnonzero(test)
+        if len(self.train_rows) < 2:
+            raise UserError(
+                f"--data {config.data}: {len(self.train_rows)} pictures to train on ({len(data)} in all); a GAN needs "
+                "at least two, and hundreds to be any good"
+            )
+        sides = [data.images, data.images[:, :, ::-1]] if config.flip else [data.images]
+        found = [detect_all(self.stage_one, side, accelerator.device) for side in sides]
+        self.keypoints = torch.from_numpy(np.stack(found))  # (1 or 2, N, K, 2), of the pictures and their mirrors
+        generator = self.remember(Generator(config.model))
+        discriminator = Discriminator(config.model)
+        super().__init__(config, accelerator, generator)
+        self.config: GanTrainConfig = config
+        for group in self.optimizer.param_groups:
+            group["betas"] = (0.0, 0.99)
+        optimizer = torch.optim.AdamW(
+            discriminator.parameters(), lr=config.learning_rate, betas=(0.0, 0.99), weight_decay=0.0
+        )
+        self.discriminator, self.discriminator_optimizer = accelerator.prepare(discriminator, optimizer)
+        self.raw_discriminator = discriminator
+        few = torch.from_numpy(data.images[self.train_rows[:64]])
+        self.features = ProjectedFeatures(config.feature_size, to_network(few, torch.device("cpu")))
+        self.features.to(accelerator.device)
+        self.last: dict[str, Tensor] = {}
+
+    def remember(self, generator: Generator) -> Generator:
+        """Keep the graph and some structures in the generator."""
+        rows = self.train_rows[np.linspace(0, len(self.train_rows) - 1, REMEMBERED).astype(int)]
+        generator.graph.copy_(self.stage_one.edge_weights.detach())
+        generator.structures.copy_(self.keypoints[0, rows])
+        generator.structure_classes.copy_(torch.from_numpy(self.classes[rows]))
+        return generator
+
+    def draw_batch(self, rng: np.random.Generator) -> Batch:
+        """Random pictures, half of them mirrored."""
+        rows = rng.choice(self.train_rows, self.config.batch)
+        images = self.data.images[rows]
+        mirrored = rng.integers(len(self.keypoints), size=len(rows))
+        images[mirrored == 1] = images[mirrored == 1, :, ::-1]
+        device = self.accelerator.device
+        classes = torch.from_numpy(self.classes[rows])
+        return Batch(
+            to_network(torch.from_numpy(images), device), self.keypoints[mirrored, rows].to(device), classes.to(device)
+        )
+
+    def draw(self, keypoints: Tensor) -> Tensor:
+        """Edge maps as the networks want them."""
+        return draw_structure(self.stage_one, keypoints, self.config.model.drawn_size)
+
+    def train_step(self) -> Tensor:
+        """Generate two pictures a structure, judge them, and learn to judge from the same two batches."""
+        config, device = self.config, self.accelerator.device
+        rng = np.random.default_rng((config.seed, self.step, self.accelerator.process_index))
+        dice = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        real = self.draw_batch(rng)
+        half, B = config.batch // 2, config.batch
+        noise = torch.randn(B, config.model.latent, generator=dice).to(device)
+        keypoints, classes = (torch.cat([x[:half], x[:half]]) for x in (real.keypoints, real.classes))
+        with self.accelerator.autocast():
+            edges = self.draw(real.keypoints)
+            asked = torch.cat([edges[:half], edges[:half]])
+            images = self.model(asked, noise, classes)
+            seen, seen_edges = changed(images, asked, draw_change(B, config.augment, dice))
+            features = self.features(seen)
+            self.raw_discriminator.requires_grad_(False)
+            rows = torch.arange(B, device=device)
+            loss = adversarial = -self.raw_discriminator(features, rows, seen_edges, classes).mean()
+            self.raw_discriminator.requires_grad_(True)
+            if config.model.conditional and config.structure_weight:
+                structure = (self.stage_one.detect(images) - keypoints).norm(dim=2).mean()
+                loss = loss + config.structure_weight * structure
+                self.last["structure_distance"] = structure.detach()
+            if config.variety_weight:
+                wanted = config.variety * difference(real.images, real.images.roll(1, 0))
+                variety = F.relu(1 - difference(images[:half], images[half:]) / wanted.clamp(min=1e-3))
+                loss = loss + config.variety_weight * variety
+                self.last["variety_loss"] = variety.detach()
+        self.update(loss)
+        self.update_discriminator(real, edges, dice, [f.detach() for f in features], seen_edges, classes)
+        self.last["generator_loss"] = adversarial.detach()
+        return loss.detach()
+
+    def update_discriminator(
+        self, real: Batch, edges: Tensor, dice: torch.Generator, fake: list[Tensor], fake_edges: Tensor, classes: Tensor
+    ) -> None:
+        """One step of the discriminator, on generated pictures' features as they were for the generator."""
+        config, accelerator = self.config, self.accelerator
+        for group in self.discriminator_optimizer.param_groups:
+            group["lr"] = learning_rate(config, self.step - 1)
+        with accelerator.autocast():
+            with torch.no_grad():
+                seen, real_edges = changed(real.images, edges, draw_change(config.batch, config.augment, dice))
+                features = self.features(seen)
+            both = [torch.cat(levels) for levels in zip(features, fake, strict=True)]
+            rows = torch.arange(2 * config.batch, device=accelerator.device)
+            verdicts = [(rows, torch.cat([real_edges, fake_edges]), torch.cat([real.classes, classes]))]
+            if config.model.conditional:
+                verdicts.append((rows[: config.batch], real_edges.roll(1, 0), real.classes))
+            logits = self.discriminator(both, *(torch.cat(parts) for parts in zip(*verdicts, strict=True)))
+            on_real, on_fake, *on_mismatched = logits.split(config.batch)
+            loss = discriminator_loss(on_real, on_fake, on_mismatched[0] if on_mismatched else None)
+        self.discriminator_optimizer.zero_grad()
+        accelerator.backward(loss)
+        self.discriminator_optimizer.step()
+        self.last["discriminator_loss"] = loss.detach()
+
+    def scalars(self) -> dict[str, float]:
+        """The parts of the last step's loss."""
+        return {name: value.item() for name, value in self.last.items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Discriminator too."""
+        return (
+            super().tensors()
+            | module_tensors("discriminator", self.raw_discriminator)
+            | optimizer_tensors("discriminator_optimizer", self.discriminator_optimizer)
+        )
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of `tensors`."""
+        super().load_tensors(tensors)
+        load_module_tensors("discriminator", self.raw_discriminator, tensors)
+        load_optimizer_tensors("discriminator_optimizer", self.discriminator_optimizer, tensors)
+
+    def save_model(self, folder: Path) -> None:
+        """Generator and stage one as a checkpoint folder."""
+        Gan(self.stage_one, self.average).save_pretrained(folder)
+
+    @property
+    def shown_rows(self) -> NDArray[np.int64]:
+        """Pictures whose structures are shown and measured: those never trained on, if any."""
+        return self.test_rows if len(self.test_rows) > 1 else self.train_rows
+
+    @torch.no_grad()
+    def generate(self, rows: NDArray[np.int64], noise: Tensor) -> Tensor:
+        """Pictures of the averaged generator with the structures of some of the data's: (n, 3, size, size)."""
+        self.average.eval()
+        device, parts = self.accelerator.device, []
+        for n in range(0, len(rows), self.config.batch):
+            piece = rows[n : n + self.config.batch]
+            edges = self.draw(self.keypoints[0, piece].to(device))
+            classes = torch.from_numpy(self.classes[piece]).to(device)
+            parts.append(self.average(edges, noise[n : n + len(piece)].to(device), classes))
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, float]:
+        """Re-detected against asked-for keypoints in per cent of the side, variety, and what real pictures score."""
+        dice = torch.Generator().manual_seed(0)
+        rows = np.resize(self.shown_rows, MEASURED)
+        images, others = (
+            self.generate(rows, torch.randn(MEASURED, self.config.model.latent, generator=dice)) for _ in range(2)
+        )
+        asked = self.keypoints[0, rows]
+        found = self.stage_one.detect(images).cpu()
+        apart = np.random.default_rng(0).permutation(len(self.shown_rows))[: MEASURED // 2]
+        order = np.resize(self.shown_rows[apart], MEASURED)
+        other = np.resize(np.roll(self.shown_rows[apart], 1), MEASURED)
+        same_class = self.classes[order] == self.classes[other]
+        real, real_other = (to_network(torch.from_numpy(self.data.images[r]), images.device) for r in (order, other))
+        distance = (self.keypoints[0, order] - self.keypoints[0, other]).norm(dim=2).mean(1)[same_class]
+        return {
+            "structure_error": (found - asked).norm(dim=2).mean().item() * 50,
+            "random_structure_error": distance.mean().item() * 50,
+            "variety": difference(images, others).item(),
+            "real_variety": difference(real, real_other).item(),
+        }
+
+    @torch.no_grad()
+    def sample_picture(self) -> NDArray[np.uint8]:
+        """A structure a row, an appearance a column, after the real picture and its edge map."""
+        config = self.config.model
+        by_class = [self.shown_rows[self.classes[self.shown_rows] == c] for c in range(len(config.classes))]
+        by_class = [rows for rows in by_class if len(rows)]
+        picked = [by_class[n % len(by_class)] for n in range(ROWS)]
+        rows = np.array([r[(n * len(r)) // ROWS] for n, r in enumerate(picked)])
+        noise = torch.randn(COLUMNS, config.latent, generator=torch.Generator().manual_seed(1))
+        images = self.generate(rows.repeat(COLUMNS), noise.repeat(ROWS, 1))
+        edges = self.draw(self.keypoints[0, rows].to(images.device))
+        edges = F.interpolate(edges, size=(config.size, config.size), mode="bilinear", align_corners=True)[:, 0]
+        factor = max(1, 128 // config.size)
+        pictures = [draw.to_image(i) for i in images.permute(0, 2, 3, 1).cpu().numpy()]
+        return draw.grid([
+            [
+                draw.enlarged(image, factor)
+                for image in (
+                    self.data.images[row], draw.edge_map_image(edges[n].cpu().numpy()),
+                    *pictures[n * COLUMNS : (n + 1) * COLUMNS],
+                )
+            ]
+            for n, row in enumerate(rows)
+        ])  # fmt: skip
+
+    def data_state(self) -> str:
+        """How many pictures there are, of which classes."""
+        return f"{len(self.data)} pictures of {', '.join(self.config.model.classes)}"
+
+    def describe(self) -> list[str]:
+        """Pictures, classes, sizes, device."""
+        config = self.config
+        counts = np.bincount(self.classes, minlength=len(config.model.classes))
+        kinds = ", ".join(f"{count} {name}" for name, count in zip(config.model.classes, counts, strict=True))
+        sizes = [sum(p.numel() for p in m.parameters()) / 1e6 for m in (self.raw, self.raw_discriminator)]
+        return [
+            *(f"skipped {name}: {reason}" for name, reason in self.data.skipped.items()),
+            f"{len(self.data)} pictures of {config.model.size} px ({kinds}), {len(self.test_rows)} kept for testing; "
+            f"{config.model.keypoints} keypoints, generator of {sizes[0]:.2f} M parameters, discriminator of "
+            f"{sizes[1]:.2f} M; "
+            f"{self.accelerator.device}, precision {self.accelerator.mixed_precision}",
+        ]
+
+
+def parse_config(arguments: list[str]) -> GanTrainConfig:
+    """Read the command line.
+
+    Raises:
+        UsageError: an option has a value that cannot be, or --resume comes with another configuration.
+    """
+    config = read_options(GanTrainConfig, PRESETS, arguments)
+    for option, value, what in (
+        ("--data", config.data, "your pictures"),
+        ("--stage-one", config.stage_one, "trained on them"),
+    ):
+        if not value:
+            raise UsageError(f"--preset {config.preset} needs {option} FOLDER, {what}")
+    return config
+
+
+def run(arguments: list[str]) -> None:
+    """The command: read options, train, say where the result is."""
+    config = parse_config(arguments)
+    stage_one = AutoLink.from_pretrained(config.stage_one)
+    check_data(config.data, config.root)
+    classes = data_classes(config.data, config.root)
+    model = replace(config.model, keypoints=stage_one.config.keypoints, classes=classes)
+    config = replace(config, model=model)
+
+    def build(accelerator: Accelerator, cache: Path | None) -> GanTrainer:
+        with accelerator.main_process_first():
+            data = load_data(config.data, model.size, stage_one.config.fit, cache, root=config.root)
+        return GanTrainer(config, accelerator, stage_one, data)
+
+    start(config, "accelerate launch generation/train_gan.py", lambda: check_data(config.data, config.root), build)
+
+
+def main() -> None:
+    """Entry point of `accelerate launch generation/train_gan.py`."""
+    command(lambda: run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()
