@@ -19,6 +19,12 @@ TINY_TRANSFER = [
 ]  # fmt: skip
 """The same for pose transfer."""
 
+TINY_GAN = [
+    "--channels", "8", "8", "8", "4", "--edge-size", "8", "--edge-channels", "4", "--latent", "6",
+    "--batch", "4", "--steps", "4", "--feature-size", "32", "--log-every", "2", "--threads", "1",
+]  # fmt: skip
+"""The same for the GAN."""
+
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -44,6 +50,41 @@ def annotated_pictures(folder: Path, count: int) -> Path:
             f"{n:02}.png,p{n % 6},{'test' if n % 6 < 2 else 'train'}," + ",".join(f"{v:.2f}" for v in pixels.flat)
         )
     (folder / "landmarks.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def animals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of twelve rendered cats and as many dogs, each in a folder of its own."""
+    from autolink.data.animals import animal_images
+
+    folder = tmp_path_factory.mktemp("animals")
+    for n, image in enumerate(animal_images(24, seed=0, size=48)[0]):
+        path = folder / ("cat", "dog")[n % 2] / f"{n:02}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image).save(path)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_gan(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
+    """An untrained GAN of 32 px and two classes, of the tiny checkpoint's graph."""
+    import torch
+
+    from autolink import AutoLink
+    from generation.gan import Gan, GanConfig, Generator
+
+    torch.manual_seed(0)
+    stage_one = AutoLink.from_pretrained(tiny_checkpoint)
+    config = GanConfig(
+        keypoints=5, channels=(8, 8, 8, 4), latent=6, edge_size=8, edge_channels=4, classes=("cat", "dog")
+    )
+    generator = Generator(config)
+    generator.graph.copy_(stage_one.edge_weights.detach())
+    generator.structures.uniform_(-0.8, 0.8)
+    generator.structure_classes[1::2] = 1
+    folder = tmp_path_factory.mktemp("gan") / "tiny"
+    Gan(stage_one, generator).save_pretrained(folder)
     return folder
 
 

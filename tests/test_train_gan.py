@@ -1,0 +1,171 @@
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY_GAN, array
+from PIL import Image
+from safetensors.torch import load_file
+
+from autolink.run_state import RunFolder
+from generation import train_gan
+from generation.gan import REMEMBERED, Gan
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerator", "few_measured")
+
+Options = Callable[..., list[str]]
+
+
+@pytest.fixture
+def few_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_gan, "MEASURED", 8)
+
+
+@pytest.fixture
+def options(animals: Path, tiny_checkpoint: Path) -> Options:
+    def build(out: Path, *more: str) -> list[str]:
+        return ["--data", str(animals), "--stage-one", str(tiny_checkpoint), "--out", str(out), *TINY_GAN, *more]
+
+    return build
+
+
+def test_a_run_leaves_what_it_promises(options: Options, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train_gan.run(options(out))
+    names = {p.name for p in out.iterdir()}
+    assert {"config.json", "versions.json", "metrics.jsonl", "samples", "checkpoints", "model", "tensorboard"} <= names
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    logged = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in logged] == [2, 4]
+    assert {"generator_loss", "discriminator_loss", "structure_distance", "variety_loss"} <= logged[0].keys()
+    (measured,) = [line for line in lines if "structure_error" in line]
+    assert all(measured[name] > 0 for name in ("structure_error", "random_structure_error", "variety", "real_variety"))
+    picture = array(out / "samples" / "0000004.png")
+    assert picture.shape == (5 * 130, 9 * 130, 3)  # five structures; picture, edge map, seven appearances
+    gan = Gan.from_pretrained(out / "model")
+    assert gan.config.classes == ("cat", "dog") and gan.config.keypoints == 5 and gan.config.size == 32
+    assert gan.generator.structures.shape == (REMEMBERED, 5, 2) and gan.generator.structures.std() > 0
+    assert set(gan.generator.structure_classes.tolist()) == {0, 1}
+    assert json.loads((out / "config.json").read_text())["model"]["classes"] == ["cat", "dog"]
+
+
+def test_stopped_and_resumed_equals_uninterrupted(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train_gan.run(options(whole))
+    one_step = train_gan.GanTrainer.train_step
+
+    def step(self: train_gan.GanTrainer) -> torch.Tensor:
+        if self.step == 2:
+            signal.raise_signal(signal.SIGINT)
+        return one_step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_gan.GanTrainer, "train_step", step)
+        train_gan.run(options(broken))
+    assert f"generation/train_gan.py --resume --out {broken}" in capsys.readouterr().out
+    assert [p.name for p in RunFolder(broken).checkpoints()] == ["step-0000003"]
+    train_gan.run(["--resume", "--out", str(broken)])
+    wanted, got = (load_file(RunFolder(out).checkpoints()[-1] / "training.safetensors") for out in (whole, broken))
+    assert wanted.keys() == got.keys() and any(name.startswith("discriminator_optimizer.") for name in wanted)
+    for name, value in wanted.items():
+        torch.testing.assert_close(got[name], value, rtol=0, atol=0, msg=name)
+
+
+def test_it_learns_a_colour(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "red").mkdir()
+    for n in range(4):
+        Image.new("RGB", (32, 32), (230, 20 + n, 30)).save(tmp_path / "red" / f"{n}.png")
+    arguments = ["--data", str(tmp_path / "red"), "--stage-one", str(tiny_checkpoint), *TINY_GAN, "--augment", "0"]
+
+    def colour(steps: int) -> torch.Tensor:
+        out = tmp_path / str(steps)
+        more = ["--steps", str(steps), "--learning-rate", "1e-2", "--ema", "0.5", "--variety-weight", "0"]
+        train_gan.run([*arguments, "--out", str(out), *more])
+        gan = Gan.from_pretrained(out / "model")
+        return gan.generate(gan.generator.structures[:8], torch.ones(8, 6)).mean((0, 2, 3))
+
+    before, after = colour(1), colour(30)
+    assert after[0] - after[1:].mean() > before[0] - before[1:].mean() + 0.3
+
+
+def test_the_control_trains_without_structure(options: Options, tmp_path: Path) -> None:
+    train_gan.run(options(tmp_path / "run", "--no-conditional", "--steps", "2"))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert "structure_distance" not in lines[0] and "structure_error" in lines[-1]
+    assert not Gan.from_pretrained(tmp_path / "run" / "model").config.conditional
+
+
+def test_dry_run_tells_and_writes_nothing(options: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train_gan.run(options(tmp_path / "run", "--dry-run"))
+    said = capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+    for part in ("24 pictures of 32 px (12 cat, 12 dog)", "M parameters", "minutes for 4 steps"):
+        assert part in said
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [(["a.png", "b.png"], ("all",)), (["cat/a.png", "dog/b.png"], ("cat", "dog")), (["images/a.png"], ("all",)),
+     (["cat/a.png", "b.png"], ("all",)), (["dog/x/a.png", "cat/y.png"], ("cat", "dog"))],
+)  # fmt: skip
+def test_classes_are_subfolders(names: list[str], classes: tuple[str, ...]) -> None:
+    assert train_gan.class_names(names) == classes
+    numbers = train_gan.classes_of(names, classes)
+    assert len(numbers) == len(names) and numbers.max() < len(classes)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [(["--batch", "5"], "--batch must be even"), (["--batch", "2"], "--batch"), (["--edge-size", "12"], "--edge-size"),
+     (["--augment", "2"], "--augment"), (["--structure-weight", "-1"], "--structure-weight"),
+     (["--preset", "pets-cpu"], "needs --data"), (["--preset", "gpu", "--data", "."], "needs --stage-one"),
+     (["--data", "afhq-cat"], "--root")],
+)  # fmt: skip
+def test_options_that_cannot_be(
+    more: list[str], said: str, fails: Callable[..., str], tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    stage_one = [] if "gpu" in more else ["--stage-one", str(tiny_checkpoint)]
+    assert said in fails(2, lambda: train_gan.run([*stage_one, *more, "--out", str(tmp_path / "run")]))
+    assert not (tmp_path / "run").exists()
+
+
+def test_faults_of_data_and_stage_one(
+    fails: Callable[..., str], options: Options, animals: Path, tmp_path: Path
+) -> None:
+    arguments = options(tmp_path / "run")
+    assert "does not exist" in fails(2, lambda: train_gan.run([*arguments, "--data", str(tmp_path / "no")]))
+    assert "no config.json" in fails(1, lambda: train_gan.run([*arguments, "--stage-one", str(tmp_path)]))
+    (tmp_path / "one").mkdir()
+    shutil.copy(next(animals.rglob("*.png")), tmp_path / "one" / "a.png")
+    assert "at least two" in fails(1, lambda: train_gan.run([*arguments, "--data", str(tmp_path / "one")]))
+    assert not (tmp_path / "run").exists()
+
+
+def test_divergence_keeps_the_last_good_checkpoint(
+    options: Options, fails: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    monkeypatch.setattr(train_gan, "difference", lambda first, _: first.mean() * float("nan"))
+    said = fails(1, lambda: train_gan.run(options(out, "--save-minutes", "1e-9")))
+    assert "diverged by step" in said
+    assert all(
+        value.isfinite().all()
+        for folder in RunFolder(out).checkpoints()
+        for value in load_file(folder / "training.safetensors").values()
+    )
+
+
+def test_changed_data_is_not_gone_on_with(
+    options: Options, fails: Callable[..., str], animals: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(animals, tmp_path / "data")
+    out = tmp_path / "run"
+    train_gan.run([*options(out), "--data", str(tmp_path / "data"), "--steps", "2"])
+    shutil.rmtree(tmp_path / "data" / "dog")
+    said = fails(1, lambda: train_gan.run(["--resume", "--out", str(out)]))
+    assert "has changed" in said and "12 pictures of all now" in said
