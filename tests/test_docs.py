@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from conftest import TINY, TINY_TRANSFER
 from PIL import Image
+from test_convert import PARAMETERS, Restated, save
+from test_published import celeba
 
 from autolink.data.figures import figure_clip
 from video.files import VideoWriter
@@ -59,6 +61,8 @@ def test_the_command_runs(
 ) -> None:
     words = shlex.split(command)
     prepare(tmp_path, pictures, many_pictures, tiny_checkpoint)
+    if "celeba-wild" in words:
+        celeba(tmp_path / "celeba", "img_celeba", "list_landmarks_celeba.txt")
     if words[:2] == ["accelerate", "launch"]:
         launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--quiet"]
         script, *options = words[2:]
@@ -76,6 +80,8 @@ def test_the_command_runs(
         pytest.skip("benchmarks measure; they are run by hand")
     if words[1] == "eval/transfer.py":
         words += ["--clips", "2", "--frames", "2"]
+    if words[:3] == ["python", "-m", "autolink.convert"]:
+        save(Restated(4), tmp_path / words[3], hyper_parameters=PARAMETERS | {"n_parts": 4})
     if "--keypoints" in words:
         (tmp_path / "pose.json").unlink()
     run([sys.executable, *words[1:]], tmp_path)

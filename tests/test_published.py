@@ -16,6 +16,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from autolink import train
+from autolink.config import EXPERIMENTS
 from autolink.data import check_data, load_data
 from autolink.data.pickled_table import read_names_and_points
 from autolink.data.published import PUBLISHED, load_published, read_listing
@@ -422,3 +423,12 @@ def test_training_reads_a_set_and_goes_on_from_anywhere(
     assert (resumed.data, resumed.root) == (config.data, config.root)
     with pytest.raises(UserError, match="needs --root"):
         check_data(train.parse_config(["--preset", "figures", "--data", "taichi"]).data)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_of_the_paper_has_a_preset(name: str) -> None:
+    config = train.parse_config(["--preset", name, "--root", "set"])
+    assert config.data in PUBLISHED and config.model.keypoints == int(name.rsplit("-k")[1])
+    assert config.model.size == 128 and config.model.heatmap_size == 32 and config.masked == 0.8
+    assert config.run_folder == Path("runs") / name
+    assert train.parse_config(["--preset", "human36m-k32"]).model.thickness == 7.5e-5
