@@ -1,0 +1,205 @@
+"""Structures to generate from: keypoints of pictures, of a video, of a file, or remembered; and changes to them."""
+
+import json
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from autolink.data.images import SUFFIXES, Source, from_pixels, square
+from autolink.edge_map import edge_pairs
+from autolink.errors import UsageError, UserError
+from autolink.train import detect_all
+from generation.gan import Gan
+from video import files as video
+
+OUTSIDE = 1.25
+"""Keypoints beyond this, in [-1, 1] units, are not in the picture."""
+
+
+@dataclass(frozen=True)
+class Structures:
+    """S structures."""
+
+    names: list[str]
+    keypoints: NDArray[np.float32]
+    """(S, K, 2), (x, y) in [-1, 1]."""
+    classes: NDArray[np.int64]
+    """(S,), -1 where it is not known."""
+    pictures: list[NDArray[np.uint8]] | None = None
+    """(size, size, 3) each, where they come from pictures."""
+    moving: bool = False
+    """Whether they are a motion, one frame after another."""
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+
+def read_structures(gan: Gan, paths: tuple[Path, ...], most: int) -> Structures:
+    """The structures of pictures, folders or zips of them, videos, or keypoint files; at most so many, evenly spread.
+
+    Without paths, those that the checkpoint remembers from its training pictures; a video and its keypoints are taken
+    whole.
+
+    Raises:
+        UserError: a file cannot be read, or is for another stage one, or a keypoint lies outside of the picture.
+    """
+    if not paths:
+        return spread(_remembered(gan), most)
+    parts = [_one(gan, path) for path in paths]
+    if any(part.moving for part in parts) and len(parts) > 1:
+        raise UsageError("--structures takes one video, or any number of pictures, not both")
+    pictures = None
+    if all(part.pictures is not None for part in parts):
+        pictures = list(chain.from_iterable(part.pictures or [] for part in parts))
+    whole = Structures(
+        list(chain.from_iterable(part.names for part in parts)), np.concatenate([part.keypoints for part in parts]),
+        np.concatenate([part.classes for part in parts]), pictures, parts[0].moving,
+    )  # fmt: skip
+    check_inside(whole)
+    return whole if whole.moving else spread(whole, most)
+
+
+def check_inside(structures: Structures) -> None:
+    """Refuse keypoints that are not numbers or not in the picture.
+
+    Raises:
+        UserError: there is such a keypoint; it is named.
+    """
+    bad = ~(np.abs(structures.keypoints) <= OUTSIDE).all(2)
+    if bad.any():
+        s, k = np.argwhere(bad)[0]
+        x, y = structures.keypoints[s, k]
+        raise UserError(
+            f"{structures.names[s]}: keypoint {k} is at ({x:.2f}, {y:.2f}), outside of the picture, which is -1 to 1"
+        )
+
+
+def spread(structures: Structures, most: int) -> Structures:
+    """Some of them, classes in turn where they are known."""
+    if len(structures) <= most:
+        return structures
+    order = np.argsort(structures.classes, kind="stable")
+    known = np.unique(structures.classes)
+    groups = [order[structures.classes[order] == c] for c in known]
+    share = [most // len(groups) + (n < most % len(groups)) for n in range(len(groups))]
+    rows = [g[np.linspace(0, len(g) - 1, min(n, len(g))).astype(int)] for g, n in zip(groups, share, strict=True) if n]
+    mixed = [row for turn in range(most) for group in rows for row in group[turn : turn + 1]]
+    return Structures(
+        [structures.names[n] for n in mixed], structures.keypoints[mixed], structures.classes[mixed],
+        [structures.pictures[n] for n in mixed] if structures.pictures else None,
+    )  # fmt: skip
+
+
+def _remembered(gan: Gan) -> Structures:
+    keypoints = gan.generator.structures.float().cpu().numpy()
+    classes = gan.generator.structure_classes.cpu().numpy()
+    return Structures([f"remembered structure {n}" for n in range(len(keypoints))], keypoints, classes)
+
+
+def _one(gan: Gan, path: Path) -> Structures:
+    if not path.exists():
+        raise UsageError(f"--structures {path} does not exist")
+    if path.suffix.lower() == ".json":
+        return _from_json(gan, path)
+    if path.suffix.lower() in video.SUFFIXES:
+        frames = [square(Image.fromarray(frame), gan.config.size, "crop") for frame in video.read_frames(path)]
+        return replace(_detected(gan, [f"{path.name}, frame {n}" for n in range(len(frames))], frames), moving=True)
+    source = Source.single(path) if path.suffix.lower() in SUFFIXES else Source.find(path)
+    names, pictures, first = [], [], ""
+    for name in source.names:
+        picture = source.picture(name)
+        if isinstance(picture, str):
+            first = first or f"{name}: {picture}"
+            continue
+        names.append(f"{path.name}/{name}" if len(source.names) > 1 else f"{path.parent.name}/{name}")
+        pictures.append(square(picture, gan.config.size, gan.stage_one.config.fit))
+    if not pictures:
+        raise UserError(f"--structures {path}: no picture can be read; {first}")
+    return _detected(gan, names, pictures)
+
+
+def _detected(gan: Gan, names: list[str], pictures: list[NDArray[np.uint8]]) -> Structures:
+    found = detect_all(gan.stage_one, np.stack(pictures), gan.device)
+    return Structures(names, found, np.array([_class_of(gan, name) for name in names]), pictures)
+
+
+def _class_of(gan: Gan, name: str) -> int:
+    """The class whose name is a folder on the way to the picture; the only class there is; or -1."""
+    classes = gan.config.classes
+    if len(classes) == 1:
+        return 0
+    return next((classes.index(part) for part in reversed(name.split("/")[:-1]) if part in classes), -1)
+
+
+def _from_json(gan: Gan, path: Path) -> Structures:
+    """What `python -m autolink.detect` wrote, for pictures or for a video."""
+    try:
+        content = json.loads(path.read_text())
+        if "frames" in content:
+            sizes = content["width"], content["height"]
+            found = [(f"{path.name}, frame {n}", *sizes, points) for n, points in enumerate(content["frames"])]
+        else:
+            found = [(i["image"], i["width"], i["height"], i["keypoints"]) for i in content["images"]]
+        fit = "crop" if "frames" in content else gan.stage_one.config.fit
+        points = [from_pixels(np.array(p, np.float64), int(w), int(h), fit) for _, w, h, p in found]
+        K = gan.config.keypoints
+        for (name, *_), p in zip(found, points, strict=True):
+            if p.shape != (K, 2):
+                raise UserError(
+                    f"--structures {path}: {name} has {len(p)} keypoints, the checkpoint {K}; use its own stage one"
+                )
+        keypoints = np.stack(points).astype(np.float32)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"--structures {path} is no keypoints file ({type(error).__name__}: {error}); give one of autolink.detect"
+        ) from None
+    names = [name for name, *_ in found]
+    return Structures(names, keypoints, np.array([_class_of(gan, n) for n in names]), moving="frames" in content)
+
+
+def moved(structures: Structures, moves: tuple[str, ...], scale: float, shift: tuple[float, float]) -> Structures:
+    """Scale about each structure's centre, shift, then move single keypoints by `3:0.1,-0.05`, in [-1, 1] units.
+
+    Raises:
+        UserError: a move cannot be read, names no keypoint, or leads out of the picture.
+    """
+    keypoints = structures.keypoints.copy()
+    centre = keypoints.mean(1, keepdims=True)
+    keypoints = (keypoints - centre) * scale + centre + np.array(shift, np.float32)
+    for move in moves:
+        try:
+            number, offset = move.split(":")
+            k, (dx, dy) = int(number), (float(v) for v in offset.split(","))
+        except ValueError:
+            raise UsageError(f"--move {move}: give keypoint:dx,dy, such as 3:0.1,-0.05") from None
+        if not 0 <= k < keypoints.shape[1]:
+            raise UsageError(f"--move {move}: keypoints are 0 to {keypoints.shape[1] - 1}")
+        keypoints[:, k] += (dx, dy)
+    result = replace(structures, keypoints=keypoints.astype(np.float32))
+    check_inside(result)
+    return result
+
+
+def kept_edges(gan: Gan, dropped: tuple[str, ...]) -> torch.Tensor | None:
+    """(E,), false for edges given as `2-5`; None where none is.
+
+    Raises:
+        UsageError: there is no such edge.
+    """
+    if not dropped:
+        return None
+    K = gan.config.keypoints
+    numbers = {pair: n for n, pair in enumerate(map(tuple, edge_pairs(K).T.tolist()))}
+    kept = torch.ones(len(numbers), dtype=torch.bool, device=gan.device)
+    for edge in dropped:
+        try:
+            i, j = sorted(int(v) for v in edge.split("-"))
+            kept[numbers[i, j]] = False
+        except (ValueError, KeyError):
+            raise UsageError(f"--drop-edge {edge}: give two different keypoints of 0 to {K - 1}, such as 2-5") from None
+    return kept

@@ -1,0 +1,180 @@
+import json
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import array
+from PIL import Image
+
+from autolink.detect import DetectConfig
+from autolink.detect import run as detect
+from generation.gan import Gan
+from generation.sample import SampleConfig, path_through, run
+from generation.structures import Structures, kept_edges, moved, read_structures, spread
+from video.files import VideoWriter, read_frames
+
+
+@pytest.fixture
+def sample(tiny_gan: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Run the command with some options and a grid to write; where the grid is."""
+
+    def one(name: str = "grid", **options: object) -> Path:
+        grid = tmp_path / f"{name}.png"
+        run(SampleConfig(checkpoint=str(tiny_gan), grid=grid, **options))  # type: ignore[arg-type]
+        return grid
+
+    return one
+
+
+def cells(grid: Path, side: int = 128) -> np.ndarray:
+    """(rows, columns, side, side, 3)."""
+    picture = array(grid).astype(int)
+    rows, columns = picture.shape[0] // (side + 2), picture.shape[1] // (side + 2)
+    return picture.reshape(rows, side + 2, columns, side + 2, 3).swapaxes(1, 2)[:, :, :side, :side]
+
+
+def test_without_pictures_the_checkpoint_remembers_structures(
+    sample: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = cells(sample(rows=3, appearances=4))
+    assert grid.shape[:2] == (3, 5)  # edge map and four appearances
+    assert "3 structures, 4 appearances of cat, dog" in capsys.readouterr().out
+    assert np.abs(grid[0, 1] - grid[0, 2]).mean() > 0 and np.abs(grid[0, 1] - grid[1, 1]).mean() > 0
+
+
+def test_an_appearance_does_not_depend_on_the_others(sample: Callable[..., Path]) -> None:
+    many, picked = cells(sample("a", appearances=4)), cells(sample("b", pick=(2, 0)))
+    np.testing.assert_array_equal(picked[:, 1], many[:, 3])
+    np.testing.assert_array_equal(picked[:, 2], many[:, 1])
+    assert np.abs(cells(sample("c", appearances=4, seed=1))[:, 1:] - many[:, 1:]).mean() > 0
+
+
+def test_structures_of_pictures_and_their_keypoints_agree(
+    sample: Callable[..., Path], animals: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    detect(DetectConfig(str(tiny_checkpoint), animals / "dog", tmp_path / "found"))
+    direct = cells(sample("a", structures=(animals / "dog",), appearances=2, class_name="dog"))
+    assert direct.shape[:2] == (4, 4)  # its own picture comes first
+    again = cells(sample("b", structures=(tmp_path / "found" / "keypoints.json",), appearances=2, class_name="dog"))
+    assert np.abs(direct[:, 1:] - again).mean() < 2  # the file rounds to hundredths of a pixel
+
+
+def test_classes_come_from_folders_or_the_option(tiny_gan: Path, animals: Path) -> None:
+    gan = Gan.from_pretrained(tiny_gan)
+    found = read_structures(gan, (animals,), 4)
+    assert found.classes.tolist() == [0, 1, 0, 1] and "cat/" in found.names[0]
+    assert read_structures(gan, (animals / "dog",), 2).classes.tolist() == [1, 1]
+    assert read_structures(gan, (next((animals / "dog").iterdir()),), 2).classes.tolist() == [1]
+
+
+def test_mixed_structures_and_truncation(sample: Callable[..., Path]) -> None:
+    cat, dog = (cells(sample(name, appearances=2, class_name=name)) for name in ("cat", "dog"))
+    np.testing.assert_array_equal(cat[:, 0], dog[:, 0])  # the same edge maps
+    assert np.abs(cat[:, 1:] - dog[:, 1:]).mean() > 0
+    mean = cells(sample("mean", appearances=2, class_name="cat", truncation=0.0))
+    np.testing.assert_array_equal(mean[:, 1], mean[:, 2])
+
+
+def test_editing_moves_scales_and_switches_off(tiny_gan: Path, sample: Callable[..., Path]) -> None:
+    keypoints = np.array([[[0.0, 0.0], [0.5, 0.0], [0.0, 0.5], [-0.5, 0.0], [0.0, -0.5]]], np.float32)
+    structures = Structures(["a"], keypoints, np.zeros(1, np.int64))
+    edited = moved(structures, ("1:0.1,-0.2",), 0.5, (0.25, 0.0))
+    np.testing.assert_allclose(
+        edited.keypoints[0], keypoints[0] * 0.5 + [0.25, 0] + [[0, 0], [0.1, -0.2], *[[0, 0]] * 3]
+    )
+    np.testing.assert_array_equal(structures.keypoints, keypoints)
+    kept = kept_edges(Gan.from_pretrained(tiny_gan), ("4-0", "1-2"))
+    assert kept is not None and torch.nonzero(~kept).flatten().tolist() == [3, 4]  # 0-4 is the fourth, 1-2 the fifth
+    plain, changed = cells(sample("a")), cells(sample("b", drop_edge=("0-1", "0-2", "0-3"), numbers=True))
+    assert np.abs(plain[:, 1:] - changed[:, 1:]).mean() > 0
+
+
+def test_spread_takes_classes_in_turn() -> None:
+    structures = Structures(list("abcdef"), np.zeros((6, 3, 2), np.float32), np.array([0, 0, 0, 0, 1, 1]))
+    assert [structures.classes[ord(n) - 97] for n in spread(structures, 4).names] == [0, 1, 0, 1]
+    assert len(spread(structures, 5)) == 5 and spread(structures, 9) is structures
+
+
+def test_video_of_structures_and_of_appearances(sample: Callable[..., Path], tmp_path: Path) -> None:
+    sample("a", video=tmp_path / "s.mp4", rows=3, appearances=2, between=4)
+    frames = list(read_frames(tmp_path / "s.mp4"))
+    assert len(frames) == 12 and frames[0].shape == (128, 3 * 128, 3)
+    sample("b", video=tmp_path / "a.gif", rows=3, appearances=2, between=3, interpolate="appearance")
+    frames = list(read_frames(tmp_path / "a.gif"))
+    assert frames[0].shape == (256, 3 * 128, 3)
+    with VideoWriter(tmp_path / "in.mp4", Fraction(25)) as writer:
+        for n in range(5):
+            writer.write(np.full((40, 40, 3), 40 * n, np.uint8))
+    sample("c", structures=(tmp_path / "in.mp4",), video=tmp_path / "v.mp4", appearances=2, class_name="cat")
+    assert len(list(read_frames(tmp_path / "v.mp4"))) == 5
+
+
+def test_path_begins_at_each_and_returns() -> None:
+    values = torch.tensor([[0.0], [1.0], [4.0]])
+    path = path_through(values, 4)
+    assert path.shape == (12, 1) and path[::4].flatten().tolist() == [0, 1, 4]
+    assert path[2].item() == pytest.approx(0.5) and path[10].item() == pytest.approx(2.0)  # half way, and half way back
+
+
+def test_single_pictures_go_into_a_folder(sample: Callable[..., Path], tmp_path: Path) -> None:
+    sample(folder=tmp_path / "out", rows=2, pick=(0, 5))
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "0000-0000.png", "0000-0005.png", "0001-0000.png", "0001-0005.png",
+    ]  # fmt: skip
+    assert array(tmp_path / "out" / "0000-0000.png").shape == (32, 32, 3)
+
+
+def test_keypoint_files_that_cannot_be(sample: Callable[..., Path], fails: Callable[..., str], tmp_path: Path) -> None:
+    def said(content: object) -> str:
+        path = tmp_path / "keypoints.json"
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return fails(1, lambda: sample(structures=(path,)))
+
+    image = {"image": "a.png", "width": 64, "height": 64}
+    assert "has 4 keypoints, the checkpoint 5" in said({"images": [{**image, "keypoints": [[1, 2]] * 4}]})
+    assert "keypoint 0 is at" in said({"images": [{**image, "keypoints": [[300, 2], *[[1, 2]] * 4]}]})
+    assert "keypoint 1 is at (nan" in said(
+        {"images": [{**image, "keypoints": [[1, 2], [float("nan"), 2], *[[1, 2]] * 3]}]}
+    )
+    assert "no keypoints file" in said({"pictures": []})
+    assert "no keypoints file" in said({"images": []})
+    assert "no keypoints file" in said("not json")
+    assert not list(tmp_path.glob("*.png"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"class_name": "cow"}, "knows cat, dog"), ({"move": ("9:0,0",)}, "keypoints are 0 to 4"),
+     ({"move": ("1:a",)}, "--move 1:a"), ({"drop_edge": ("2-2",)}, "--drop-edge 2-2"), ({"drop_edge": ("0-7",)}, "--drop-edge"),
+     ({"structures": (Path("missing.png"),)}, "does not exist"), ({"truncation": 3.0}, "--truncation"),
+     ({"rows": 0}, "--rows"), ({"scale": 0.0}, "--scale"), ({"video": Path("a.avi")}, "--video a.avi"),
+     ({"seed": -1}, "--seed"), ({"pick": (-1,)}, "--pick")],
+)  # fmt: skip
+def test_options_that_cannot_be(
+    options: dict, said: str, sample: Callable[..., Path], fails: Callable[..., str], tmp_path: Path
+) -> None:
+    assert said in fails(2, lambda: sample(**options))
+    assert not list(tmp_path.iterdir())
+
+
+def test_moving_a_keypoint_out_of_the_picture(sample: Callable[..., Path], fails: Callable[..., str]) -> None:
+    assert "outside of the picture" in fails(1, lambda: sample(move=("0:9,0",)))
+
+
+def test_nothing_is_overwritten_unasked(
+    sample: Callable[..., Path], fails: Callable[..., str], tmp_path: Path, tiny_gan: Path, tiny_checkpoint: Path
+) -> None:
+    grid = sample(rows=1)
+    before = grid.read_bytes()
+    assert "exists" in fails(2, lambda: sample(rows=1, seed=5))
+    assert grid.read_bytes() == before
+    sample(rows=1, seed=5, overwrite=True)
+    assert grid.read_bytes() != before
+    (tmp_path / "full").mkdir()
+    Image.new("RGB", (2, 2)).save(tmp_path / "full" / "a.png")
+    assert "not an empty folder" in fails(2, lambda: sample("b", folder=tmp_path / "full"))
+    assert "nothing to write" in fails(2, lambda: SampleConfig(checkpoint=str(tiny_gan)))
+    assert "no checkpoint of gan" in fails(1, lambda: run(SampleConfig(str(tiny_checkpoint), grid=tmp_path / "c.png")))
