@@ -39,11 +39,11 @@ from video.motion import (
     smooth,
     write_motion,
 )
-from video.subject import Crop, find_subject, follow, parse_crop
+from video.subject import Crop, find_subject, follow, look, parse_crop
 
 Image = NDArray[np.uint8]
 
-BUNDLED = Path(__file__).resolve().parents[1] / "checkpoints" / "figures-transfer"
+CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 
 FAR = 0.5
 """`pose_distance` of source and driver's reference frame from which relative motion is warned of."""
@@ -65,8 +65,9 @@ class TransferConfig:
     """Whose motion: a video, a folder of frames, or the JSON that --keypoints or autolink.detect wrote."""
     out: Path = Path("result.mp4")
     """The video to write, .mp4 or .gif."""
-    checkpoint: str = str(BUNDLED)
-    """A checkpoint folder of train_transfer, or owner/name on the Hugging Face Hub."""
+    checkpoint: str = "auto"
+    """A checkpoint folder of train_transfer, or owner/name on the Hugging Face Hub; auto takes, of those that come with
+    AutoLink, the one that knows the source's kind best."""
     motion: Literal["relative", "absolute", "retarget"] = "relative"
     """Relative: the source's pose moves as the driver's moves away from its reference frame. Absolute: the driver's
     keypoints as they are. Retarget: the source's bone lengths with the driver's bone angles."""
@@ -219,6 +220,29 @@ def spread_frames(path: Path, count: int) -> list[Image]:
     return pictures
 
 
+def choose_checkpoint(config: TransferConfig, device: torch.device) -> tuple[str, Networks]:
+    """The checkpoint asked for, or the bundled one that doubts least that the source is of its kind; and its name.
+
+    Raises:
+        VideoError, UserError: the source or the checkpoint cannot be read.
+    """
+    if config.checkpoint != "auto":
+        return config.checkpoint, Networks(PoseTransfer.from_pretrained(config.checkpoint), device)
+    picture = spread_frames(config.src, 1)[0]
+    if config.crop not in ("auto", "none"):
+        crop = parse_crop(config.crop)
+        picture = crop.take(picture, min(LARGEST, max(2, round(crop.side))))
+    bundled = {folder.name: PoseTransfer.from_pretrained(folder) for folder in sorted(CHECKPOINTS.glob("*-transfer"))}
+    known = {name: Networks(model, device) for name, model in bundled.items()}
+
+    def doubt(name: str) -> float:
+        networks = known[name]
+        return look(picture, networks.detect, networks.model.layout, networks.detector_size).doubt
+
+    best = min(known, key=doubt)
+    return best, known[best]
+
+
 def subject_crop(image: Image, networks: Networks, name: str) -> Crop:
     """The square in which the subject lies as in training.
 
@@ -330,8 +354,6 @@ def write_result(
             writer.write(image)
             bar.update()
     bar.close()
-    if config.keypoints:
-        write_motion(config.keypoints, driver.motion, {"checkpoint": config.checkpoint, "video": config.driver.name})
 
 
 def driver_frames(config: TransferConfig, driver: Driver) -> Iterator[Image]:
@@ -385,7 +407,7 @@ def run(config: TransferConfig) -> None:
     if device.type == "cpu":
         keep_memory()
         torch.set_num_threads(usable_cores())
-    networks = Networks(PoseTransfer.from_pretrained(config.checkpoint), device)
+    name, networks = choose_checkpoint(config, device)
     source = read_source(config, networks)
     driver = read_driver(config, networks, source)
     track = driver.motion.keypoints
@@ -403,7 +425,8 @@ def run(config: TransferConfig) -> None:
     print(
         f"{len(track)} frames at {driver.motion.rate} a second, {config.motion} motion from the driver's frame "
         f"{reference} (distance to the source's pose {apart:.2f}), square of {side} px around "
-        f"({source.crop.x + source.crop.side / 2:.0f}, {source.crop.y + source.crop.side / 2:.0f}) of the source"
+        f"({source.crop.x + source.crop.side / 2:.0f}, {source.crop.y + source.crop.side / 2:.0f}) of the source; "
+        f"checkpoint {name}"
     )
     if config.dry_run:
         print("nothing was written")
@@ -413,6 +436,8 @@ def run(config: TransferConfig) -> None:
         networks.model.translator = finetuned(networks.model, pictures, config.finetune, device)
     poses = driving_poses(config, networks, source, driver)
     write_result(config, networks, source, driver, poses, side)
+    if config.keypoints:
+        write_motion(config.keypoints, driver.motion, {"checkpoint": name, "video": config.driver.name})
     print(f"result: {config.out}")
 
 

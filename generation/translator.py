@@ -16,7 +16,7 @@ from autolink.layers import activation, channels_last, conv, down_block, initial
 from autolink.model import AutoLink
 from autolink.pretrained import find_folder, load_folder, save_folder
 from generation.candidates import bone_distances, candidate_motions, move
-from video.subject import Layout
+from video.subject import Layout, Shape
 
 LAYERS = 3
 """What a pixel of the result is mixed from: the moved source, the source as it stands, and paint."""
@@ -190,6 +190,10 @@ class Translator(nn.Module):
     """(3,), mean centre (x, y) and RMS radius of the counted keypoints in training pictures."""
     counted: Tensor
     """(K,), the keypoints that tell where a subject is."""
+    shape_mean: Tensor
+    """(2 K,), what these look like together, see `video.subject.Shape`; zero beyond the counted."""
+    shape_whitening: Tensor
+    """(2 K, 2 K)."""
 
     def __init__(self, config: TranslatorConfig) -> None:
         super().__init__()
@@ -204,6 +208,8 @@ class Translator(nn.Module):
         self.register_buffer("pairs", edge_pairs(config.keypoints)[:, : config.bones].contiguous())
         self.register_buffer("layout", torch.tensor([0.0, 0.0, 0.5]))
         self.register_buffer("counted", torch.ones(config.keypoints, dtype=torch.bool))
+        self.register_buffer("shape_mean", torch.zeros(2 * config.keypoints))
+        self.register_buffer("shape_whitening", torch.zeros(2 * config.keypoints, 2 * config.keypoints))
         initialise(self.encode)
         initialise(self.decode)
         channels_last(self)
@@ -217,6 +223,19 @@ class Translator(nn.Module):
         """Keep how training pictures were framed, so that a subject elsewhere can be framed alike."""
         self.layout.copy_(torch.tensor([*layout.centre, layout.radius]))
         self.counted.fill_(False)[list(layout.chosen)] = True
+        if layout.shape:
+            n = len(layout.shape.mean)
+            self.shape_mean.zero_()[:n] = torch.from_numpy(layout.shape.mean)
+            self.shape_whitening.zero_()[:n, :n] = torch.from_numpy(layout.shape.whitening)
+
+    def remembered_layout(self) -> Layout:
+        """The inverse of `remember_layout`."""
+        x, y, radius = self.layout.tolist()
+        chosen = tuple(self.counted.nonzero()[:, 0].tolist())
+        n = 2 * len(chosen)
+        mean, whitening = (part.double().cpu().numpy() for part in (self.shape_mean, self.shape_whitening))
+        shape = Shape(mean[:n], whitening[:n, :n]) if mean.any() else None
+        return Layout((x, y), radius, chosen, shape)
 
     def forward(
         self, sources: Tensor, source_edges: Tensor, source_keypoints: Tensor, driving: Tensor, edges: Tensor
@@ -312,8 +331,7 @@ class PoseTransfer(nn.Module):
     @property
     def layout(self) -> Layout:
         """How subjects are framed in the pictures that both networks know."""
-        x, y, radius = self.translator.layout.tolist()
-        return Layout((x, y), radius, tuple(self.translator.counted.nonzero()[:, 0].tolist()))
+        return self.translator.remembered_layout()
 
     def forward(self, sources: Tensor, source_keypoints: Tensor, driving: Tensor) -> Translation:
         """Redraw sources in a pose: (B, S, 3, size, size) in [-1, 1], (B, S, K, 2), (B, K, 2)."""

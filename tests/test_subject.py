@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from autolink.data.images import to_pixels
 from video.motion import smooth, smoothing_reach
-from video.subject import Crop, Followed, Layout, find_subject, follow, parse_crop
+from video.subject import SMALLEST_VARIANCE, Crop, Followed, Layout, Shape, find_subject, follow, look, parse_crop
 
 SIZE = 48
 COLOURS = np.array([[230, 20, 20], [20, 220, 20], [30, 30, 240], [230, 220, 20]])
@@ -193,7 +193,7 @@ def test_the_subject_is_found_wherever_it_is(width: int, height: int, scale: flo
         points = SHAPE * scale + rng.uniform([50, 50], [width - 50, height - 50])
         subject = find_subject(discs(width, height, points, scale / 4), find_discs, LAYOUT, SIZE)
         wanted = LAYOUT.crop(*LAYOUT.where(points))
-        assert subject.settled and subject.disagreement < 0.05
+        assert subject.settled and subject.doubt < 0.1
         assert subject.crop.side == pytest.approx(wanted.side, rel=0.05)
         assert math.hypot(subject.crop.x - wanted.x, subject.crop.y - wanted.y) < 0.05 * wanted.side
 
@@ -230,7 +230,7 @@ def far_away(crops: NDArray[np.uint8]) -> NDArray:
 def test_no_subject_is_told_and_the_central_square_taken(detect) -> None:  # type: ignore[no-untyped-def]
     image = noise(np.random.default_rng(7), 160, 90)
     subject = find_subject(image, detect, LAYOUT, 16)
-    assert not subject.settled and subject.crop == Crop(35, 0, 90) and subject.disagreement > 0.055
+    assert not subject.settled and subject.crop == Crop(35, 0, 90) and subject.doubt > 0.1
 
 
 @pytest.mark.filterwarnings("error")
@@ -328,3 +328,28 @@ def test_a_subject_that_is_gone_for_a_while_leaves_the_crop_where_it_was() -> No
 def test_no_frames_no_result() -> None:
     for layout in (LAYOUT, None):
         assert not list(follow([], find_discs, layout, Crop(0, 0, 9), SIZE))
+
+
+def test_strangeness_is_the_mahalanobis_distance_of_the_bare_shape() -> None:
+    rng = np.random.default_rng(8)
+    poses = SHAPE + rng.normal(scale=0.2, size=(300, 4, 2))
+    shape = Shape.measure(poses)
+    bare = []
+    for pose in poses:
+        pose = pose - pose.mean(0)
+        bare.append((pose / np.linalg.norm(pose)).ravel())
+    covariance = np.cov(np.array(bare).T, bias=True) + SMALLEST_VARIANCE * np.eye(8)
+    for pose, flat in zip(poses[:5], bare[:5], strict=True):
+        away = flat - np.mean(bare, 0)
+        wanted = away @ np.linalg.inv(covariance) @ away / 8
+        assert shape.strangeness(pose) == pytest.approx(wanted)
+        assert shape.strangeness(pose * 31 + [400, -20]) == pytest.approx(wanted)
+    assert 0.5 < shape.strangeness(poses).mean() < 1 < shape.strangeness(poses[:, ::-1]).min() / 5
+    assert shape.strangeness(np.full((4, 2), np.nan)) == np.inf
+
+
+def test_a_strange_shape_is_doubted_however_steady() -> None:
+    steady = Layout.measure(0.4 * SHAPE + 0.4 * np.random.default_rng(9).normal(scale=0.05, size=(100, 4, 2)))
+    upside_down = discs(160, 120, SHAPE * [1, -1] * 20 + [80, 60], 6)
+    assert look(upside_down, find_discs, steady, SIZE).doubt > 0.2
+    assert look(discs(160, 120, SHAPE * 20 + [80, 60], 6), find_discs, steady, SIZE).doubt < 0.1
