@@ -277,9 +277,13 @@ def discriminator_loss(real: Tensor, generated: Tensor, mismatched: Tensor | Non
 
 
 def difference(first: Tensor, second: Tensor) -> Tensor:
-    """How far pictures differ in their coarse colours: (B, 3, H, W) in [-1, 1] twice -> a mean over all."""
+    """How far pictures differ in coarse colours, brighter or darker as a whole not counting: a mean over (B, 3, H, W).
+
+    In [-1, 1] units.
+    """
     side = min(16, first.shape[-1])
-    return (F.adaptive_avg_pool2d(first, side) - F.adaptive_avg_pool2d(second, side)).abs().mean()
+    a, b = (F.adaptive_avg_pool2d(x, side) for x in (first, second))
+    return ((a - a.mean((1, 2, 3), keepdim=True)) - (b - b.mean((1, 2, 3), keepdim=True))).abs().mean()
 
 
 class Change(NamedTuple):

@@ -111,7 +111,9 @@ def test_augmentation_moves_picture_and_edge_map_alike() -> None:
 def test_difference_is_a_distance_of_coarse_colours() -> None:
     a = torch.rand(2, 3, 32, 32)
     assert difference(a, a) == 0
-    assert difference(a, a + 0.3).item() == pytest.approx(0.3, rel=1e-4)
+    assert difference(a, a + 0.3).item() == pytest.approx(0, abs=1e-6)  # light alone
+    redder = a + torch.tensor([0.6, 0.0, 0.0]).view(3, 1, 1)
+    assert difference(a, redder).item() == pytest.approx((0.4 + 0.2 + 0.2) / 3, rel=1e-4)
     checks = torch.ones(2, 3, 32, 32)
     checks[..., ::2] = -1
     assert difference(checks, -checks).item() == pytest.approx(0, abs=1e-6)  # finer than it looks

@@ -148,7 +148,8 @@ def test_keypoint_files_that_cannot_be(sample: Callable[..., Path], fails: Calla
 @pytest.mark.parametrize(
     ("options", "said"),
     [({"class_name": "cow"}, "knows cat, dog"), ({"move": ("9:0,0",)}, "keypoints are 0 to 4"),
-     ({"move": ("1:a",)}, "--move 1:a"), ({"drop_edge": ("2-2",)}, "--drop-edge 2-2"), ({"drop_edge": ("0-7",)}, "--drop-edge"),
+     ({"move": ("1:a",)}, "--move 1:a"), ({"drop_edge": ("2-2",)}, "--drop-edge 2-2"),
+     ({"drop_edge": ("0-7",)}, "--drop-edge"),
      ({"structures": (Path("missing.png"),)}, "does not exist"), ({"truncation": 3.0}, "--truncation"),
      ({"rows": 0}, "--rows"), ({"scale": 0.0}, "--scale"), ({"video": Path("a.avi")}, "--video a.avi"),
      ({"seed": -1}, "--seed"), ({"pick": (-1,)}, "--pick")],

@@ -1,0 +1,141 @@
+"""What the figures of `eval/gan.py` are made of: one function a figure."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from autolink.draw import to_image
+from autolink.loop import to_network
+from autolink.model import AutoLink
+from autolink.train import detect_all
+from eval.features import frechet, kernel, precision_recall
+from eval.metrics import FeatureDistance
+from generation.gan import Change, Gan, changed, draw_change
+
+Pictures = NDArray[np.uint8]
+"""(N, size, size, 3), RGB."""
+
+NEIGHBOURS = 3
+"""The k of precision and recall."""
+
+FEWEST = 8
+"""A set of fewer pictures says nothing about a distribution."""
+
+REPEATED_SHIFT = 0.1
+"""Share of the training augmentation's largest shift, by which a picture is moved to see whether keypoints follow."""
+
+
+def generate(
+    gan: Gan, keypoints: NDArray[np.float32], classes: NDArray[np.int64], seed: int, truncation: float
+) -> Pictures:
+    """One picture a structure (N, K, 2) and class (N,), its noise by its place in the list."""
+    dice = torch.Generator().manual_seed(seed)
+    noise = torch.randn(len(keypoints), gan.config.latent, generator=dice).to(gan.device)
+    styles = gan.styles(noise, torch.from_numpy(classes).to(gan.device), truncation)
+    images = gan.generate(torch.from_numpy(keypoints).to(gan.device), styles)
+    return np.stack([to_image(image) for image in images.permute(0, 2, 3, 1).cpu().numpy()])
+
+
+def distribution(real: NDArray, fake: NDArray, seed: int) -> dict[str, float]:
+    """How far generated pictures are from real ones as a set, of features (N, D) and (M, D); empty if too few."""
+    if min(len(real), len(fake)) < FEWEST:
+        return {}
+    distance = kernel(real, fake, seed)
+    precision, recall = precision_recall(real, fake, NEIGHBOURS)
+    return {
+        "fid": frechet(real, fake), "kid": distance.mean, "kid_spread": distance.spread, "precision": precision,
+        "recall": recall,
+    }  # fmt: skip
+
+
+def keypoint_distance(first: NDArray, second: NDArray) -> NDArray:
+    """Mean distance of the keypoints of pictures, (N, K, 2) in [-1, 1] twice -> (N,) in per cent of the side."""
+    return np.linalg.norm(first - second, axis=2).mean(1) * 50
+
+
+def another_of_the_class(classes: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """For each picture the number of another one of its class, (N,); itself where it is the only one."""
+    other = np.arange(len(classes))
+    for c in np.unique(classes):
+        rows = rng.permutation(np.flatnonzero(classes == c))
+        other[rows] = np.roll(rows, 1)
+    return other
+
+
+class StructureErrors(NamedTuple):
+    """A judge's opinion, each (N,) in per cent of the side."""
+
+    error: NDArray
+    """Of the keypoints on generated pictures from those on the real picture whose structure was asked for."""
+    random_real: NDArray
+    """The same of another real picture of the class in place of the generated one: what ignoring structure scores."""
+    repeated: NDArray
+    """The same of the real picture in another light and a little shifted, the shift undone: what perfection scores."""
+
+
+def structure_errors(
+    judge: AutoLink, real: Pictures, fake: Pictures, classes: NDArray[np.int64], seed: int
+) -> StructureErrors:
+    """How well generated pictures follow the structure of real ones, in the eyes of a stage one."""
+    rng = np.random.default_rng(seed)
+    device = judge.edge_logits.device
+    on_real, on_fake = detect_all(judge, real, device), detect_all(judge, fake, device)
+    return StructureErrors(
+        keypoint_distance(on_fake, on_real),
+        keypoint_distance(on_real[another_of_the_class(classes, rng)], on_real),
+        keypoint_distance(repeated_keypoints(judge, real, seed), on_real),
+    )
+
+
+@torch.no_grad()
+def repeated_keypoints(judge: AutoLink, real: Pictures, seed: int, batch: int = 64) -> NDArray[np.float32]:
+    """Keypoints of pictures in another light and shifted a little, in the unshifted picture: (N, K, 2)."""
+    dice = torch.Generator().manual_seed(seed)
+    found = []
+    for n in range(0, len(real), batch):
+        images = to_network(torch.from_numpy(np.ascontiguousarray(real[n : n + batch])), judge.edge_logits.device)
+        change = draw_change(len(images), 0.5, dice)
+        shift = change.shift * 2 * REPEATED_SHIFT
+        seen, _ = changed(images, images[:, :1], Change(change.light, shift))
+        to_ends = images.shape[-1] / (images.shape[-1] - 1)  # shifts are in sides, keypoints between pixel centres
+        found.append(judge.detect(seen).cpu() + shift[:, None] * to_ends)
+    return torch.cat(found).numpy()
+
+
+def variety(distance: FeatureDistance, pictures: Tensor) -> float:
+    """Mean distance of the pictures of one structure: (S, A, 3, H, W) in [-1, 1], A at least 2; neighbours compared."""
+    return float(torch.stack([distance(one, one.roll(1, 0)).mean() for one in pictures]).mean())
+
+
+class Neighbours(NamedTuple):
+    """The training pictures nearest to some others."""
+
+    rows: NDArray[np.int64]
+    """(N,)."""
+    distances: NDArray
+    """(N,)."""
+
+
+def nearest(features: NDArray, training: NDArray, itself: bool = False) -> Neighbours:
+    """The nearest of the training features (M, D) to each of (N, D); `itself`: both are the same set, skip oneself."""
+    apart = torch.cdist(torch.from_numpy(features).float(), torch.from_numpy(training).float())
+    if itself:
+        apart.fill_diagonal_(torch.inf)
+    found = apart.min(1)
+    return Neighbours(found.indices.numpy(), found.values.numpy())
+
+
+def copying(fake: NDArray, real: NDArray) -> dict[str, float]:
+    """Whether generated pictures are copies of training pictures.
+
+    The distance of a real picture to its nearest other one is the measure: a generated picture nearer to a training
+    picture than all but a hundredth of the real ones are to each other is counted as a copy; about 1 % is chance.
+    """
+    own, found = nearest(real, real, itself=True).distances, nearest(fake, real).distances
+    return {
+        "median_distance_over_reals": float(np.median(found) / max(float(np.median(own)), 1e-12)),
+        "copies_percent": float((found < np.quantile(own, 0.01)).mean() * 100),
+    }

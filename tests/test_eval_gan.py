@@ -1,0 +1,188 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import array
+from scipy.spatial.distance import cdist
+
+from autolink import AutoLink, ModelConfig
+from autolink.data.animals import animal_images
+from eval import gan, gan_measures
+from eval.features import Kernel, kernel
+from eval.gan import GanEvalConfig, run
+from eval.gan_measures import (
+    another_of_the_class,
+    copying,
+    distribution,
+    generate,
+    keypoint_distance,
+    nearest,
+    repeated_keypoints,
+    structure_errors,
+    variety,
+)
+from eval.metrics import FeatureDistance
+from generation.gan import Gan
+
+
+def quick(patch: pytest.MonkeyPatch) -> None:
+    """Leave out what takes seconds for each class and has tests of its own."""
+    patch.setattr(gan_measures, "frechet", lambda real, fake: 1.0)
+    patch.setattr(gan_measures, "kernel", lambda real, fake, seed: Kernel(0.1, 0.01, 4))
+
+
+@pytest.fixture(scope="module")
+def measured(tiny_gan: Path, animals: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The command on tiny data with a judge; its folder."""
+    out = tmp_path_factory.mktemp("measured")
+    torch.manual_seed(3)
+    config = ModelConfig(keypoints=4, size=32, detector_channels=(4, 8, 8), decoder_channels=(4, 8, 8))
+    AutoLink(config).save_pretrained(out / "judge")
+    options = GanEvalConfig(
+        checkpoint=str(tiny_gan), data=str(animals), judge=str(out / "judge"), features=("efficientnet-lite0",),
+        json=out / "gan.json", sheet=out / "gan.png",
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        quick(patch)
+        patch.setattr(gan, "VARIETY_STRUCTURES", 3)
+        run(options)
+    return out
+
+
+def test_the_report_holds_every_figure(measured: Path) -> None:
+    result = json.loads((measured / "gan.json").read_text())
+    assert result["figures"].keys() == {"all", "cat", "dog"}
+    assert [f["pictures"] for f in result["figures"].values()] == [24, 12, 12]
+    for figures in result["figures"].values():
+        for name in ("fid", "kid", "precision", "recall"):
+            assert np.isfinite(figures[f"{name}[efficientnet-lite0]"])
+        for who in ("own", "judge"):
+            structure = figures[f"structure_{who}"]
+            assert structure.keys() == {"error", "random_real", "repeated", "share_of_random"}
+            assert structure["repeated"] > 0
+        assert figures["copying"]["median_distance_over_reals"] > 0
+    assert result["figures"]["all"]["variety"]["share_of_real"] > 0
+    assert "biased" in result["protocol"] and result["warnings"] and result["versions"]["torch"]
+    assert array(measured / "gan.png").shape == (8 * 130, 9 * 130, 3)
+
+
+def test_the_table_says_what_is_biased(
+    tiny_gan: Path, animals: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick(monkeypatch)
+    monkeypatch.setattr(gan, "VARIETY_STRUCTURES", 2)
+    run(GanEvalConfig(str(tiny_gan), str(animals / "dog"), features=("efficientnet-lite0",), count=8))
+    said = capsys.readouterr().out
+    assert "FID[efficientnet-lite0, biased]" in said and "own stage one, biased" in said and "judge" not in said
+
+
+def test_keypoint_distance_by_hand() -> None:
+    first, second = np.zeros((1, 2, 2)), np.array([[[0.3, 0.4], [0.0, 0.0]]])
+    assert keypoint_distance(first, second).tolist() == [pytest.approx(12.5)]  # half a side is 1; mean of 0.5 and 0
+
+
+def test_another_picture_is_of_the_class() -> None:
+    classes = np.array([0, 1, 0, 1, 0, 2])
+    other = another_of_the_class(classes, np.random.default_rng(0))
+    np.testing.assert_array_equal(classes[other], classes)
+    assert (other != np.arange(6)).tolist() == [True] * 5 + [False]
+    assert sorted(other) == list(range(6))
+
+
+def test_nearest_against_scipy() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(5, 3)), rng.normal(size=(7, 3))
+    found, wanted = nearest(a, b), cdist(a, b)
+    np.testing.assert_array_equal(found.rows, wanted.argmin(1))
+    np.testing.assert_allclose(found.distances, wanted.min(1), rtol=1e-5)
+    own = nearest(b, b, itself=True)
+    assert (own.rows != np.arange(7)).all() and own.distances.min() > 0
+
+
+def test_copies_are_found() -> None:
+    rng = np.random.default_rng(0)
+    real, fresh = rng.normal(size=(200, 8)), rng.normal(size=(200, 8))
+    honest, copied = copying(fresh, real), copying(real[:100] + 1e-3, real)
+    assert honest["copies_percent"] < 5 and 0.8 < honest["median_distance_over_reals"] < 1.2
+    assert copied["copies_percent"] == 100 and copied["median_distance_over_reals"] < 0.1
+
+
+def test_distribution_of_itself_and_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gan_measures, "kernel", lambda real, fake, seed: kernel(real, fake, seed, subsets=3))
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(64, 4)).astype(np.float32)
+    same, far = distribution(real, real, 0), distribution(real, real + 3, 0)
+    assert same["fid"] == pytest.approx(0, abs=1e-3) and far["fid"] == pytest.approx(36, rel=0.01)
+    assert same["precision"] == 1 and far["precision"] < 0.2 and far["kid"] > same["kid"]
+    assert distribution(real[:3], real, 0) == {}
+
+
+class Bright(AutoLink):
+    """A stage one whose first keypoint is the brightness' centre of mass, the others at the centre."""
+
+    def detect(self, images: torch.Tensor) -> torch.Tensor:
+        light = images.mean(1) + 1
+        axis = torch.linspace(-1, 1, images.shape[-1])
+        x, y = (light.sum(1) * axis).sum(1), (light.sum(2) * axis).sum(1)
+        centre = torch.stack([x, y], 1) / light.sum((1, 2))[:, None]
+        return torch.stack([centre, *[torch.zeros_like(centre)] * 3], 1)
+
+
+def test_keypoints_are_brought_back_from_the_shift() -> None:
+    judge = Bright(ModelConfig(keypoints=4, size=32, detector_channels=(4, 8, 8), decoder_channels=(4, 8, 8)))
+    spot = np.zeros((3, 32, 32, 3), np.uint8)
+    for n, (row, column) in enumerate(((10, 12), (16, 16), (20, 9))):
+        spot[n, row - 2 : row + 3, column - 2 : column + 3] = 255
+    found = repeated_keypoints(judge, spot, seed=0)[:, 0]
+    wanted = judge.detect(torch.from_numpy(spot).permute(0, 3, 1, 2) / 127.5 - 1)[:, 0].numpy()
+    # light changes the ground's weight, so that only a coarse agreement can be asked; a wrong sign would be 0.1 off
+    assert np.abs((found - wanted) / 2).max() < 0.5
+
+
+def test_structure_error_of_the_pictures_themselves_is_zero(tiny_checkpoint: Path) -> None:
+    judge = AutoLink.from_pretrained(tiny_checkpoint)
+    real = animal_images(6, 0, 32)[0]
+    found = structure_errors(judge, real, real, np.array([0, 1] * 3), seed=0)
+    assert found.error.max() == 0 and found.random_real.min() > 0
+
+
+def test_variety_of_equal_pictures_is_none(tiny_gan: Path) -> None:
+    distance = FeatureDistance(torch.device("cpu"))
+    one = torch.rand(1, 1, 3, 32, 32).repeat(1, 3, 1, 1, 1)
+    assert variety(distance, one) == pytest.approx(0, abs=1e-6)
+    assert variety(distance, torch.rand(1, 3, 3, 32, 32)) > 0.1
+
+
+def test_generated_pictures_depend_on_the_seed_alone(tiny_gan: Path) -> None:
+    model = Gan.from_pretrained(tiny_gan)
+    keypoints, classes = np.zeros((3, 5, 2), np.float32), np.array([0, 1, 0])
+    first, again, other = (generate(model, keypoints, classes, seed, 1.0) for seed in (0, 0, 1))
+    assert first.shape == (3, 32, 32, 3) and first.dtype == np.uint8
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"count": 3}, "--count"), ({"truncation": -1.0}, "--truncation"), ({"sheet": Path("a.jpg")}, "--sheet"),
+     ({"json": Path("no/such/folder.json")}, "does not exist"), ({"data": "missing"}, "does not exist")],
+)  # fmt: skip
+def test_options_that_cannot_be(options: dict, said: str, tiny_gan: Path, fails: Callable[..., str]) -> None:
+    assert said in fails(2, lambda: run(GanEvalConfig(**{"checkpoint": str(tiny_gan), **options})))
+
+
+def test_faults_of_data(
+    tiny_gan: Path, animals: Path, tmp_path: Path, fails: Callable[..., str], tiny_checkpoint: Path
+) -> None:
+    shutil.copytree(animals / "cat", tmp_path / "a" / "cat")
+    shutil.copytree(animals / "dog", tmp_path / "a" / "horse")
+    names = [fails(1, lambda: run(GanEvalConfig(str(tiny_gan), str(tmp_path / "a"))))]
+    assert "horse/, which is no class of this GAN: cat, dog" in names[0]
+    (tmp_path / "b").mkdir()
+    shutil.copy(next((animals / "cat").iterdir()), tmp_path / "b")
+    assert "at least 8" in fails(1, lambda: run(GanEvalConfig(str(tiny_gan), str(tmp_path / "b"))))
+    assert "no checkpoint of gan" in fails(1, lambda: run(GanEvalConfig(str(tiny_checkpoint), str(animals))))
