@@ -184,8 +184,8 @@ def run(config: KeypointsConfig) -> None:
         result = evaluate(model.to(device), data, config, device)
         _tell_skipped(data)
         _print(result)
-    fitted = f"fitted on {result['train_images']}"
-    print(f"  {result['images']} test pictures, {fitted}; protocol: {result['protocol']}")
+    protocol = f"protocol {result.get('protocol_name', '')}".rstrip()
+    print(f"  {result['images']} test pictures, fitted on {result['train_images']}; {protocol}: {result['protocol']}")
     if config.json:
         write_text(config.json, json.dumps(result, indent=2) + "\n")
 

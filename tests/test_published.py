@@ -376,7 +376,9 @@ def test_a_checkpoint_is_measured_by_the_sets_own_protocol(
 ) -> None:
     keypoints.run(KeypointsConfig(str(tiny_checkpoint), name, tmp_path / "r.json", root=trees(name)))
     found = json.loads((tmp_path / "r.json").read_text())
-    assert name in capsys.readouterr().out and found["protocol_name"] == PUBLISHED[name].protocol
+    said = capsys.readouterr().out
+    assert name in said and f"protocol {PUBLISHED[name].protocol}: " in said
+    assert found["protocol_name"] == PUBLISHED[name].protocol
     assert np.isfinite([found["error"], found["mean_pose_error"]]).all()
     assert (found["train_images"], found["images"]) == (COUNTS[name][0], COUNTS[name][2])
     assert ("error_with_mended_pairs" in found) == name.startswith("human36m")
