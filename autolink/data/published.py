@@ -57,7 +57,8 @@ def check_root(data: str, root: Path | None) -> None:
     """
     if data in PUBLISHED and root is None:
         raise UsageError(
-            f"--data {data} needs --root FOLDER, where the set is unpacked (docs/data-sets.md); for a folder of your own give ./{data}"
+            f"--data {data} needs --root FOLDER, where the set is unpacked (docs/data-sets.md); "
+            f"for a folder of your own give ./{data}"
         )
     if data not in PUBLISHED and root is not None:
         raise UsageError(f"--root is for the published sets, --data {' '.join(PUBLISHED)}; --data {data} is none")
