@@ -69,9 +69,9 @@ def matched(real: Source, fake: Source) -> list[tuple[str, str]]:
     alone = [sorted(set(stems[n]) - set(stems[1 - n])) for n in (0, 1)]
     if any(alone):
         told = [
-            f"{len(names)} of {len(side.names)} pictures in {side.path} (first: {side.names[0]})"
-            for side, names in ((real, alone[0]), (fake, alone[1]))
-            if names
+            f"{len(lone)} of {len(side.names)} pictures in {side.path} (first: {found[lone[0]]})"
+            for side, found, lone in zip((real, fake), stems, alone, strict=True)
+            if lone
         ]
         raise UserError(f"no partner of the same name for {' and '.join(told)}; give both sides the same names")
     return [(stems[0][stem], stems[1][stem]) for stem in sorted(stems[0])]
