@@ -11,12 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import TINY, TINY_TRANSFER
 from PIL import Image
 from test_convert import PARAMETERS, Restated, save
 from test_published import celeba
 
 from autolink.data.figures import figure_clip
+from eval.feature_networks import Extractor
+from eval.fid import Side, save_statistics
 from video.files import VideoWriter
 from video.motion import Motion, write_motion
 
@@ -55,12 +58,29 @@ def prepare(folder: Path, pictures: Path, many_pictures: Path, tiny_checkpoint: 
     shutil.copytree(ROOT / "checkpoints" / "figures-transfer", folder / "runs" / "mine-transfer" / "model")
 
 
+def prepare_sets(folder: Path, pictures: Path) -> None:
+    """The pictures that the commands on distances of sets and pairs name."""
+    for name in ("my_copies", "my_samples"):
+        shutil.copytree(pictures, folder / name)
+    for structure in ("a", "b"):
+        (folder / "my_structures" / structure).mkdir(parents=True)
+        for n, image in enumerate(figure_clip(2, ord(structure), 32)[0]):
+            Image.fromarray(image).save(folder / "my_structures" / structure / f"{n}.png")
+    features = np.random.default_rng(0).random((8, 1280), np.float32)
+    extractor = Extractor("efficientnet-lite0", torch.nn.Identity(), 224, 1280, torch.device("cpu"))
+    save_statistics(folder / "real.npz", Side(features, "my_pictures", {}), extractor)
+
+
 @pytest.mark.parametrize("command", [c for c in ALL if not c.startswith(("make", "git", "cd"))])
 def test_the_command_runs(
     command: str, pictures: Path, many_pictures: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     words = shlex.split(command)
     prepare(tmp_path, pictures, many_pictures, tiny_checkpoint)
+    if words[1] in ("eval/fid.py", "eval/lpips.py"):
+        prepare_sets(tmp_path, pictures)
+    if "--save-statistics" in words:
+        (tmp_path / "real.npz").unlink()
     if "celeba-wild" in words:
         celeba(tmp_path / "celeba", "img_celeba", "list_landmarks_celeba.txt")
     if words[:2] == ["accelerate", "launch"]:
