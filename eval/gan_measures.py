@@ -18,6 +18,9 @@ from generation.gan import Change, Gan, changed, draw_change
 Pictures = NDArray[np.uint8]
 """(N, size, size, 3), RGB."""
 
+SUBSETS = 50
+"""Subsets of the kernel distance."""
+
 NEIGHBOURS = 3
 """The k of precision and recall."""
 
@@ -43,7 +46,7 @@ def distribution(real: NDArray, fake: NDArray, seed: int) -> dict[str, float]:
     """How far generated pictures are from real ones as a set, of features (N, D) and (M, D); empty if too few."""
     if min(len(real), len(fake)) < FEWEST:
         return {}
-    distance = kernel(real, fake, seed)
+    distance = kernel(real, fake, seed, SUBSETS)
     precision, recall = precision_recall(real, fake, NEIGHBOURS)
     return {
         "fid": frechet(real, fake), "kid": distance.mean, "kid_spread": distance.spread, "precision": precision,

@@ -71,24 +71,24 @@ class GanTrainConfig(RunConfig):
     """Checkpoint folder of the stage one that finds the keypoints."""
     model: Annotated[GanConfig, tyro.conf.arg(name="")] = field(default_factory=GanConfig)
 
-    steps: int = 6000
+    steps: int = 5000
     batch: int = 16
     learning_rate: float = 5e-4
     decay_share: float = 0.3
     weight_decay: float = 0.0
     clip: float = 10.0
     ema: float = 0.998
-    feature_size: int = 128
+    feature_size: int = 96
     """Pictures are resized to this before the discriminator's frozen features."""
     features: Annotated[FeatureNetwork, tyro.conf.Suppress] = "efficientnet-lite0"
     feature_weights: Annotated[Path | None, tyro.conf.Suppress] = None
     pixel_weight: Annotated[float, tyro.conf.Suppress] = 0.0
 
-    structure_weight: float = 0.2
+    structure_weight: float = 0.5
     """Weight of the distance between asked-for and re-detected keypoints; much more, and the skeleton gets painted."""
-    variety_weight: float = 1.0
+    variety_weight: float = 0.5
     """Weight of the term that keeps two noises at one structure apart."""
-    variety: float = 0.75
+    variety: float = 0.5
     """How different they must be, as a share of how different two real pictures are."""
     augment: float = 1.0
     """Strength of the augmentation of what the discriminator sees, 0 to 1; less for much data."""
@@ -113,7 +113,7 @@ class GanTrainConfig(RunConfig):
 
 PRESETS: dict[str, GanTrainConfig] = {
     "animals": GanTrainConfig(),
-    "pets-cpu": GanTrainConfig(preset="pets-cpu", data="", stage_one="", steps=8000),
+    "pets-cpu": GanTrainConfig(preset="pets-cpu", data="", stage_one="", steps=7000),
     "gpu": GanTrainConfig(
         preset="gpu", data="", stage_one="", steps=100_000, batch=32, learning_rate=2e-4, ema=0.9995, feature_size=256,
         model=GanConfig(channels=(512, 512, 512, 256, 128, 64, 32), latent=128, edge_channels=64, edge_size=32),

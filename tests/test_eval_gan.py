@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from autolink import AutoLink, ModelConfig
 from autolink.data.animals import animal_images
 from eval import gan, gan_measures
-from eval.features import Kernel, kernel
+from eval.features import Kernel
 from eval.gan import GanEvalConfig, run
 from eval.gan_measures import (
     another_of_the_class,
@@ -32,7 +32,7 @@ from generation.gan import Gan
 def quick(patch: pytest.MonkeyPatch) -> None:
     """Leave out what takes seconds for each class and has tests of its own."""
     patch.setattr(gan_measures, "frechet", lambda real, fake: 1.0)
-    patch.setattr(gan_measures, "kernel", lambda real, fake, seed: Kernel(0.1, 0.01, 4))
+    patch.setattr(gan_measures, "kernel", lambda *_: Kernel(0.1, 0.01, 4))
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_copies_are_found() -> None:
 
 
 def test_distribution_of_itself_and_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gan_measures, "kernel", lambda real, fake, seed: kernel(real, fake, seed, subsets=3))
+    monkeypatch.setattr(gan_measures, "SUBSETS", 3)
     rng = np.random.default_rng(0)
     real = rng.normal(size=(64, 4)).astype(np.float32)
     same, far = distribution(real, real, 0), distribution(real, real + 3, 0)
