@@ -31,6 +31,8 @@ from video.motion import (
     Motion,
     MotionError,
     best_frame,
+    carried,
+    edge_matrix,
     maximum_spanning_tree,
     pose_distance,
     read_motion,
@@ -200,7 +202,7 @@ def read_source(config: TransferConfig, networks: Networks) -> Source:
     if config.crop == "none":
         crop = Crop.centre(width, height)
     elif config.crop == "auto":
-        crop = subject_crop(pictures[0], networks, f"--src {config.src}")
+        crop = subject_crop(pictures[0], networks, f"--src {config.src}").inside(width, height)
     else:
         crop = parse_crop(config.crop)
         if crop.x >= width or crop.y >= height or crop.x + crop.side <= 0 or crop.y + crop.side <= 0:
@@ -276,7 +278,8 @@ def read_driver(config: TransferConfig, networks: Networks, source: Source) -> D
         damage = None
     else:
         motion, damage = follow_driver(config, networks)
-    reference = reference_frame(config, source, motion.keypoints)
+    chosen = list(layout.chosen)
+    reference = reference_frame(config, source.keypoints[0][chosen], motion.keypoints[:, chosen])
     if config.crop == "none":
         crop = Crop.centre(motion.width, motion.height)
     else:
@@ -314,10 +317,10 @@ def whole_frames(path: Path, damage: list[str]) -> Generator[Image, None, None]:
         damage.append(str(error))
 
 
-def reference_frame(config: TransferConfig, source: Source, track: NDArray) -> int:
-    """The driver's frame that stands for the source's pose."""
+def reference_frame(config: TransferConfig, source: NDArray, track: NDArray) -> int:
+    """The driver's frame, of (T, n, 2), that stands for the source's pose (n, 2)."""
     if config.best_frame == "auto":
-        return best_frame(source.keypoints[0], track)[0]
+        return best_frame(source, track)
     n = int(config.best_frame)
     if n >= len(track):
         raise UsageError(f"--best-frame {n}: the driver has {len(track)} frames, from 0")
@@ -325,14 +328,23 @@ def reference_frame(config: TransferConfig, source: Source, track: NDArray) -> i
 
 
 def driving_poses(config: TransferConfig, networks: Networks, source: Source, driver: Driver) -> NDArray:
-    """The poses to redraw the source in: (T, K, 2), (x, y) in [-1, 1] of the source's crop."""
+    """The poses to redraw the source in: (T, K, 2), (x, y) in [-1, 1] of the source's crop.
+
+    Keypoints that do not count jump about; they are carried along by the others.
+    """
     track = driver.crop.from_pixels(smooth(driver.motion.keypoints, config.smooth))
-    own = source.keypoints[0].astype(np.float64)
     if config.motion == "absolute":
         return track
+    own = source.keypoints[0].astype(np.float64)
+    chosen = list(networks.model.layout.chosen)
+    start, followed = own[chosen], track[:, chosen]
     if config.motion == "relative":
-        return relative(own, track, driver.reference, config.adapt_scale)
-    return retarget(own, track, maximum_spanning_tree(networks.weights, len(own)), driver.reference, config.adapt_scale)
+        moved = relative(start, followed, driver.reference, config.adapt_scale)
+    else:
+        linked = edge_matrix(networks.weights, len(own))[np.ix_(chosen, chosen)]
+        tree = maximum_spanning_tree(linked[np.triu_indices(len(chosen), 1)], len(chosen))
+        moved = retarget(start, followed, tree, driver.reference, config.adapt_scale)
+    return carried(own, moved, chosen)
 
 
 def write_result(
@@ -412,7 +424,8 @@ def run(config: TransferConfig) -> None:
     driver = read_driver(config, networks, source)
     track = driver.motion.keypoints
     reference = driver.reference
-    apart = float(pose_distance(source.keypoints[0], track[reference]))
+    chosen = list(networks.model.layout.chosen)
+    apart = float(pose_distance(source.keypoints[0][chosen], track[reference, chosen]))
     side = config.size or min(LARGEST, max(2, round(source.crop.side)))
     if driver.damage:
         print(f"warning: {driver.damage}; the {len(track)} frames that could be read are used", file=sys.stderr)

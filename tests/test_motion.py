@@ -12,6 +12,7 @@ from video.motion import (
     Motion,
     MotionError,
     best_frame,
+    carried,
     maximum_spanning_tree,
     pose_distance,
     radius,
@@ -237,10 +238,26 @@ def test_pose_distance_forgets_place_and_size_but_not_rotation(rng: np.random.Ge
 
 def test_best_frame_is_the_one_of_the_same_shape(rng: np.random.Generator) -> None:
     driver = rng.normal(size=(9, 6, 2))
-    index, distance = best_frame(driver[5] * 0.3 + 2, driver)
-    assert index == 5 and distance == pytest.approx(0, abs=1e-9)
-    index, distance = best_frame(driver[5] + rng.normal(size=(6, 2)) * 0.05, driver)
-    assert index == 5 and 0.01 < distance < 0.2
+    assert best_frame(driver[5] * 0.3 + 2, driver) == 5
+    assert best_frame(driver[5] + rng.normal(size=(6, 2)) * 0.05, driver) == 5
+
+
+def test_of_frames_of_one_shape_the_best_is_where_the_subject_mostly_is(rng: np.random.Generator) -> None:
+    pose = rng.normal(size=(6, 2))
+    places = np.array([[90.0, 0], [1, 1], [-3, 2], [0, 0.5], [2, -80]])
+    assert best_frame(pose, pose + places[:, None]) == 1
+
+
+def test_what_is_not_chosen_is_carried_along(rng: np.random.Generator) -> None:
+    pose = rng.normal(size=(7, 2))
+    turn = np.array([[0.6, -1.1], [1.1, 0.6]])
+    moved = np.stack([pose @ turn.T + np.array([3, -1]), pose + 0.5])
+    chosen = [1, 2, 5]
+    np.testing.assert_allclose(carried(pose, moved[:, chosen], chosen), moved, atol=1e-12)
+    bent = moved[:, chosen] + rng.normal(size=(2, 3, 2))
+    np.testing.assert_array_equal(carried(pose, bent, chosen)[:, chosen], bent)
+    everything = list(range(7))
+    np.testing.assert_array_equal(carried(pose, moved, everything), moved)
 
 
 def motion(rng: np.random.Generator) -> Motion:

@@ -136,6 +136,12 @@ def test_the_smallest_picture_has_a_crop() -> None:
     assert (crop.take(image, 8) == 77).all() and (crop.paste(image, crop.take(image, 8)) == 77).all()
 
 
+def test_a_crop_is_moved_and_shrunk_into_the_picture() -> None:
+    assert Crop(20, 15, 40).inside(100, 80) == Crop(20, 15, 40)
+    assert Crop(-10, 50, 40).inside(100, 80) == Crop(0, 40, 40)
+    assert Crop(30, -20, 120).inside(100, 80) == Crop(20, 0, 80)  # about (90, 40), then to the left
+
+
 def test_boxes_become_squares_about_their_centre() -> None:
     assert parse_crop("10,20,30,30") == Crop(10, 20, 30)
     assert parse_crop(" -4.5, 20,30,50") == Crop(-14.5, 20, 50)
@@ -172,6 +178,14 @@ def test_keypoints_without_a_strong_edge_do_not_count() -> None:
     assert (layout.centre, layout.radius) == (pytest.approx(kept.centre), pytest.approx(kept.radius))
     keypoints[:, 1] += 50
     assert Layout.measure(keypoints, weights) == layout
+
+
+def test_keypoints_that_stray_do_not_count() -> None:
+    rng = np.random.default_rng(5)
+    keypoints = SHAPE[[0, 1, 2, 3, 0]] + rng.normal(scale=0.1, size=(50, 5, 2))
+    assert Layout.measure(keypoints).chosen == (0, 1, 2, 3, 4)
+    keypoints[:, 4] = rng.uniform(-1.5, 1.5, (50, 2))
+    assert Layout.measure(keypoints).chosen == (0, 1, 2, 3)
 
 
 def test_the_crop_of_a_layout_puts_the_subject_in_it() -> None:

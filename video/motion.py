@@ -8,7 +8,7 @@ import json
 import math
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -161,11 +161,34 @@ def _normalised(pose: NDArray) -> NDArray[np.float64]:
     return (pose - pose.mean(-2, keepdims=True)) / np.where(size > 0, size, 1)
 
 
-def best_frame(source: NDArray, driver: NDArray) -> tuple[int, float]:
-    """The frame of a track (T, K, 2) whose pose is most like a pose (K, 2), and the `pose_distance` that remains."""
+def best_frame(source: NDArray, driver: NDArray) -> int:
+    """The frame of a track (T, K, 2) to start from: its pose is like a pose (K, 2), its place the usual one.
+
+    Of the frames whose `pose_distance` is near the least, the one nearest to where the subject is most of the time: a
+    motion that starts from an exceptional place would carry the source out of its picture.
+    """
     distance = pose_distance(source, driver)
-    n = int(distance.argmin())
-    return n, float(distance[n])
+    centre = driver.mean(1)
+    away = np.linalg.norm(centre - np.median(centre, 0), axis=1)
+    return int(np.where(distance <= 1.15 * distance.min() + 0.03, away, np.inf).argmin())
+
+
+def carried(source: NDArray, moved: NDArray, chosen: Sequence[int]) -> NDArray[np.float64]:
+    """All keypoints of a pose (K, 2), the chosen ones at `moved` (T, n, 2), the others carried along: (T, K, 2).
+
+    Those go where the similarity goes that fits the chosen ones best.
+    """
+    own = source[list(chosen)]
+    s, m = own - own.mean(0), moved - moved.mean(1, keepdims=True)
+    turn = (_complex(m) * _complex(s).conj()).sum(1) / max(1e-300, float(np.square(s).sum()))
+    away = _complex(source - own.mean(0)) * turn[:, None]
+    whole = np.stack([away.real, away.imag], -1) + moved.mean(1, keepdims=True)
+    whole[:, list(chosen)] = moved
+    return whole
+
+
+def _complex(vectors: NDArray) -> NDArray[np.complex128]:
+    return vectors[..., 0] + 1j * vectors[..., 1].astype(np.float64)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ Step = tuple[float, float, float]
 
 LINKED = 0.08
 """A keypoint counts if its strongest edge has this share of the graph's strongest."""
+STRAYING = 0.5
+"""And if it strays from its mean place in the subject by less than this, in units of the subject's radius (RMS)."""
 ROUNDS = 10
 """Looks that a crop gets to settle."""
 STRETCH = 1.5
@@ -53,6 +55,13 @@ class Crop:
         """The largest square inside a picture, about its centre."""
         side = max(2, min(width, height))  # one pixel alone spans no plane
         return cls((width - side) / 2, (height - side) / 2, side)
+
+    def inside(self, width: int, height: int) -> "Crop":
+        """The nearest crop that does not leave a picture of this size, smaller where need be."""
+        side = min(self.side, max(2, min(width, height)))
+        middle = np.array([self.x, self.y]) + (self.side - side) / 2
+        x, y = middle.clip(0, np.maximum(0, np.array([width, height]) - side)).tolist()
+        return Crop(x, y, side)
 
     def to_pixels(self, keypoints: NDArray) -> NDArray:
         """(..., 2), (x, y) in [-1, 1] of the crop -> pixels of the picture."""
@@ -183,11 +192,17 @@ class Layout:
         """The layout of training crops' keypoints, (N, K, 2) in [-1, 1].
 
         Keypoints that no edge of the graph, weights (E,), links in earnest do not count: they tell of the frame
-        rather than of the subject and stay where they are when the crop moves.
+        rather than of the subject and stay where they are when the crop moves. Nor do those that stray: they jump to
+        whatever is beside the subject.
         """
         K = keypoints.shape[1]
         strongest = np.ones(K) if weights is None else edge_matrix(weights, K).max(1)
         chosen = np.flatnonzero(strongest >= LINKED * strongest.max())
+        strayed = np.sqrt(
+            Shape.of(keypoints[:, chosen].astype(np.float64)).reshape(len(keypoints), -1, 2).var(0).sum(1)
+        )
+        steady = strayed * math.sqrt(len(chosen)) < STRAYING
+        chosen = chosen[steady] if steady.sum() > 1 else chosen
         points = keypoints[:, chosen].astype(np.float64)
         x, y = points.mean((0, 1)).tolist()
         return cls((x, y), float(radius(points).mean()), tuple(chosen.tolist()), Shape.measure(points))
