@@ -38,8 +38,8 @@ from eval.gan_measures import (
     variety,
 )
 from eval.metrics import FeatureDistance
+from generation.classes import classes_of, held_out
 from generation.gan import Gan
-from generation.train_gan import classes_of, held_out
 
 VARIETY_STRUCTURES, VARIETY_APPEARANCES = 40, 4
 """Pictures from which variety at fixed structure is measured."""

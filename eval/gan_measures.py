@@ -13,7 +13,8 @@ from autolink.model import AutoLink
 from autolink.train import detect_all
 from eval.features import frechet, kernel, precision_recall
 from eval.metrics import FeatureDistance
-from generation.gan import Change, Gan, changed, draw_change
+from generation.gan import Gan
+from generation.projected import Change, changed, draw_change
 
 Pictures = NDArray[np.uint8]
 """(N, size, size, 3), RGB."""

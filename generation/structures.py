@@ -107,7 +107,9 @@ def _one(gan: Gan, path: Path) -> Structures:
     if path.suffix.lower() == ".json":
         return _from_json(gan, path)
     if path.suffix.lower() in video.SUFFIXES:
-        frames = [square(Image.fromarray(frame), gan.config.size, "crop") for frame in video.read_frames(path)]
+        frames = [
+            square(Image.fromarray(f), gan.config.size, gan.stage_one.config.fit) for f in video.read_frames(path)
+        ]
         return replace(_detected(gan, [f"{path.name}, frame {n}" for n in range(len(frames))], frames), moving=True)
     source = Source.single(path) if path.suffix.lower() in SUFFIXES else Source.find(path)
     names, pictures, first = [], [], ""
@@ -145,7 +147,7 @@ def _from_json(gan: Gan, path: Path) -> Structures:
             found = [(f"{path.name}, frame {n}", *sizes, points) for n, points in enumerate(content["frames"])]
         else:
             found = [(i["image"], i["width"], i["height"], i["keypoints"]) for i in content["images"]]
-        fit = "crop" if "frames" in content else gan.stage_one.config.fit
+        fit = gan.stage_one.config.fit
         points = [from_pixels(np.array(p, np.float64), int(w), int(h), fit) for _, w, h, p in found]
         K = gan.config.keypoints
         for (name, *_), p in zip(found, points, strict=True):

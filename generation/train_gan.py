@@ -1,6 +1,5 @@
 """Train the conditional GAN: accelerate launch generation/train_gan.py [--stage-one DIR --data FOLDER --out DIR]."""
 
-import hashlib
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,9 +18,7 @@ from torch import Tensor
 
 from autolink import draw
 from autolink.config import RunConfig
-from autolink.data import RENDERED, ImageSet, check_data, load_data
-from autolink.data.animals import SPECIES
-from autolink.data.images import Source
+from autolink.data import ImageSet, check_data, load_data
 from autolink.errors import UsageError, UserError, command
 from autolink.loop import BaseTrainer, learning_rate, start, to_network
 from autolink.model import AutoLink
@@ -29,24 +26,18 @@ from autolink.options import read_options
 from autolink.perceptual import FeatureNetwork
 from autolink.run_state import load_module_tensors, load_optimizer_tensors, module_tensors, optimizer_tensors
 from autolink.train import detect_all
-from generation.gan import (
-    REMEMBERED,
+from generation.classes import classes_of, data_classes, held_out
+from generation.gan import REMEMBERED, Gan, GanConfig, Generator, draw_structure
+from generation.projected import (
     Discriminator,
-    Gan,
-    GanConfig,
-    Generator,
     ProjectedFeatures,
     changed,
     difference,
     discriminator_loss,
     draw_change,
-    draw_structure,
-)  # fmt: skip
+)
 
 STAGE_ONE = Path(__file__).resolve().parents[1] / "checkpoints" / "animals"
-
-HELD_OUT = 20
-"""Every so manieth picture is never trained on, and its structure is asked for when measuring."""
 
 MEASURED = 200
 """Pictures generated for the figures while training."""
@@ -125,32 +116,6 @@ PRESETS: dict[str, GanTrainConfig] = {
     ),
 }  # fmt: skip
 assert set(PRESETS) == set(get_args(Preset))
-
-
-def data_classes(data: str, root: Path | None) -> tuple[str, ...]:
-    """The classes of what `--data` names; a published set is one class."""
-    if data == "animals":
-        return SPECIES
-    return ("all",) if data in RENDERED or root else class_names(Source.find(Path(data)).names)
-
-
-def class_names(names: list[str]) -> tuple[str, ...]:
-    """The classes of pictures by their names: the subfolders, where all pictures are in more than one, else `all`."""
-    folders = {name.split("/")[0] if "/" in name else "" for name in names}
-    return tuple(sorted(folders)) if len(folders) > 1 and "" not in folders else ("all",)
-
-
-def classes_of(names: list[str], classes: tuple[str, ...]) -> NDArray[np.int64]:
-    """The class of each picture, (N,)."""
-    if classes == ("all",):
-        return np.zeros(len(names), np.int64)
-    number = {name: n for n, name in enumerate(classes)}
-    return np.array([number[name.split("/")[0]] for name in names], np.int64)
-
-
-def held_out(name: str) -> bool:
-    """Whether a picture is kept for testing, by a hash so that the choice is the same everywhere."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % HELD_OUT == 0
 
 
 class Batch(NamedTuple):

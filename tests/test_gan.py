@@ -7,18 +7,15 @@ import torch.nn.functional as F
 
 from autolink import AutoLink, ModelConfig
 from autolink.errors import UserError
-from generation.gan import (
+from generation.gan import Gan, GanConfig, Generator, draw_structure
+from generation.projected import (
     Change,
     Discriminator,
-    Gan,
-    GanConfig,
-    Generator,
     ProjectedFeatures,
     changed,
     difference,
     discriminator_loss,
     draw_change,
-    draw_structure,
 )
 
 TINY = GanConfig(keypoints=5, channels=(8, 8, 8, 4), latent=6, edge_size=8, edge_channels=4, classes=("cat", "dog"))

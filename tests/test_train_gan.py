@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from autolink.run_state import RunFolder
 from generation import train_gan
+from generation.classes import class_names, classes_of
 from generation.gan import REMEMBERED, Gan
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator", "few_measured")
@@ -114,8 +115,8 @@ def test_dry_run_tells_and_writes_nothing(options: Options, tmp_path: Path, caps
      (["cat/a.png", "b.png"], ("all",)), (["dog/x/a.png", "cat/y.png"], ("cat", "dog"))],
 )  # fmt: skip
 def test_classes_are_subfolders(names: list[str], classes: tuple[str, ...]) -> None:
-    assert train_gan.class_names(names) == classes
-    numbers = train_gan.classes_of(names, classes)
+    assert class_names(names) == classes
+    numbers = classes_of(names, classes)
     assert len(numbers) == len(names) and numbers.max() < len(classes)
 
 
