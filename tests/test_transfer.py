@@ -248,3 +248,21 @@ def test_no_subject_is_told(
 ) -> None:
     monkeypatch.setattr(transfer, "find_subject", lambda image, *rest: Subject(None, False, 1.0))  # type: ignore[arg-type]
     assert "--crop none" in fails(1, run)
+
+
+def test_the_bundled_checkpoint_that_knows_the_source_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_clip(tmp_path / "person.mp4", 3, 1)
+    config = TransferConfig(src=tmp_path / "person.mp4", driver=tmp_path / "person.mp4")
+    name, networks = transfer.choose_checkpoint(config, torch.device("cpu"))
+    assert name == "figures-transfer" and networks.model.size == 64
+    asked = transfer.choose_checkpoint(
+        TransferConfig(config.src, config.driver, checkpoint=str(transfer.CHECKPOINTS / "faces-transfer")),
+        torch.device("cpu"),
+    )
+    assert asked[0].endswith("faces-transfer") and asked[1].model.size == 128
+    monkeypatch.chdir(tmp_path)
+    transfer.run(TransferConfig(config.src, config.driver, device="cpu"))
+    assert "checkpoint figures-transfer" in capsys.readouterr().out
+    assert len(frames(tmp_path / "result.mp4")) == 3
