@@ -1,6 +1,8 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from autolink.run_state import RunFolder
 from generation import train_gan
 from generation.classes import class_names, classes_of
 from generation.gan import REMEMBERED, Gan
+
+ROOT = Path(__file__).resolve().parents[1]
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator", "few_measured")
 
@@ -170,3 +174,13 @@ def test_changed_data_is_not_gone_on_with(
     shutil.rmtree(tmp_path / "data" / "dog")
     said = fails(1, lambda: train_gan.run(["--resume", "--out", str(out)]))
     assert "has changed" in said and "12 pictures of all now" in said
+
+
+@pytest.mark.slow
+def test_two_processes_stay_alike(options: Options, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launcher, str(ROOT / "generation" / "train_gan.py"), *options(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert Gan.from_pretrained(out / "model").config.size == 32
