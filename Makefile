@@ -1,6 +1,8 @@
 # make demo: install and run on embedded data; make test: the quick tests; make check: style and types.
 PYTHON ?= python3
 BIN := .venv/bin
+# tests side by side, one core each
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 INSTALLED := .venv/.installed
 
 .PHONY: demo test test-all check format clean
@@ -15,10 +17,10 @@ demo: $(INSTALLED)
 	$(BIN)/python -m generation.demo
 
 test: $(INSTALLED) check
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(INSTALLED) check
-	$(BIN)/python -m pytest -m ''
+	$(PYTEST) -m ''
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -1,7 +1,7 @@
 """Our pose transfer beside the First Order Motion Model (Siarohin et al., 2019), both trained here on the same clips.
 
 python benchmarks/fomm.py --fomm CHECKOUT, where CHECKOUT is a clone of its authors' published code (MIT); none of it is
-part of this project. Both learn from the same rendered people at 64 px, on as many threads, for the same processor time.
+part of this project. Both learn from the same people at 64 px, for the same processor time on as many threads.
 Clips of people that neither has seen are then redrawn from their first frames, and an independent, supervised judge
 finds the joints. Ours rests on a stage one that was trained before, so the First Order Motion Model, which learns its
 keypoints on the way, is measured once more after the time that this took on top.
