@@ -76,7 +76,9 @@ class GanEvalConfig:
     checkpoint: str
     """A checkpoint folder of a conditional GAN."""
     data: str = "animals"
-    """What it was trained on: a folder or zip, a class in each subfolder, or `animals`."""
+    """What it was trained on: a folder or zip, a class in each subfolder, `animals`, or a published set."""
+    root: Path | None = None
+    """Where the published set that --data names is unpacked; see docs/data-sets.md."""
     judge: str = "none"
     """Checkpoint of a stage one of another seed, trained on the same pictures, never part of a loss; none: without."""
     features: tuple[Features, ...] = ()
@@ -132,8 +134,8 @@ def read_material(gan: Gan, config: GanEvalConfig) -> Material:
     Raises:
         UserError: the data cannot be read, are too few, or have other classes than the GAN.
     """
-    check_data(config.data)
-    data = load_data(config.data, gan.config.size, gan.stage_one.config.fit)
+    check_data(config.data, config.root)
+    data = load_data(config.data, gan.config.size, gan.stage_one.config.fit, root=config.root)
     if len(data) < FEWEST:
         raise UserError(f"--data {config.data} holds {len(data)} pictures; at least {FEWEST} are needed")
     names = data.names

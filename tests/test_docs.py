@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, TINY_TRANSFER
+from conftest import TINY, TINY_GAN, TINY_TRANSFER
 from PIL import Image
 from test_convert import PARAMETERS, Restated, save
 from test_published import celeba
@@ -58,6 +58,16 @@ def prepare(folder: Path, pictures: Path, many_pictures: Path, tiny_checkpoint: 
     shutil.copytree(ROOT / "checkpoints" / "figures-transfer", folder / "runs" / "mine-transfer" / "model")
 
 
+def prepare_gan(folder: Path, animals: Path, tiny_gan: Path, tiny_checkpoint: Path) -> None:
+    """The files that the commands on the GAN name."""
+    (folder / "my_animals").symlink_to(animals)
+    (folder / "afhq").mkdir()
+    (folder / "afhq" / "train").symlink_to(animals)
+    shutil.copytree(tiny_gan, folder / "runs" / "mine-gan" / "model")
+    for name in ("mine-judge", "afhq"):
+        shutil.copytree(tiny_checkpoint, folder / "runs" / name / "model")
+
+
 def prepare_sets(folder: Path, pictures: Path) -> None:
     """The pictures that the commands on distances of sets and pairs name."""
     for name in ("my_copies", "my_samples"):
@@ -71,12 +81,22 @@ def prepare_sets(folder: Path, pictures: Path) -> None:
     save_statistics(folder / "real.npz", Side(features, "my_pictures", {}), extractor)
 
 
+STARTED = {
+    "train_autolink.py": (TINY, ["--data", "my_pictures"]),
+    "generation/train_transfer.py": (TINY_TRANSFER, ["--data", "my_clips"]),
+    "generation/train_gan.py": (TINY_GAN, ["--data", "my_animals", "--stage-one", "runs/mine/model"]),
+}
+"""Options that make each training short, and those of the run that is gone on with."""
+
+
 @pytest.mark.parametrize("command", [c for c in ALL if not c.startswith(("make", "git", "cd"))])
 def test_the_command_runs(
-    command: str, pictures: Path, many_pictures: Path, tiny_checkpoint: Path, tmp_path: Path
-) -> None:
+    command: str, pictures: Path, many_pictures: Path, animals: Path, tiny_checkpoint: Path, tiny_gan: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
     words = shlex.split(command)
     prepare(tmp_path, pictures, many_pictures, tiny_checkpoint)
+    prepare_gan(tmp_path, animals, tiny_gan, tiny_checkpoint)
     if words[1] in ("eval/fid.py", "eval/lpips.py"):
         prepare_sets(tmp_path, pictures)
     if "--save-statistics" in words:
@@ -86,18 +106,19 @@ def test_the_command_runs(
     if words[:2] == ["accelerate", "launch"]:
         launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--quiet"]
         script, *options = words[2:]
-        tiny = TINY if script == "train_autolink.py" else TINY_TRANSFER
+        tiny, started = STARTED[script]
         if "--out" in options:
             shutil.rmtree(tmp_path / options[options.index("--out") + 1], ignore_errors=True)
         if "--resume" in options:
-            started = "my_pictures" if script == "train_autolink.py" else "my_clips"
-            run([*launch, script, "--data", started, "--out", options[-1], *tiny], tmp_path)
+            run([*launch, script, *started, "--out", options[-1], *tiny], tmp_path)
             tiny = []
         run([*launch, script, *options, *tiny], tmp_path)
         return
     assert words[0] == "python"
     if words[1].startswith("benchmarks"):
         pytest.skip("benchmarks measure; they are run by hand")
+    if words[1] == "eval/gan.py":  # distances of a thousand features take long for each class and network
+        words += ["--features", "efficientnet-lite0", "--data", "my_animals/cat"]
     if words[1] == "eval/transfer.py":
         words += ["--clips", "2", "--frames", "2"]
     if words[:3] == ["python", "-m", "autolink.convert"]:
