@@ -96,6 +96,7 @@ def evaluate(model: AutoLink, data: ImageSet, config: KeypointsConfig, device: t
     except ValueError as reason:
         raise UserError(f"{config.data}: {reason}") from None
     interval = bootstrap_interval(error.distances, part.identity[part.test], config.seed)
+    by_landmark, by_keypoint = in_detail(keypoints, part, lengths, error.distances)
     people = len(set(part.identity[part.test].tolist()) - {""})
     return {
         "error": error.with_bias if config.bias else error.without_bias,
@@ -115,8 +116,36 @@ def evaluate(model: AutoLink, data: ImageSet, config: KeypointsConfig, device: t
         "checkpoint": config.checkpoint,
         "data": config.data,
         "seed": config.seed,
+        "by_landmark": by_landmark,
+        "by_keypoint": by_keypoint,
         "versions": versions(),
     }
+
+
+def in_detail(keypoints: NDArray, part: Annotation, lengths: NDArray, distances: NDArray) -> tuple[list, list]:
+    """The error of each landmark; and for each keypoint the landmark that it tells most about, all by itself.
+
+    Args:
+        keypoints: (N, K, 2), (x, y) in [-1, 1].
+        part: the same N pictures, all annotated.
+        lengths: (N,), what a distance is divided by, in pixels.
+        distances: (N_test, L), from all keypoints with bias.
+    """
+
+    def alone(points: NDArray) -> NDArray:
+        return np.nanmean(regression_error(points[:, None], part, ~part.test, lengths).distances, 0)
+
+    mean_pose = alone(np.zeros_like(keypoints[:, 0]))
+    by_landmark = [
+        {"landmark": n, "error": float(error), "mean_pose_error": float(mean_pose[n])}
+        for n, error in enumerate(np.nanmean(distances, 0))
+    ]
+    by_keypoint = []
+    for k, errors in enumerate(map(alone, keypoints.swapaxes(0, 1))):
+        best = int(np.argmin(errors / np.maximum(mean_pose, 1e-12)))
+        told = {"landmark": best, "error": float(errors[best]), "mean_pose_error": float(mean_pose[best])}
+        by_keypoint.append({"keypoint": k, **told})
+    return by_landmark, by_keypoint
 
 
 def bootstrap_interval(distances: NDArray, groups: NDArray, seed: int, draws: int = 1000) -> tuple[float, float]:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from autolink.data import Annotation
 from eval import keypoints
-from eval.keypoints import KeypointsConfig, bootstrap_interval
+from eval.keypoints import KeypointsConfig, bootstrap_interval, in_detail
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,6 +30,19 @@ def test_the_command_reports_everything(tiny_checkpoint: Path, pictures: Path, t
     low, high = found["interval_95_with_bias"]
     assert low <= found["error"] <= high
     assert {"mean_pose_error", "protocol", "seed", "versions"} <= found.keys()
+    assert np.mean([row["error"] for row in found["by_landmark"]]) == pytest.approx(found["error"])
+    assert np.mean([row["mean_pose_error"] for row in found["by_landmark"]]) == pytest.approx(found["mean_pose_error"])
+    assert len(found["by_keypoint"]) == found["keypoints"]
+
+
+def test_a_keypoint_is_named_after_what_it_follows() -> None:
+    rng = np.random.default_rng(0)
+    landmarks = rng.uniform(-1, 1, (40, 3, 2)).astype(np.float32)
+    keypoints = np.stack([0.5 * landmarks[:, 2] + 0.1, landmarks[:, 0] + 0.1 * landmarks[:, 1]], 1)
+    part = Annotation(landmarks, np.arange(40).astype(str), np.full((40, 2), 50.0), np.arange(40) >= 30)
+    _, by_keypoint = in_detail(keypoints, part, np.full(40, 100.0), np.ones((10, 3)))
+    assert [row["landmark"] for row in by_keypoint] == [2, 0]
+    assert by_keypoint[0]["error"] < 1e-4 < by_keypoint[1]["error"] < by_keypoint[1]["mean_pose_error"]
 
 
 def test_normalised_by_a_pair(tiny_checkpoint: Path, pictures: Path, tmp_path: Path) -> None:

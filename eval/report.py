@@ -1,0 +1,271 @@
+"""One report on checkpoints or runs: python eval/report.py [--checkpoints DIR ... --data DATA --out DIR]."""
+
+import json
+import os
+import shlex
+import shutil
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+if __package__ in (None, ""):  # run as a file: import from the clone, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import torch
+import tyro
+from safetensors import safe_open
+
+from autolink import draw
+from autolink.data.published import check_root
+from autolink.detect import pick_device
+from autolink.draw import Image
+from autolink.errors import UsageError, command
+from autolink.loop import keep_memory, usable_cores
+from autolink.run_state import HANDLING, versions
+from eval.reporting.compare import as_html, as_markdown, as_text, compare
+from eval.reporting.content import Section, plain, shown_spread, shown_value
+from eval.reporting.generated_figures import measure_gan, measure_judge, measure_transfer
+from eval.reporting.inputs import Subject, find_subjects
+from eval.reporting.keypoint_figures import measure_keypoints
+from eval.reporting.literature import beside
+from eval.reporting.page import html
+from eval.reporting.text import markdown
+
+REPORT = frozenset({"report.json", "report.md", "report.html", "pictures"})
+COMPARISON = frozenset({"comparison.json", "comparison.md", "comparison.html"})
+"""What lies in the folder that is written, and --overwrite replaces."""
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Measure checkpoints and write report.json, report.md and a self-contained report.html."""
+
+    checkpoints: tuple[str, ...] = ()
+    """Checkpoint or run folders; by default the bundled ones that fit --data."""
+    data: str = "auto"
+    """What to measure on: rendered `figures` or `animals`, a folder or zip of pictures, a folder of videos (pose
+    transfer), a published set; auto is what a run was trained on, and figures for other checkpoints."""
+    root: Path | None = None
+    """Where the published set that --data names is unpacked; see docs/data-sets.md."""
+    out: Path | None = None
+    """Folder to write; report if left out. A comparison is written only if this is given."""
+    compare: tuple[Path, Path] | None = None
+    """Measure nothing; put two report.json side by side."""
+    clips: int = 40
+    """Clips that a pose transfer is measured on, at most."""
+    frames: int = 10
+    """Pairs of frames measured in each clip."""
+    pictures: int = 256
+    """Pictures that are rebuilt from their edge maps, at most."""
+    generated: int = 500
+    """Pictures that a GAN generates, and real ones they are compared with, at most."""
+    judge: str = "auto"
+    """Judge of joints for pose transfer: a checkpoint, auto (the bundled one) or none."""
+    structure_judge: str = "none"
+    """Judge of structure for a GAN: checkpoint of a stage one of another seed."""
+    seed: int = 0
+    """Seed of all measurements."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+    overwrite: bool = False
+    """Replace the report in --out."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("clips", 2), ("frames", 2), ("pictures", 1), ("generated", 8)):
+            if getattr(self, name) < least:
+                raise UsageError(f"--{name} must be at least {least}, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise UsageError(f"--seed cannot be negative, got {self.seed}")
+        if self.compare and (self.checkpoints or self.root or self.data != "auto"):
+            raise UsageError("--compare measures nothing; leave out --checkpoints, --data and --root")
+
+    @property
+    def folder(self) -> Path:
+        """Where the report is written."""
+        return self.out or Path("report")
+
+
+def check_folder(folder: Path, written: frozenset[str], overwrite: bool) -> None:
+    """Refuse to write where something else lies.
+
+    Raises:
+        UsageError: the folder is a file, has no parent, or holds something.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} is a file; give a folder")
+    if not folder.absolute().parent.is_dir():
+        raise UsageError(f"--out {folder}: the folder {folder.parent} does not exist")
+    held = {child.name for child in folder.iterdir()} if folder.exists() else set()
+    if held - written:
+        raise UsageError(
+            f"--out {folder} holds files that are no report, such as {min(held - written)}; choose another"
+        )
+    if held and not overwrite:
+        raise UsageError(f"--out {folder} holds a report; choose another folder or add --overwrite")
+
+
+def write_folder(folder: Path, texts: dict[str, str], pictures: dict[str, Image]) -> None:
+    """Write all files beside the folder and put them in its place, so that it is there whole or not at all."""
+    beside_it, old = (folder.absolute().with_name(f".{folder.name}.{os.getpid()}{end}") for end in ("", ".old"))
+    try:
+        beside_it.mkdir()
+        for name, text in texts.items():
+            (beside_it / name).write_text(text, encoding="utf-8")
+        for name, image in pictures.items():
+            (beside_it / name).parent.mkdir(exist_ok=True)
+            draw.write_picture(beside_it / name, image)
+        if folder.exists():
+            folder.absolute().rename(old)
+        beside_it.rename(folder.absolute())
+    finally:
+        shutil.rmtree(beside_it, ignore_errors=True)
+        if old.exists() and not folder.exists():
+            old.rename(folder.absolute())
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def measure(subject: Subject, config: ReportConfig, device: torch.device) -> Section:
+    """All that can be said of a checkpoint on its data."""
+    if subject.kind == "transfer":
+        return measure_transfer(subject, config.clips, config.frames, config.judge, config.seed, device)
+    if subject.kind == "gan":
+        return measure_gan(subject, config.root, config.generated, config.structure_judge, config.seed, device)
+    if subject.kind == "judge":
+        return measure_judge(subject, config.seed, device)
+    return measure_keypoints(subject, config.root, config.pictures, config.seed, device)
+
+
+def parameters(folder: Path) -> int:
+    """How many numbers the checkpoint's own weights are."""
+    with safe_open(folder / "model.safetensors", "pt") as tensors:
+        sizes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118
+    return sum(torch.Size(size).numel() for size in sizes)
+
+
+def checkpoint_json(subject: Subject, section: Section, seconds: float) -> tuple[dict[str, Any], dict[str, Image]]:
+    """A checkpoint's part of the report, and its pictures by file name."""
+    files = [f"pictures/{subject.name}-{picture.name}.png" for picture in section.pictures]
+    found = {
+        **subject.as_json(),
+        "parameters": parameters(subject.folder),
+        "seconds": round(seconds, 1),
+        "figures": [figure.as_json() | {"data": subject.data_name} for figure in section.figures],
+        "landmarks": section.landmarks,
+        "keypoints": section.keypoints,
+        "graph": section.graph,
+        "pictures": [picture.as_json(file) for picture, file in zip(section.pictures, files, strict=True)],
+        "notes": section.notes,
+    }
+    return plain(found), {file: picture.image for file, picture in zip(files, section.pictures, strict=True)}
+
+
+def over_seeds(checkpoints: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and standard deviation of each figure over runs whose configurations differ in the seed only."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for checkpoint in checkpoints:
+        if checkpoint["training"]:
+            config = {k: v for k, v in checkpoint["training"]["config"].items() if k not in HANDLING | {"seed"}}
+            groups.setdefault(json.dumps([checkpoint["kind"], config], sort_keys=True), []).append(checkpoint)
+    rows = []
+    for runs in groups.values():
+        seeds = [run["training"]["config"].get("seed") for run in runs]
+        if len(set(seeds)) < 2:
+            continue
+        for figure in runs[0]["figures"]:
+            same = [f for run in runs for f in run["figures"] if f["key"] == figure["key"] and f["value"] is not None]
+            if len(same) == len(runs) and len({f["samples"] + f["data"] for f in same}) == 1:
+                values = [f["value"] for f in same]
+                told = {name: figure[name] for name in ("key", "name", "group", "unit", "digits", "better")}
+                spread = {"mean": statistics.mean(values), "spread": statistics.stdev(values), "values": values}
+                rows.append({**told, **spread, "runs": [run["name"] for run in runs], "seeds": seeds})
+    return rows
+
+
+def build(config: ReportConfig, arguments: list[str]) -> tuple[dict[str, Any], dict[str, Image]]:
+    """Measure every checkpoint; the report, ready for JSON, and its pictures.
+
+    Raises:
+        UserError: a checkpoint is none, or the data do not fit it.
+    """
+    start = time.monotonic()
+    subjects = find_subjects(config.checkpoints, config.data, config.root)
+    device = pick_device(config.device)
+    if device.type == "cpu":
+        keep_memory()
+        torch.set_num_threads(usable_cores())
+    options = {name: getattr(config, name) for name in ("clips", "frames", "pictures", "generated", "judge")}
+    checkpoints: list[dict[str, Any]] = []
+    pictures: dict[str, Image] = {}
+    for subject in subjects:
+        begun = time.monotonic()
+        print(f"{subject.name}: {subject.kind} checkpoint, measured on {subject.data}", flush=True)
+        section = measure(subject, config, device)
+        known = subject.training()
+        if known and known["config"].get("data") not in (None, subject.data, str(Path(subject.data).absolute())):
+            section.notes.append(
+                f"Trained on {Path(str(known['config']['data'])).name}, measured on {subject.data_name}."
+            )
+        found, drawn = checkpoint_json(subject, section, time.monotonic() - begun)
+        checkpoints.append(found)
+        pictures |= drawn
+        print_headlines(found)
+    report = {
+        "title": "AutoLink: " + ", ".join(subject.name for subject in subjects),
+        "created": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "seconds": round(time.monotonic() - start, 1),
+        "command": shlex.join(["python", "eval/report.py", *arguments]),
+        "seed": config.seed,
+        "options": options | {"structure_judge": config.structure_judge, "device": str(device)},
+        "versions": versions(),
+        "checkpoints": checkpoints,
+        "over_seeds": over_seeds(checkpoints),
+        "published": beside(checkpoints),
+    }  # fmt: skip
+    return report, pictures
+
+
+def print_headlines(checkpoint: dict[str, Any]) -> None:
+    """The most telling figures, with their sample counts."""
+    for figure in checkpoint["figures"]:
+        if figure["headline"]:
+            beside_it = [shown_spread(figure), f"{figure['yardstick_name']} {shown_value(figure, 'yardstick')}".strip()]
+            told = " ".join(filter(None, (shown_value(figure), figure["unit"])))
+            print(f"  {figure['group']}: {figure['name']} {told} ({'; '.join(filter(None, beside_it))})")
+    for samples in dict.fromkeys(figure["samples"] for figure in checkpoint["figures"]):
+        print(f"  on {samples}", flush=True)
+
+
+def run(config: ReportConfig, arguments: list[str]) -> None:
+    """The command: measure or compare, print, write."""
+    if config.compare:
+        if config.out:
+            check_folder(config.out, COMPARISON, config.overwrite)
+        found = compare(*config.compare)
+        print(as_text(found))
+        if config.out:
+            pages = {"comparison.md": as_markdown(found), "comparison.html": as_html(found)}
+            write_folder(config.out, {"comparison.json": json.dumps(found, indent=2) + "\n", **pages}, {})
+        return
+    check_root(config.data, config.root)
+    check_folder(config.folder, REPORT, config.overwrite)
+    report, pictures = build(config, arguments)
+    texts = {
+        "report.json": json.dumps(report, indent=2, allow_nan=False) + "\n",
+        "report.md": markdown(report),
+        "report.html": html(report, pictures),
+    }
+    write_folder(config.folder, texts, pictures)
+    print(f"{config.folder / 'report.html'}, report.md and report.json, in {report['seconds']:.0f} s")
+
+
+def main() -> None:
+    """Entry point of `python eval/report.py`."""
+    command(lambda: run(tyro.cli(ReportConfig), sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What `eval/report.py` is made of: inputs, measurements, pictures, pages, comparison."""

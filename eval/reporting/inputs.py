@@ -1,0 +1,194 @@
+"""Which checkpoints a report is about, and what is known of their training."""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autolink.data import RENDERED, check_data
+from autolink.data.published import PUBLISHED
+from autolink.errors import UsageError, UserError
+from video.files import SUFFIXES
+
+KINDS = {
+    "autolink": "keypoints and graph",
+    "transfer": "pose transfer",
+    "gan": "conditional GAN",
+    "judge": "judge of joints",
+}
+"""`model_type` of a checkpoint, and what to call it."""
+
+CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A checkpoint to report on."""
+
+    name: str
+    folder: Path
+    """Where config.json and model.safetensors are."""
+    kind: str
+    model: dict[str, Any]
+    """Its config.json."""
+    run: Path | None
+    """The run folder that it came from, if that is there."""
+    data: str
+    """What it is measured on."""
+
+    @property
+    def data_name(self) -> str:
+        """The data as a report names them: no more of a path than its end."""
+        return self.data if self.data in RENDERED or self.data in PUBLISHED else Path(self.data).resolve().name
+
+    def as_json(self) -> dict[str, Any]:
+        """What identifies it."""
+        weights = hashlib.sha256((self.folder / "model.safetensors").read_bytes()).hexdigest()
+        kind = {"kind": self.kind, "kind_name": KINDS[self.kind]}
+        return {"name": self.name, **kind, "weights_sha256": weights, "model": self.model, "training": self.training()}
+
+    def training(self) -> dict[str, Any] | None:
+        """Configuration, versions and curves of the run, if the run folder is there."""
+        if self.run is None:
+            return None
+        config = _read(self.run / "config.json")
+        versions = _read(self.run / "versions.json") if (self.run / "versions.json").exists() else {}
+        return {"config": config, "versions": versions, "curves": read_curves(self.run / "metrics.jsonl")}
+
+
+def read_curves(path: Path) -> dict[str, list[list[float]]]:
+    """Every scalar of a run as [step, value] pairs; a line that was cut short is left out."""
+    curves: dict[str, list[list[float]]] = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            values = json.loads(line)
+            step = values.pop("step")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+        for name, value in values.items():
+            if isinstance(value, int | float) and math.isfinite(value):
+                curves.setdefault(name, []).append([step, value])
+    return curves
+
+
+def find_subjects(checkpoints: Sequence[str], data: str, root: Path | None) -> list[Subject]:
+    """The checkpoints that are asked for, or the bundled ones that fit the data, each with data it can be measured on.
+
+    Raises:
+        UserError: a folder is no checkpoint, the data are not there, or do not fit.
+    """
+    folders = [Path(c) for c in checkpoints] or bundled(data)
+    found: list[Subject] = []
+    for folder in folders:
+        subject = _subject(folder, data, {s.name for s in found})
+        check_fit(subject, root)
+        found.append(subject)
+    return found
+
+
+def bundled(data: str) -> list[Path]:
+    """The checkpoints of this clone that know the data: rendered ones by name, faces by their 68 landmarks.
+
+    Raises:
+        UsageError: there is none.
+    """
+    known = "figures" if data == "auto" else data
+    if known not in RENDERED:
+        known = "faces" if _has_faces(Path(data)) or _has_videos(Path(data)) else ""
+    folders = [path.parent for path in sorted(CHECKPOINTS.glob(f"{known}*/config.json")) if known]
+    chosen = [folder for folder in folders if _kind(folder) != "judge"]
+    if known == "faces":
+        wanted = ("transfer",) if _has_videos(Path(data)) else ("autolink",)
+        chosen = [folder for folder in chosen if _kind(folder) in wanted]
+    if not chosen:
+        raise UsageError(f"no bundled checkpoint is known to fit --data {data}; name yours with --checkpoints FOLDER")
+    return chosen
+
+
+def _has_faces(folder: Path) -> bool:
+    """Whether a folder is annotated as faces are."""
+    table = folder / "landmarks.csv"
+    if not table.is_file():
+        return False
+    with table.open() as lines:
+        return lines.readline().rstrip().endswith("x67,y67")
+
+
+def _has_videos(folder: Path) -> bool:
+    return folder.is_dir() and any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path.parent} is no checkpoint and no run folder: it has no config.json") from None
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} cannot be read: it holds no object")
+    return values
+
+
+def _kind(folder: Path) -> str:
+    return _read(folder / "config.json").get("model_type", "")
+
+
+def _subject(given: Path, data: str, taken: set[str]) -> Subject:
+    """What a folder given by the user is.
+
+    Raises:
+        UserError: it is no checkpoint and no run that has one.
+    """
+    if not given.is_dir():
+        raise UsageError(f"--checkpoints {given}: there is no such folder; give checkpoint or run folders")
+    folder, run = given, None
+    if "model_type" not in _read(given / "config.json"):
+        folder, run = given / "model", given
+        if not (folder / "config.json").exists():
+            raise UserError(f"{given} is no checkpoint, and no run that has saved a model: there is no {folder}")
+    elif given.name == "model" and (given.parent / "metrics.jsonl").exists():
+        run = given.parent
+    model = _read(folder / "config.json")
+    kind = model.get("model_type", "")
+    if kind not in KINDS:
+        raise UserError(
+            f"{folder} is no checkpoint that a report knows: its model_type is {kind!r}, known are {', '.join(KINDS)}"
+        )
+    if not (folder / "model.safetensors").exists():
+        raise UserError(f"{folder} is no whole checkpoint: model.safetensors is missing")
+    if data == "auto":
+        data = str(_read(run / "config.json").get("data") or "figures") if run else "figures"
+    return Subject(_free_name(given.resolve(), taken), folder, kind, model, run, data)
+
+
+def _free_name(folder: Path, taken: set[str]) -> str:
+    """The folder's name, its parent's for `model`, with a number where it is taken."""
+    name = folder.parent.name if folder.name == "model" else folder.name
+    numbered = (f"{name}-{n}" for n in range(2, 10_000))
+    return name if name not in taken else next(other for other in numbered if other not in taken)
+
+
+def check_fit(subject: Subject, root: Path | None) -> None:
+    """Refuse data of another kind than the checkpoint needs.
+
+    Raises:
+        UserError: the data are not there or do not fit; the message says what fits.
+    """
+    data, what = (
+        subject.data,
+        f"{subject.name}, {'an' if subject.kind == 'autolink' else 'a'} {subject.kind} checkpoint",
+    )
+    if subject.kind == "transfer":
+        if data in PUBLISHED or (data != "figures" and not _has_videos(Path(data))):
+            raise UsageError(f"--data {data} does not fit {what}: give figures or a folder of videos")
+        return
+    if subject.kind == "judge" and data in PUBLISHED:
+        raise UsageError(f"--data {data} does not fit {what}: give figures or a folder with landmarks.csv")
+    try:
+        check_data(data, root)
+    except UserError as error:
+        raise type(error)(f"--data {data} does not fit {what}: {error}") from None

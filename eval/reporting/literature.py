@@ -1,0 +1,61 @@
+"""Published figures, and which of ours may stand beside them."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Published:
+    """One figure of a paper, measured by the test protocol of `eval/protocols.py` for its data."""
+
+    data: str
+    """Name of the set, as in `--data`."""
+    method: str
+    keypoints: int | None
+    """None: not known here."""
+    value: float
+    highest: float | None = None
+    """Where a paper gives a range, its other end."""
+
+
+AUTOLINK = "AutoLink, He et al. 2022"
+PRIOR = "Pose Prior Learner, 2026"
+STABLE = "StableKeypoints (with a diffusion model)"
+
+FIGURES = (
+    Published("celeba-wild", AUTOLINK, 4, 6.11),
+    Published("celeba-wild", AUTOLINK, 8, 5.24),
+    Published("celeba-aligned", AUTOLINK, 10, 3.54),
+    Published("cub-aligned", AUTOLINK, 10, 3.51),
+    Published("cub-001", AUTOLINK, 4, 20.2),
+    Published("cub-002", AUTOLINK, 4, 19.2),
+    Published("cub-003", AUTOLINK, 4, 18.5),
+    Published("cub-all", AUTOLINK, 4, 11.3),
+    Published("human36m", AUTOLINK, 16, 2.76),
+    Published("taichi", AUTOLINK, 10, 316.10),
+    Published("deepfashion", AUTOLINK, 16, 66.0),
+    Published("cub-aligned", PRIOR, None, 3.19),
+    Published("cub-001", PRIOR, None, 19.3),
+    Published("cub-002", PRIOR, None, 18.6),
+    Published("cub-003", PRIOR, None, 17.3),
+    Published("cub-all", PRIOR, None, 10.5),
+    Published("human36m", PRIOR, None, 1.92, 2.23),
+    Published("taichi", PRIOR, None, 293.35, 298.60),
+    Published("taichi", STABLE, None, 234.89),
+    Published("deepfashion", STABLE, None, 70.0),
+    Published("human36m", STABLE, None, 4.45),
+)
+
+
+def beside(checkpoints: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Published figures of the sets on which ours were measured by the same protocol, with ours in front of them."""
+    rows: list[dict[str, Any]] = []
+    for checkpoint in checkpoints:
+        for figure in checkpoint["figures"]:
+            if figure["key"] != "published_error":
+                continue
+            ours = {"data": figure["data"], "method": f"{checkpoint['name']} (ours)", "value": figure["value"]}
+            rows.append({**ours, "keypoints": checkpoint["model"].get("keypoints"), "highest": None, "ours": True})
+    measured = {row["data"] for row in rows}
+    rows += [{**asdict(figure), "ours": False} for figure in FIGURES if figure.data in measured]
+    return sorted(rows, key=lambda row: (row["data"], not row["ours"]))
