@@ -129,7 +129,7 @@ def scenes(images: NDArray[np.uint8], identity: NDArray[np.str_]) -> list[NDArra
 def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Colours with little of the shape: (size, size, 3) -> (432,) in [0, 1]."""
     blurred = Image.fromarray(image).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
-    return np.asarray(blurred, np.float32).reshape(-1) / 255
+    return np.asarray(np.asarray(blurred, np.float32).reshape(-1) / 255, np.float32)
 
 
 def check_views(data: str) -> None:
