@@ -145,6 +145,7 @@ class GanTrainer(BaseTrainer[Generator]):
                 "at least two, and hundreds to be any good"
             )
         sides = [data.images, data.images[:, :, ::-1]] if config.flip else [data.images]
+        accelerator.print(f"finding the keypoints of {len(data)} pictures")
         found = [detect_all(self.stage_one, side, accelerator.device) for side in sides]
         self.keypoints = torch.from_numpy(np.stack(found))  # (1 or 2, N, K, 2), of the pictures and their mirrors
         generator = self.remember(Generator(config.model))

@@ -105,6 +105,16 @@ def test_the_control_trains_without_structure(options: Options, tmp_path: Path) 
     assert not Gan.from_pretrained(tmp_path / "run" / "model").config.conditional
 
 
+def test_without_data_it_learns_from_rendered_animals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("autolink.data.ANIMALS_TRAIN", 12)
+    monkeypatch.setattr("autolink.data.ANIMALS_TEST", 4)
+    train_gan.run(["--out", str(tmp_path / "run"), *TINY_GAN, "--steps", "2"])
+    assert "16 pictures of 32 px (8 cat, 8 dog), 4 kept for testing; 16 keypoints" in capsys.readouterr().out
+    assert Gan.from_pretrained(tmp_path / "run" / "model").config.classes == ("cat", "dog")
+
+
 def test_dry_run_tells_and_writes_nothing(options: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train_gan.run(options(tmp_path / "run", "--dry-run"))
     said = capsys.readouterr().out
