@@ -18,8 +18,10 @@ from test_convert import PARAMETERS, Restated, save
 from test_published import celeba
 
 from autolink.data.figures import figure_clip
+from eval import report
 from eval.feature_networks import Extractor
 from eval.fid import Side, save_statistics
+from eval.report import ReportConfig
 from video.files import VideoWriter
 from video.motion import Motion, write_motion
 
@@ -81,6 +83,13 @@ def prepare_sets(folder: Path, pictures: Path) -> None:
     save_statistics(folder / "real.npz", Side(features, "my_pictures", {}), extractor)
 
 
+def prepare_reports(folder: Path, tiny_checkpoint: Path) -> None:
+    """Two reports to compare."""
+    for name in ("before", "after"):
+        config = ReportConfig((str(tiny_checkpoint),), str(folder / "my_pictures"), out=folder / name, pictures=2)
+        report.run(config, [])
+
+
 STARTED = {
     "train_autolink.py": (TINY, ["--data", "my_pictures"]),
     "generation/train_transfer.py": (TINY_TRANSFER, ["--data", "my_clips"]),
@@ -99,6 +108,8 @@ def test_the_command_runs(
     prepare_gan(tmp_path, animals, tiny_gan, tiny_checkpoint)
     if words[1] in ("eval/fid.py", "eval/lpips.py"):
         prepare_sets(tmp_path, pictures)
+    if "--compare" in words:
+        prepare_reports(tmp_path, tiny_checkpoint)
     if "--save-statistics" in words:
         (tmp_path / "real.npz").unlink()
     if "celeba-wild" in words:
@@ -121,8 +132,10 @@ def test_the_command_runs(
         pytest.skip("benchmarks measure; they are run by hand")
     if words[1] == "eval/gan.py":  # distances of a thousand features take long for each class and network
         words += ["--features", "efficientnet-lite0", "--data", "my_animals/cat"]
-    if words[1] == "eval/transfer.py":
+    if words[1] in ("eval/transfer.py", "eval/report.py") and "--compare" not in words:
         words += ["--clips", "2", "--frames", "2"]
+    if words == ["python", "eval/report.py", "--clips", "2", "--frames", "2"]:  # eval/keypoints.py runs on figures
+        words += ["--checkpoints", "checkpoints/figures-transfer"]
     if words[:3] == ["python", "-m", "autolink.convert"]:
         save(Restated(4), tmp_path / words[3], hyper_parameters=PARAMETERS | {"n_parts": 4})
     if "--keypoints" in words:

@@ -20,7 +20,7 @@ from eval.report import ReportConfig, over_seeds, run, write_folder
 from eval.reporting.charts import chart
 from eval.reporting.compare import compare
 from eval.reporting.content import Conditions, Figure, shown_spread, shown_value
-from eval.reporting.inputs import read_curves
+from eval.reporting.inputs import bundled, find_subjects, read_curves
 from eval.reporting.literature import beside
 from generation.translator import PoseTransfer, Translator, TranslatorConfig
 
@@ -249,6 +249,18 @@ def test_curves_are_read_and_drawn(tmp_path: Path) -> None:
     assert "<circle" in chart("loss", [[5, 1.0]], [])  # one value is a dot
 
 
+def test_a_run_is_known_by_its_folder_or_its_model(tiny_checkpoint: Path, pictures: Path, tmp_path: Path) -> None:
+    run_folder = started(tmp_path / "mine", tiny_checkpoint, str(pictures))
+    given = [str(run_folder), str(run_folder / "model")]
+    found = find_subjects(given, "auto", None)
+    assert [subject.name for subject in found] == ["mine", "mine-2"]
+    assert all(s.run == run_folder and s.data == str(pictures) and s.data_name == pictures.name for s in found)
+    (run_folder / "config.json").unlink()
+    (run_folder / "metrics.jsonl").unlink()
+    (bare,) = find_subjects(given[:1], str(pictures), None)
+    assert bare.folder == run_folder / "model" and bare.run is None and bare.training() is None
+
+
 def test_nothing_half_written(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "report.json").write_text("before")
@@ -293,6 +305,15 @@ def test_wrong_input_is_told(
     assert "no report, such as" in said(2, tiny_checkpoint, out=pictures, overwrite=True)
     assert "does not exist" in said(2, tiny_checkpoint, out=tmp_path / "no" / "out")
     assert "is a file" in said(2, tiny_checkpoint, out=written / "report.md")
+
+
+def test_bundled_checkpoints_are_chosen_by_what_they_know(tmp_path: Path) -> None:
+    assert [path.name for path in bundled("auto")] == ["figures", "figures-transfer"]
+    assert "animals" in [path.name for path in bundled("animals")]
+    (tmp_path / "landmarks.csv").write_text(f"image,{','.join(f'x{n},y{n}' for n in range(68))}\n")
+    assert [path.name for path in bundled(str(tmp_path))] == ["faces"]
+    (tmp_path / "a.mp4").touch()
+    assert [path.name for path in bundled(str(tmp_path))] == ["faces-transfer"]
 
 
 def test_wrong_comparisons_are_told(fails: Callable[..., str], tmp_path: Path) -> None:

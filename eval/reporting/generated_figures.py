@@ -21,6 +21,8 @@ from generation.translator import PoseTransfer
 
 GROUPS = {"self": "Same person, other frames of the clip", "cross": "Driven by another person's motion"}
 
+KEPT = "Driven by another person's motion: is the person kept?"
+
 TRANSFER_HEADLINES = {("self", "moving_l1"), ("cross", "moving_l1"), ("cross", "joint_error_percent_of_side")}
 
 EXPLAINED_BY = {
@@ -56,7 +58,11 @@ def _transfer_figures(result: dict[str, Any]) -> list[Figure]:
     for table, group in GROUPS.items():
         parent = ""
         for key, label, digits, better in LINES:
-            name = f"{parent.split(',')[0]}: {label.strip()}" if label.startswith(" ") else label[0].upper() + label[1:]
+            name = (
+                f"{parent.split(',')[0]}: {label.strip()}"
+                if label.startswith(" ")
+                else (label if "lite0" in label else label[0].upper() + label[1:])
+            )
             parent = parent if label.startswith(" ") else name
             value = result[table].get(key)
             if value is None:
@@ -70,7 +76,8 @@ def _transfer_figures(result: dict[str, Any]) -> list[Figure]:
                         result["data"], f"{result['protocol'][table]} {_explained(key, result['protocol'])}", samples,
                         _features(key), judged_by if _judged(key) else "none", result["seed"],
                     ), "", digits, better, group, result[table]["spread_over_clips"].get(key), "clips",
-                    yardstick=copied, yardstick_name="copying the source", headline=(table, key) in TRANSFER_HEADLINES,
+                    yardstick=copied, yardstick_name="" if copied is None else "copying the source",
+                    headline=(table, key) in TRANSFER_HEADLINES,
                 )
             )  # fmt: skip
     return figures + _appearance(result, samples, judged_by)
@@ -84,16 +91,16 @@ def _appearance(result: dict[str, Any], samples: str, judged_by: str) -> list[Fi
     return [
         Figure(
             "appearance.generated_percent", "Taken for the source's person, %", found["generated_percent"], conditions,
-            "", 1, "higher", GROUPS["cross"], yardstick=found["chance_percent"], yardstick_name="chance",
+            "", 1, "higher", KEPT, yardstick=found["chance_percent"], yardstick_name="chance",
         ),
         Figure(
             "appearance.generated_as_driver_percent", "Taken for the driver's person, %",
-            found["generated_as_driver_percent"], conditions, "", 1, "lower", GROUPS["cross"],
+            found["generated_as_driver_percent"], conditions, "", 1, "lower", KEPT,
             yardstick=found["chance_percent"], yardstick_name="chance",
         ),
         Figure(
             "appearance.real_percent", "Real frames taken for their own person, %", found["real_percent"], conditions,
-            "", 1, "", GROUPS["cross"], yardstick=found["chance_percent"], yardstick_name="chance",
+            "", 1, "", KEPT, yardstick=found["chance_percent"], yardstick_name="chance",
         ),
     ]  # fmt: skip
 
@@ -139,7 +146,13 @@ def measure_gan(
         "show generated pictures and the real pictures nearest to them"
     )
     section.pictures.append(
-        Picture("generated", "Generated pictures: structure by row, appearance by column", alt, rows, sheet)
+        Picture(
+            "generated",
+            "Generated pictures: the real one and its edge map, then an appearance in each column",
+            alt,
+            rows,
+            sheet,
+        )
     )
     return section
 

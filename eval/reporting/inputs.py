@@ -146,9 +146,12 @@ def _subject(given: Path, data: str, taken: set[str]) -> Subject:
     if not given.is_dir():
         raise UsageError(f"--checkpoints {given}: there is no such folder; give checkpoint or run folders")
     folder, run = given, None
-    if "model_type" not in _read(given / "config.json"):
+    inner = given / "model" / "config.json"
+    if not (given / "config.json").exists() and inner.exists():
+        folder = given / "model"
+    elif "model_type" not in _read(given / "config.json"):
         folder, run = given / "model", given
-        if not (folder / "config.json").exists():
+        if not inner.exists():
             raise UserError(f"{given} is no checkpoint, and no run that has saved a model: there is no {folder}")
     elif given.name == "model" and (given.parent / "metrics.jsonl").exists():
         run = given.parent

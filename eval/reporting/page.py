@@ -117,7 +117,8 @@ def figure_table(name: str, figures: list[dict[str, Any]]) -> str:
     rows = [
         [
             escape(f["name"]) + (f" <small>{escape(f['unit'])}</small>" if f["unit"] else ""), shown_value(f),
-            escape(shown_spread(f)), shown_value(f, "yardstick"), escape(f["yardstick_name"]).replace(" ", "&nbsp;"), escape(f["better"]),
+            escape(shown_spread(f)), shown_value(f, "yardstick"),
+            escape(f["yardstick_name"]).replace(" ", "&nbsp;"), escape(f["better"]),
         ]
         for f in figures
     ]  # fmt: skip

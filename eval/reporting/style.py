@@ -37,7 +37,6 @@ caption span{display:inline-block;max-width:calc(100vw - 2rem)}
 th,td{text-align:left;padding:.3rem .9rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:top}
 th{color:var(--quiet);font-weight:500;font-size:.85rem;white-space:nowrap}
 td{font-size:.925rem}
-td:first-child{min-width:8.5rem}
 td small{color:var(--quiet)}
 .number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .protocol{min-width:24rem;max-width:40rem}
@@ -50,7 +49,8 @@ max-width:calc(7.5rem + var(--width))}
 .sheet img{width:100%;height:auto;display:block}
 .rows{display:grid;position:sticky;left:0;background:var(--ground);font-size:.8rem;line-height:1.25;z-index:1}
 .rows span{align-self:center;padding-right:.5rem}
-@media (max-width:40rem){.sheet{grid-template-columns:5rem min(34rem,var(--width))}.rows{font-size:.7rem}}
+@media (max-width:40rem){.sheet{grid-template-columns:5rem min(34rem,var(--width))}.rows{font-size:.7rem}
+td:first-child{min-width:7rem}}
 .bar{position:relative;width:min(40vw,22rem);min-width:7rem;height:.8rem;margin-top:.3rem;background:var(--raised)}
 .bar b{position:absolute;inset:0 auto 0 0;background:var(--mark)}
 .bar i{position:absolute;top:-2px;bottom:-2px;width:2px;background:var(--second)}
