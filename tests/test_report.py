@@ -223,6 +223,17 @@ def test_two_reports_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert {p.name for p in (tmp_path / "both").iterdir()} == {f"comparison.{end}" for end in ("json", "md", "html")}
 
 
+def test_overlapping_intervals_are_named(tmp_path: Path) -> None:
+    def with_interval(value: float) -> dict[str, Any]:
+        part = checkpoint(value, 0)
+        part["figures"][0]["interval_95"] = [value - 0.3, value + 0.3]
+        return part
+
+    first, near, far = (stored(tmp_path / str(v), with_interval(v)) for v in (1.0, 1.5, 2.0))
+    assert compare(first, near)["figures"][0]["verdict"] == "worse, intervals overlap"
+    assert compare(far, first)["figures"][0]["verdict"] == "better"
+
+
 def test_a_report_compared_with_itself_is_equal(written: Path) -> None:
     found = compare(written, written / "report.json")
     assert not found["not_comparable"]

@@ -8,7 +8,12 @@ from autolink.draw import FAINTEST, keypoint_colours
 LEFT_OUT = frozenset({"learning_rate", "images_per_second"})
 """Scalars of a run that say nothing of the result."""
 
-BASELINES = {"regression_error": "mean_pose_error", "moving_error": "copy_moving_error"}
+BASELINES = {
+    "regression_error": "mean_pose_error",
+    "moving_error": "copy_moving_error",
+    "structure_error": "random_structure_error",
+    "variety": "real_variety",
+}
 """Curves that are drawn dashed beside another one."""
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 340, 190, 52, 12, 28

@@ -80,7 +80,7 @@ def compare(first: Path, second: Path) -> dict[str, Any]:
             {
                 **names, "unit": one["unit"], "digits": one["digits"], "better": one["better"], "seeds": seeds,
                 "first": one["value"], "second": two["value"], "difference": difference,
-                "verdict": _verdict(one, difference),
+                "verdict": _verdict(one, two, difference),
             }
         )  # fmt: skip
     if not rows:
@@ -95,13 +95,16 @@ def compare(first: Path, second: Path) -> dict[str, Any]:
     return {"reports": heads, "figures": rows, "not_comparable": refused}
 
 
-def _verdict(figure: dict[str, Any], difference: float | None) -> str:
-    """better, worse, equal, or nothing where more is neither."""
+def _verdict(figure: dict[str, Any], other: dict[str, Any], difference: float | None) -> str:
+    """better, worse, equal, or nothing where more is neither; and whether the 95 % intervals overlap."""
     if difference is None or not figure["better"]:
         return ""
     if round(difference, figure["digits"]) == 0:
         return "equal"
-    return "better" if (difference < 0) == (figure["better"] == "lower") else "worse"
+    verdict = "better" if (difference < 0) == (figure["better"] == "lower") else "worse"
+    intervals = figure["interval_95"], other["interval_95"]
+    overlap = all(intervals) and max(i[0] for i in intervals) <= min(i[1] for i in intervals)
+    return verdict + (", intervals overlap" if overlap else "")
 
 
 HEAD = ["checkpoint", "figure", "first", "second", "difference", "second is"]
