@@ -16,7 +16,6 @@ from eval.clips import Clip, figure
 from eval.judge_model import Judge
 from eval.metrics import (
     FeatureDistance,
-    Lpips,
     l1,
     moving,
     moving_l1,
@@ -72,7 +71,7 @@ class Rulers:
     """Everything that measures."""
 
     features: FeatureDistance
-    lpips: Lpips | None
+    lpips: Callable[[Tensor, Tensor], Tensor] | None
     judge: Judge | None
 
     def pictures(self, images: Tensor, real: Tensor, sources: Tensor) -> dict[str, Array]:

@@ -1,17 +1,12 @@
 """Distances between generated and real pictures; each figure of `eval/transfer.py` is one function here."""
 
-import pickle
-import warnings
-from pathlib import Path
-
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from autolink.errors import UserError
 from autolink.perceptual import PerceptualLoss
 
 MOVES = 0.1
@@ -88,38 +83,6 @@ class FeatureDistance:
         maps = self.loss.features(images)[:3]
         grid = places[:, :, None].to(images)
         return torch.cat([F.grid_sample(m.float(), grid, "bilinear", "border", True)[..., 0] for m in maps], 1).mT
-
-
-class Lpips:
-    """LPIPS 0.1 on AlexNet, whose weights are read from a file and never downloaded."""
-
-    def __init__(self, weights: Path, device: torch.device) -> None:
-        """Read the trunk, torchvision's alexnet .pth.
-
-        Raises:
-            UserError: the file cannot be read or is another network's.
-        """
-        import lpips
-
-        try:
-            state = torch.load(weights, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-            raise UserError(f"--lpips-weights {weights} cannot be read: {str(error).splitlines()[0]}") from None
-        with warnings.catch_warnings():  # it calls torchvision in a way that has gone out of use
-            warnings.simplefilter("ignore")
-            network: nn.Module = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
-        trunk = network.get_submodule("net")
-        names = {name: "features." + name.split(".", 1)[1] for name in trunk.state_dict()}  # slice2.3.bias: features.3
-        try:
-            trunk.load_state_dict({name: state[there] for name, there in names.items()})
-        except (KeyError, RuntimeError, TypeError):
-            raise UserError(f"--lpips-weights {weights} does not hold torchvision's AlexNet") from None
-        self.network = network.eval().requires_grad_(False).to(device)
-
-    @torch.no_grad()
-    def __call__(self, images: Tensor, real: Tensor) -> Tensor:
-        """(N, 3, H, W) in [-1, 1] twice -> (N,)."""
-        return self.network(images, real).flatten()
 
 
 def optical_flow(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> tuple[NDArray, NDArray[np.bool_]]:

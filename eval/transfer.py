@@ -21,8 +21,9 @@ from autolink.pretrained import write_text
 from autolink.run_state import versions
 from eval.clips import load_clips
 from eval.judge_model import Judge
+from eval.lpips import load_lpips
 from eval.measure import Array, Evaluation, Rulers, measure
-from eval.metrics import SSIM_WINDOW, FeatureDistance, Lpips
+from eval.metrics import SSIM_WINDOW, FeatureDistance
 from generation.translator import PoseTransfer
 
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
@@ -49,7 +50,7 @@ class TransferConfig:
     """Write a contact sheet to this PNG."""
     judge: str = "auto"
     """Checkpoint of the judge of joints; auto is the bundled one for figures or faces, none does without."""
-    lpips_weights: Path | None = None
+    trunk_weights: Path | None = None
     """File with torchvision's AlexNet, to report LPIPS too."""
     clips: int = 40
     """How many clips, at most."""
@@ -158,7 +159,7 @@ def evaluate(transfer: PoseTransfer, config: TransferConfig, device: torch.devic
     if transfer.size < SSIM_WINDOW:
         raise UserError(f"{config.checkpoint} makes pictures of {transfer.size} px; SSIM needs {SSIM_WINDOW} at least")
     judge = load_judge(config, device)
-    lpips = Lpips(config.lpips_weights, device) if config.lpips_weights else None
+    lpips = load_lpips("alex", config.trunk_weights, device) if config.trunk_weights else None
     clips = list(load_clips(config.data, config.clips, config.frames, transfer.size, config.seed))
     if len(clips) < 2:
         raise UserError(f"{config.data} holds one clip; at least 2 are needed, so that one can drive the other")

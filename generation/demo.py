@@ -1,4 +1,4 @@
-"""What `make demo` runs: the bundled models on freshly rendered figures."""
+"""What `make demo` runs: the bundled models on freshly rendered figures, and generated animals."""
 
 import json
 import time
@@ -21,7 +21,8 @@ from autolink.pretrained import write_text
 from autolink.regression import regression_error, side_lengths
 from autolink.run_state import versions
 from autolink.train import detect_all
-from generation import transfer
+from generation import sample, transfer
+from generation.sample import SampleConfig
 from generation.train_transfer import MOVING
 from generation.transfer import TransferConfig
 from generation.translator import PoseTransfer
@@ -98,20 +99,33 @@ def pose_transfer(seed: int) -> dict[str, Any]:
     }
 
 
+def animals(seed: int) -> None:
+    """Cats and dogs of four structures in seven appearances, and appearances that move from structure to structure."""
+    sample.run(
+        SampleConfig(
+            str(CHECKPOINTS / "pets-gan"), seed=seed, grid=OUT / "animals.png",
+            video=OUT / "animals.mp4", overwrite=True,
+        )
+    )  # fmt: skip
+
+
 def main() -> None:
-    """Detect on fresh people, then move one as another."""
+    """Detect on fresh people, move one as another, and generate animals."""
     if not (CHECKPOINTS / "figures" / "config.json").exists():
         raise UserError(f"the bundled checkpoints {CHECKPOINTS} are missing; run the demo from a clone of the project")
     seed = time.time_ns() % 1_000_000 + 1_000  # other people every time
     OUT.mkdir(exist_ok=True)
     found = detection(seed)
     moved = pose_transfer(seed)
+    animals(seed)
     figures = {"detection": found, "pose_transfer": moved, "seed": seed, "versions": versions()}
     write_text(OUT / "figures.json", json.dumps(figures, indent=2) + "\n")
     print()
     print(f"Keypoints and graph on 12 new rendered people: {OUT / 'figures.png'}")
     print(f"The same on a clip of 3 seconds:               {OUT / 'figures.mp4'}")
     print(f"One person moved as another, side by side:     {OUT / 'transfer.mp4'}")
+    print(f"Generated animals, structure by appearance:    {OUT / 'animals.png'}")
+    print(f"The same, moving from structure to structure:  {OUT / 'animals.mp4'}")
     error, baseline = found["regression_error_percent_of_side"], found["mean_pose_error_percent_of_side"]
     moved_error, still_error = moved["transfer_error_on_moving_pixels"], moved["copying_error_on_moving_pixels"]
     print(

@@ -21,8 +21,12 @@ def test_the_demo_writes_what_it_names(
     assert array(tmp_path / "demo" / "figures.png").std() > 20
     for name in ("figures.mp4", "transfer.mp4"):
         assert len(list(read_frames(tmp_path / "demo" / name))) == 75
+    assert array(tmp_path / "demo" / "animals.png").std() > 20
+    assert len(list(read_frames(tmp_path / "demo" / "animals.mp4"))) == 48
     said = capsys.readouterr().out
-    assert all(f"demo/{name}" in said for name in ("figures.png", "figures.mp4", "figures.json", "transfer.mp4"))
+    assert all(
+        f"demo/{name}" in said for name in ("figures.png", "figures.mp4", "figures.json", "transfer.mp4", "animals.mp4")
+    )
 
 
 def test_bundled_checkpoints_are_small_and_documented() -> None:

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from autolink import AutoLink
 from autolink.data.figures import figure_clip, figure_images
@@ -22,7 +21,6 @@ from eval.judge_model import Found, Judge, JudgeConfig
 from eval.measure import ARMS, Evaluation, Rulers, Table, measure
 from eval.metrics import (
     FeatureDistance,
-    Lpips,
     l1,
     moving,
     moving_l1,
@@ -172,32 +170,6 @@ def test_signatures_are_read_at_the_joints(features: FeatureDistance) -> None:
     left, right = (torch.tensor([[[x, 0.0]]]) for x in (-0.8, 0.8))
     torch.testing.assert_close(features.at(images, left), features.at(painted, left), rtol=0.05, atol=0.05)
     assert (features.at(images, right) - features.at(painted, right)).abs().max() > 0.5
-
-
-def test_lpips_equals_its_definition_with_weights_from_a_file(tmp_path: Path, fails: Callable[..., str]) -> None:
-    from torchvision.models import alexnet
-
-    torch.manual_seed(0)
-    network = alexnet(weights=None).features.eval()
-    weights = tmp_path / "alexnet.pth"
-    torch.save({f"features.{name}": value for name, value in network.state_dict().items()}, weights)
-    a, b = random_images(2, 64), random_images(2, 64, seed=1)
-    measured = Lpips(weights, CPU)
-    found = measured(a, b)
-    shift, scale = (torch.tensor(v).view(3, 1, 1) for v in ([-0.030, -0.088, -0.188], [0.458, 0.448, 0.450]))
-    heads = [getattr(measured.network, f"lin{n}").model[-1].weight for n in range(5)]
-    expected = torch.zeros(2)
-    x, y = (a - shift) / scale, (b - shift) / scale
-    with torch.no_grad():
-        for layer in network[:12]:
-            x, y = layer(x), layer(y)
-            if isinstance(layer, nn.ReLU):
-                difference = F.normalize(x, dim=1) - F.normalize(y, dim=1)
-                expected += (difference.square() * heads.pop(0)).sum(1).mean((1, 2))
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
-    torch.save({"other": torch.zeros(1)}, tmp_path / "wrong.pth")
-    assert "AlexNet" in fails(1, lambda: Lpips(tmp_path / "wrong.pth", CPU))
-    assert "cannot be read" in fails(1, lambda: Lpips(tmp_path / "none.pth", CPU))
 
 
 class Told:
