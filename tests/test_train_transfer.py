@@ -124,6 +124,7 @@ def test_faults_of_data_and_stage_one(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_stay_alike(options: Callable[..., list[str]], tmp_path: Path) -> None:
     out = tmp_path / "run"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
