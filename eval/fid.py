@@ -20,7 +20,7 @@ from tqdm import tqdm
 from autolink.data.images import Source
 from autolink.detect import pick_device
 from autolink.errors import UsageError, UserError, command
-from autolink.pretrained import write_text
+from autolink.pretrained import check_output, write_text
 from autolink.run_state import versions
 from eval.features import (
     Extractor,
@@ -89,20 +89,6 @@ class FidConfig:
             raise UsageError(f"--save-statistics needs a folder or zip of real pictures, {self.real} are statistics")
         check_output("--json", self.json, self.overwrite)
         check_output("--save-statistics", self.save_statistics, self.overwrite)
-
-
-def check_output(option: str, path: Path | None, overwrite: bool) -> None:
-    """Refuse an output file that cannot be written or would replace another.
-
-    Raises:
-        UsageError: it is a folder, is there already, or its folder is not.
-    """
-    if path and path.is_dir():
-        raise UsageError(f"{option} {path} is a folder; give a file name")
-    if path and path.exists() and not overwrite:
-        raise UsageError(f"{option} {path} exists; choose another name or add --overwrite")
-    if path and not path.absolute().parent.is_dir():
-        raise UsageError(f"{option} {path}: the folder {path.parent} does not exist")
 
 
 def is_statistics(path: Path) -> bool:

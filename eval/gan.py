@@ -19,9 +19,9 @@ from autolink import draw
 from autolink.data import check_data, load_data
 from autolink.detect import pick_device
 from autolink.errors import UsageError, UserError, command
-from autolink.loop import keep_memory, to_network, usable_cores
+from autolink.loop import prepare_cpu, to_network
 from autolink.model import AutoLink
-from autolink.pretrained import write_text
+from autolink.pretrained import check_output, write_text
 from autolink.run_state import versions
 from autolink.train import detect_all
 from eval.features import Features, count_warnings, features_of, load_extractor
@@ -38,7 +38,7 @@ from eval.gan_measures import (
     variety,
 )
 from eval.metrics import FeatureDistance
-from generation.classes import classes_of, held_out
+from generation.classes import classes_of, kept_for_testing
 from generation.gan import Gan
 
 VARIETY_STRUCTURES, VARIETY_APPEARANCES = 40, 4
@@ -105,12 +105,8 @@ class GanEvalConfig:
             raise UsageError(f"--count must be at least {FEWEST}, got {self.count}")
         if not 0 <= self.truncation <= 2 or self.seed < 0:
             raise UsageError("--truncation is 0 to 2, and --seed cannot be negative")
-        for option in ("json", "sheet"):
-            path = getattr(self, option)
-            if path and path.exists() and not self.overwrite:
-                raise UsageError(f"--{option} {path} exists; choose another name or add --overwrite")
-            if path and not path.absolute().parent.is_dir():
-                raise UsageError(f"--{option} {path}: the folder {path.parent} does not exist")
+        check_output("--json", self.json, self.overwrite)
+        check_output("--sheet", self.sheet, self.overwrite)
         if self.sheet and self.sheet.suffix.lower() != ".png":
             raise UsageError(f"--sheet must end in .png, got {self.sheet}")
 
@@ -149,7 +145,7 @@ def read_material(gan: Gan, config: GanEvalConfig) -> Material:
             f"{', '.join(gan.config.classes)}; give the data that it was trained on"
         ) from None
     rows = np.linspace(0, len(data) - 1, min(config.count, len(data))).astype(int)
-    test = data.annotation.test if data.annotation else np.array([held_out(name) for name in data.names])
+    test = kept_for_testing(data)
     real = np.ascontiguousarray(data.images[rows])
     keypoints = detect_all(gan.stage_one, real, gan.device)
     fake = generate(gan, keypoints, classes[rows], config.seed, config.truncation)
@@ -313,9 +309,7 @@ def print_table(result: dict[str, Any]) -> None:
 def run(config: GanEvalConfig) -> None:
     """The command: measure, print, write."""
     device = pick_device(config.device)
-    if device.type == "cpu":
-        keep_memory()
-        torch.set_num_threads(usable_cores())
+    prepare_cpu(device)
     gan = Gan.from_pretrained(config.checkpoint).to(device)
     result, sheet = evaluate(gan, config)
     print_table(result)

@@ -19,7 +19,7 @@ from autolink.data.published import PUBLISHED, check_root, load_published
 from autolink.detect import pick_device
 from autolink.errors import UsageError, UserError, command
 from autolink.model import AutoLink
-from autolink.pretrained import write_text
+from autolink.pretrained import check_output, write_text
 from autolink.regression import default_lengths, inter_ocular_lengths, pair_lengths, regression_error, side_lengths
 from autolink.run_state import versions
 from autolink.train import detect_all
@@ -192,12 +192,7 @@ def run(config: KeypointsConfig) -> None:
     check_root(config.data, config.root)
     if config.seed < 0:
         raise UsageError(f"--seed cannot be negative, got {config.seed}")
-    if config.json and config.json.is_dir():
-        raise UsageError(f"--json {config.json} is a folder; give a file name")
-    if config.json and config.json.exists() and not config.overwrite:
-        raise UsageError(f"--json {config.json} exists; choose another name or add --overwrite")
-    if config.json and not config.json.absolute().parent.is_dir():
-        raise UsageError(f"--json {config.json}: the folder {config.json.parent} does not exist")
+    check_output("--json", config.json, config.overwrite)
     device = pick_device(config.device)
     model = AutoLink.from_pretrained(config.checkpoint)
     if config.root:

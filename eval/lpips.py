@@ -24,10 +24,9 @@ from tqdm import tqdm
 from autolink.data.images import SUFFIXES, Source
 from autolink.detect import pick_device
 from autolink.errors import UsageError, UserError, command
-from autolink.pretrained import write_text
+from autolink.pretrained import check_output, write_text
 from autolink.run_state import versions
 from eval.feature_networks import weights_file
-from eval.fid import check_output
 from eval.metrics import FEATURE_SIZE, SSIM_WINDOW, FeatureDistance, ssim
 from eval.pairing import Reader, check_same_size, find_source, matched, pairs_of, structures
 

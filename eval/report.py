@@ -24,7 +24,7 @@ from autolink.data.published import check_root
 from autolink.detect import pick_device
 from autolink.draw import Image
 from autolink.errors import UsageError, command
-from autolink.loop import keep_memory, usable_cores
+from autolink.loop import prepare_cpu
 from autolink.run_state import HANDLING, versions
 from eval.reporting.compare import as_html, as_markdown, as_text, compare
 from eval.reporting.content import Section, plain, shown_spread, shown_value
@@ -194,9 +194,7 @@ def build(config: ReportConfig, arguments: list[str]) -> tuple[dict[str, Any], d
     start = time.monotonic()
     subjects = find_subjects(config.checkpoints, config.data, config.root)
     device = pick_device(config.device)
-    if device.type == "cpu":
-        keep_memory()
-        torch.set_num_threads(usable_cores())
+    prepare_cpu(device)
     options = {name: getattr(config, name) for name in ("clips", "frames", "pictures", "generated", "judge")}
     checkpoints: list[dict[str, Any]] = []
     pictures: dict[str, Image] = {}

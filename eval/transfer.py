@@ -17,7 +17,7 @@ from autolink import draw
 from autolink.data.figures import JOINTS
 from autolink.detect import pick_device
 from autolink.errors import UsageError, UserError, command
-from autolink.pretrained import write_text
+from autolink.pretrained import check_output, write_text
 from autolink.run_state import versions
 from eval.clips import load_clips
 from eval.judge_model import Judge
@@ -70,12 +70,8 @@ class TransferConfig:
             raise UsageError(f"--frames must be at least 2, got {self.frames}")
         if self.seed < 0:
             raise UsageError(f"--seed cannot be negative, got {self.seed}")
-        for option in ("json", "sheet"):
-            path = getattr(self, option)
-            if path and path.exists() and not self.overwrite:
-                raise UsageError(f"--{option} {path} exists; choose another name or add --overwrite")
-            if path and not path.absolute().parent.is_dir():
-                raise UsageError(f"--{option} {path}: the folder {path.parent} does not exist")
+        check_output("--json", self.json, self.overwrite)
+        check_output("--sheet", self.sheet, self.overwrite)
         if self.sheet and self.sheet.suffix.lower() != ".png":
             raise UsageError(f"--sheet must end in .png, got {self.sheet}")
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from autolink.data import RENDERED
 from autolink.data.animals import SPECIES
-from autolink.data.images import Source
+from autolink.data.images import ImageSet, Source
 
 HELD_OUT = 20
 """Every so manieth picture is never trained on, and its structure is asked for when measuring."""
@@ -35,6 +35,11 @@ def classes_of(names: list[str], classes: tuple[str, ...]) -> NDArray[np.int64]:
     return np.array([number[name.split("/")[0]] for name in names], np.int64)
 
 
-def held_out(name: str) -> bool:
+def kept_for_testing(data: ImageSet) -> NDArray[np.bool_]:
+    """Which pictures are kept for testing, (N,): as their annotation says, or by their names."""
+    return data.annotation.test if data.annotation else np.array([_held_out(name) for name in data.names])
+
+
+def _held_out(name: str) -> bool:
     """Whether a picture is kept for testing, by a hash so that the choice is the same everywhere."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % HELD_OUT == 0

@@ -20,7 +20,7 @@ from torch import Tensor
 from autolink import draw
 from autolink.detect import pick_device
 from autolink.errors import UsageError, UserError, command
-from autolink.loop import keep_memory, usable_cores
+from autolink.loop import prepare_cpu
 from generation.gan import Gan
 from generation.structures import Structures, kept_edges, moved, read_structures, spread
 from video import files as video
@@ -223,9 +223,7 @@ def write_video(
 def run(config: SampleConfig) -> None:
     """The command: read structures, change them, generate, write, say what was done."""
     device = pick_device(config.device)
-    if device.type == "cpu":
-        keep_memory()
-        torch.set_num_threads(usable_cores())
+    prepare_cpu(device)
     gan = Gan.from_pretrained(config.checkpoint).to(device)
     if config.class_name:
         gan.class_number(config.class_name)

@@ -20,13 +20,13 @@ from autolink import draw
 from autolink.config import RunConfig
 from autolink.data import ImageSet, check_data, load_data
 from autolink.errors import UsageError, UserError, command
-from autolink.loop import BaseTrainer, learning_rate, start, to_network
+from autolink.loop import start, to_network
 from autolink.model import AutoLink
 from autolink.options import read_options
 from autolink.perceptual import FeatureNetwork
-from autolink.run_state import load_module_tensors, load_optimizer_tensors, module_tensors, optimizer_tensors
 from autolink.train import detect_all
-from generation.classes import classes_of, data_classes, held_out
+from generation.adversarial import BETAS, AdversarialTrainer
+from generation.classes import classes_of, data_classes, kept_for_testing
 from generation.gan import REMEMBERED, Gan, GanConfig, Generator, draw_structure
 from generation.projected import (
     Discriminator,
@@ -129,15 +129,17 @@ class Batch(NamedTuple):
     """(B,)."""
 
 
-class GanTrainer(BaseTrainer[Generator]):
+class GanTrainer(AdversarialTrainer[Generator, Discriminator]):
     """Generator and projected discriminator; the frozen stage one says where the keypoints are."""
+
+    betas = BETAS
 
     def __init__(self, config: GanTrainConfig, accelerator: Accelerator, stage_one: AutoLink, data: ImageSet) -> None:
         torch.manual_seed(config.seed)
         self.stage_one = stage_one.to(accelerator.device).requires_grad_(False).eval()
         self.data = data
         self.classes = classes_of(data.names, config.model.classes)
-        test = data.annotation.test if data.annotation else np.array([held_out(name) for name in data.names])
+        test = kept_for_testing(data)
         self.train_rows, self.test_rows = np.flatnonzero(~test), np.flatnonzero(test)
         if len(self.train_rows) < 2:
             raise UserError(
@@ -149,16 +151,8 @@ class GanTrainer(BaseTrainer[Generator]):
         found = [detect_all(self.stage_one, side, accelerator.device) for side in sides]
         self.keypoints = torch.from_numpy(np.stack(found))  # (1 or 2, N, K, 2), of the pictures and their mirrors
         generator = self.remember(Generator(config.model))
-        discriminator = Discriminator(config.model)
-        super().__init__(config, accelerator, generator)
+        super().__init__(config, accelerator, generator, Discriminator(config.model))
         self.config: GanTrainConfig = config
-        for group in self.optimizer.param_groups:
-            group["betas"] = (0.0, 0.99)
-        optimizer = torch.optim.AdamW(
-            discriminator.parameters(), lr=config.learning_rate, betas=(0.0, 0.99), weight_decay=0.0
-        )
-        self.discriminator, self.discriminator_optimizer = accelerator.prepare(discriminator, optimizer)
-        self.raw_discriminator = discriminator
         few = torch.from_numpy(data.images[self.train_rows[:64]])
         self.features = ProjectedFeatures(config.feature_size, to_network(few, torch.device("cpu")))
         self.features.to(accelerator.device)
@@ -226,8 +220,6 @@ class GanTrainer(BaseTrainer[Generator]):
     ) -> None:
         """One step of the discriminator, on generated pictures' features as they were for the generator."""
         config, accelerator = self.config, self.accelerator
-        for group in self.discriminator_optimizer.param_groups:
-            group["lr"] = learning_rate(config, self.step - 1)
         with accelerator.autocast():
             with torch.no_grad():
                 seen, real_edges = changed(real.images, edges, draw_change(config.batch, config.augment, dice))
@@ -240,28 +232,12 @@ class GanTrainer(BaseTrainer[Generator]):
             logits = self.discriminator(both, *(torch.cat(parts) for parts in zip(*verdicts, strict=True)))
             on_real, on_fake, *on_mismatched = logits.split(config.batch)
             loss = discriminator_loss(on_real, on_fake, on_mismatched[0] if on_mismatched else None)
-        self.discriminator_optimizer.zero_grad()
-        accelerator.backward(loss)
-        self.discriminator_optimizer.step()
+        self.step_discriminator(loss)
         self.last["discriminator_loss"] = loss.detach()
 
     def scalars(self) -> dict[str, float]:
         """The parts of the last step's loss."""
         return {name: value.item() for name, value in self.last.items()}
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Discriminator too."""
-        return (
-            super().tensors()
-            | module_tensors("discriminator", self.raw_discriminator)
-            | optimizer_tensors("discriminator_optimizer", self.discriminator_optimizer)
-        )
-
-    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """The inverse of `tensors`."""
-        super().load_tensors(tensors)
-        load_module_tensors("discriminator", self.raw_discriminator, tensors)
-        load_optimizer_tensors("discriminator_optimizer", self.discriminator_optimizer, tensors)
 
     def save_model(self, folder: Path) -> None:
         """Generator and stage one as a checkpoint folder."""

@@ -20,12 +20,12 @@ from torch import Tensor
 from autolink import draw
 from autolink.config import RunConfig
 from autolink.errors import UsageError, UserError, command
-from autolink.loop import BaseTrainer, learning_rate, start
+from autolink.loop import start
 from autolink.model import AutoLink
 from autolink.options import read_options
 from autolink.perceptual import PerceptualLoss
-from autolink.run_state import load_module_tensors, load_optimizer_tensors, module_tensors, optimizer_tensors
 from autolink.train import detect_all
+from generation.adversarial import AdversarialTrainer
 from generation.discriminator import PatchDiscriminator, discriminator_loss, generator_loss, gradient_penalty
 from generation.pairs import Views, check_views, draw_pairs, load_views, shown_pairs, to_views
 from generation.translator import PoseTransfer, Translation, Translator, TranslatorConfig
@@ -107,7 +107,7 @@ PRESETS: dict[str, TransferTrainConfig] = {
 assert set(PRESETS) == set(get_args(Preset))
 
 
-class TransferTrainer(BaseTrainer[Translator]):
+class TransferTrainer(AdversarialTrainer[Translator, PatchDiscriminator]):
     """Translator and discriminator against pairs of views; the frozen stage one says where the keypoints are."""
 
     def __init__(
@@ -121,19 +121,13 @@ class TransferTrainer(BaseTrainer[Translator]):
             stage_one, views.images[:: max(1, len(views.images) // LAYOUT_PICTURES)], torch.device("cpu")
         )
         translator.remember_layout(Layout.measure(known, weights.numpy()))
-        discriminator = PatchDiscriminator()
-        super().__init__(config, accelerator, translator)
+        super().__init__(config, accelerator, translator, PatchDiscriminator())
         self.config: TransferTrainConfig = config
         self.stage_one = stage_one.to(accelerator.device).requires_grad_(False).eval()
         self.views = views
         self.groups = np.flatnonzero(~views.test)
         if not len(self.groups):
             raise UserError(f"--data {config.data}: everything in it is kept for testing; none is left to train on")
-        optimizer = torch.optim.AdamW(
-            discriminator.parameters(), lr=config.learning_rate, betas=(0.0, 0.99), weight_decay=0.0
-        )
-        self.discriminator, self.discriminator_optimizer = accelerator.prepare(discriminator, optimizer)
-        self.raw_discriminator = discriminator
         self.perceptual = PerceptualLoss(config.features, config.feature_size, config.feature_weights)
         self.perceptual.to(accelerator.device)
 
@@ -169,30 +163,11 @@ class TransferTrainer(BaseTrainer[Translator]):
 
     def update_discriminator(self, real: Tensor, fake: Tensor, edges: Tensor, penalised: bool) -> None:
         """One step of the discriminator."""
-        config, accelerator = self.config, self.accelerator
-        for group in self.discriminator_optimizer.param_groups:
-            group["lr"] = learning_rate(config, self.step - 1)
-        with accelerator.autocast():
+        with self.accelerator.autocast():
             loss = discriminator_loss(self.discriminator(real, edges), self.discriminator(fake, edges))
         if penalised:  # in full precision: the penalty differentiates a gradient
-            loss = loss + PENALTY_EVERY * config.penalty * gradient_penalty(self.raw_discriminator, real, edges)
-        self.discriminator_optimizer.zero_grad()
-        accelerator.backward(loss)
-        self.discriminator_optimizer.step()
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Discriminator too."""
-        return (
-            super().tensors()
-            | module_tensors("discriminator", self.raw_discriminator)
-            | optimizer_tensors("discriminator_optimizer", self.discriminator_optimizer)
-        )
-
-    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """The inverse of `tensors`."""
-        super().load_tensors(tensors)
-        load_module_tensors("discriminator", self.raw_discriminator, tensors)
-        load_optimizer_tensors("discriminator_optimizer", self.discriminator_optimizer, tensors)
+            loss = loss + PENALTY_EVERY * self.config.penalty * gradient_penalty(self.raw_discriminator, real, edges)
+        self.step_discriminator(loss)
 
     def save_model(self, folder: Path) -> None:
         """Translator and stage one as a checkpoint folder."""

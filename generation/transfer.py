@@ -22,7 +22,7 @@ from autolink.config import RunConfig
 from autolink.detect import pick_device
 from autolink.draw import draw_graph, to_image
 from autolink.errors import UsageError, UserError, command
-from autolink.loop import keep_memory, pick_precision, to_network, usable_cores
+from autolink.loop import pick_precision, prepare_cpu, to_network
 from autolink.train import detect_all
 from generation.finetune import finetuned
 from generation.translator import PoseTransfer
@@ -416,9 +416,7 @@ def run(config: TransferConfig) -> None:
     """The command: find both subjects, move one as the other, write, say what was done."""
     check_files(config)
     device = pick_device(config.device)
-    if device.type == "cpu":
-        keep_memory()
-        torch.set_num_threads(usable_cores())
+    prepare_cpu(device)
     name, networks = choose_checkpoint(config, device)
     source = read_source(config, networks)
     driver = read_driver(config, networks, source)
