@@ -91,7 +91,7 @@ def find_folder(name: str | Path) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(str(name), allow_patterns=["config.json", "model.safetensors"]))
+        return Path(snapshot_download(str(name), allow_patterns=["config.json", "model.safetensors", "stage_one/*"]))
     except Exception as error:  # the Hub's client raises many kinds, offline and online
         raise UserError(
             f"there is no folder {name}, and the Hub gave no repository of that name ({type(error).__name__}); "
