@@ -26,13 +26,14 @@ from autolink.draw import Image
 from autolink.errors import UsageError, command
 from autolink.loop import prepare_cpu
 from autolink.run_state import HANDLING, versions
-from eval.reporting.compare import as_html, as_markdown, as_text, compare
+from eval.reporting.compare import as_html, as_markdown, as_text, compare, read_report
 from eval.reporting.content import Section, plain, shown_spread, shown_value
 from eval.reporting.generated_figures import measure_gan, measure_judge, measure_transfer
 from eval.reporting.inputs import Subject, find_subjects
 from eval.reporting.keypoint_figures import measure_keypoints
 from eval.reporting.literature import beside
 from eval.reporting.page import html
+from eval.reporting.summary import put_into, summary
 from eval.reporting.text import markdown
 
 REPORT = frozenset({"report.json", "report.md", "report.html", "pictures"})
@@ -55,6 +56,10 @@ class ReportConfig:
     """Folder to write; report if left out. A comparison is written only if this is given."""
     compare: tuple[Path, Path] | None = None
     """Measure nothing; put two report.json side by side."""
+    summary: tuple[Path, ...] = ()
+    """Measure nothing; print the main figures of these report.json as Markdown."""
+    into: Path | None = None
+    """Markdown file that takes the summary, between its lines `<!-- results -->` and `<!-- /results -->`."""
     clips: int = 40
     """Clips that a pose transfer is measured on, at most."""
     frames: int = 10
@@ -80,8 +85,15 @@ class ReportConfig:
                 raise UsageError(f"--{name} must be at least {least}, got {getattr(self, name)}")
         if self.seed < 0:
             raise UsageError(f"--seed cannot be negative, got {self.seed}")
-        if self.compare and (self.checkpoints or self.root or self.data != "auto"):
-            raise UsageError("--compare measures nothing; leave out --checkpoints, --data and --root")
+        reads = "--compare" if self.compare else "--summary" if self.summary else ""
+        if self.compare and self.summary:
+            raise UsageError("--compare and --summary are two things; choose one")
+        if reads and (self.checkpoints or self.root or self.data != "auto"):
+            raise UsageError(f"{reads} measures nothing; leave out --checkpoints, --data and --root")
+        if self.into and not self.summary:
+            raise UsageError("--into takes a summary; add --summary REPORT.json ...")
+        if self.summary and self.out:
+            raise UsageError("--summary writes no folder; give --into FILE.md, or nothing to have it printed")
 
     @property
     def folder(self) -> Path:
@@ -238,7 +250,7 @@ def print_headlines(checkpoint: dict[str, Any]) -> None:
 
 
 def run(config: ReportConfig, arguments: list[str]) -> None:
-    """The command: measure or compare, print, write."""
+    """The command: measure, compare or sum up; print, write."""
     if config.compare:
         if config.out:
             check_folder(config.out, COMPARISON, config.overwrite)
@@ -247,6 +259,12 @@ def run(config: ReportConfig, arguments: list[str]) -> None:
         if config.out:
             pages = {"comparison.md": as_markdown(found), "comparison.html": as_html(found)}
             write_folder(config.out, {"comparison.json": json.dumps(found, indent=2) + "\n", **pages}, {})
+        return
+    if config.summary:
+        text = summary([read_report(path, "--summary") for path in config.summary])
+        if config.into:
+            put_into(config.into, text)
+        print(f"{config.into}: the figures of {len(config.summary)} reports" if config.into else text)
         return
     check_root(config.data, config.root)
     check_folder(config.folder, REPORT, config.overwrite)

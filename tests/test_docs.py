@@ -22,6 +22,7 @@ from eval import report
 from eval.feature_networks import Extractor
 from eval.fid import Side, save_statistics
 from eval.report import ReportConfig
+from eval.reporting.summary import BEGIN, END
 from video.files import VideoWriter
 from video.motion import Motion, write_motion
 
@@ -84,7 +85,8 @@ def prepare_sets(folder: Path, pictures: Path) -> None:
 
 
 def prepare_reports(folder: Path, tiny_checkpoint: Path) -> None:
-    """Two reports to compare."""
+    """Reports to compare and to sum up, and a page that takes the summary."""
+    (folder / "my_page.md").write_text(f"{BEGIN}\n{END}\n")
     for name in ("before", "after"):
         config = ReportConfig((str(tiny_checkpoint),), str(folder / "my_pictures"), out=folder / name, pictures=2)
         report.run(config, [])
@@ -108,7 +110,7 @@ def test_the_command_runs(
     prepare_gan(tmp_path, animals, tiny_gan, tiny_checkpoint)
     if words[1] in ("eval/fid.py", "eval/lpips.py"):
         prepare_sets(tmp_path, pictures)
-    if "--compare" in words:
+    if "--compare" in words or "--summary" in words:
         prepare_reports(tmp_path, tiny_checkpoint)
     if "--save-statistics" in words:
         (tmp_path / "real.npz").unlink()
@@ -132,7 +134,7 @@ def test_the_command_runs(
         pytest.skip("benchmarks measure; they are run by hand")
     if words[1] == "eval/gan.py":  # distances of a thousand features take long for each class and network
         words += ["--features", "efficientnet-lite0", "--data", "my_animals/cat"]
-    if words[1] in ("eval/transfer.py", "eval/report.py") and "--compare" not in words:
+    if words[1] in ("eval/transfer.py", "eval/report.py") and not {"--compare", "--summary"} & set(words):
         words += ["--clips", "2", "--frames", "2"]
     if words == ["python", "eval/report.py", "--clips", "2", "--frames", "2"]:  # eval/keypoints.py runs on figures
         words += ["--checkpoints", "checkpoints/figures-transfer"]

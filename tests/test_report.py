@@ -22,6 +22,7 @@ from eval.reporting.compare import compare
 from eval.reporting.content import Conditions, Figure, shown_spread, shown_value
 from eval.reporting.inputs import bundled, find_subjects, read_curves
 from eval.reporting.literature import beside
+from eval.reporting.summary import BEGIN, END, summary
 from generation.translator import PoseTransfer, Translator, TranslatorConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -342,6 +343,41 @@ def test_wrong_comparisons_are_told(fails: Callable[..., str], tmp_path: Path) -
     assert "there is no such file" in said(2, tmp_path / "missing.json")
     assert "measures nothing" in said(2, one, checkpoints=("x",))
     assert "no report, such as" in said(2, one, out=tmp_path)
+
+
+def test_a_summary_holds_the_main_figures_and_how_they_were_made(written: Path, report: dict[str, Any]) -> None:
+    text = summary([report])
+    assert "`python eval/report.py --out report`, seed 0, commit" in text
+    parts = text.split("\n**")
+    for checkpoint, part in zip(report["checkpoints"], parts, strict=True):
+        assert f"weights {checkpoint['weights_sha256'][:12]}" in part
+        headlines = [f for f in checkpoint["figures"] if f["headline"]]
+        assert headlines and part.count("\n| ") == 1 + len(headlines) + 1
+        for figure in headlines:
+            row = next(line for line in part.splitlines() if f"{figure['name']}" in line and line.startswith("| "))
+            assert f"**{shown_value(figure)}**" in row or len(headlines) > 1
+            assert f"{figure['data']}, {figure['samples']}" in part and figure["protocol"] in part
+
+
+def test_a_summary_takes_its_place_in_a_page(written: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    config = ReportConfig(summary=(written / "report.json",), into=page)
+    for _ in range(2):
+        run(config, [])
+        before, rest = page.read_text().split(f"{BEGIN}\n")
+        table, after = rest.split(f"{END}\n")
+        assert (before, after) == ("before\n", "after\n") and "old" not in table and "weights" in table
+    for wrong in (f"{END}\n{BEGIN}\n", f"{BEGIN}\n", f"{BEGIN}\n{END}\n" * 2, ""):
+        page.write_text(wrong)
+        assert "needs one line <!-- results -->" in fails(1, lambda: run(config, []))
+        assert page.read_text() == wrong
+    page.unlink()
+    assert "cannot be read" in fails(1, lambda: run(config, []))
+    one = (page,)
+    for options in ({"into": page}, {"summary": one, "out": tmp_path}, {"summary": one, "compare": (page, page)}):
+        assert "--summary" in fails(2, lambda options=options: run(ReportConfig(**options), []))
+    assert "there is no such file" in fails(2, lambda: run(ReportConfig(summary=(page,)), []))
 
 
 def test_run_as_a_user_would(tiny_checkpoint: Path, pictures: Path, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ MUST_AGREE = ("data", "protocol", "samples", "unit", "features", "judge")
 Pair = tuple[dict[str, Any], dict[str, Any]]
 
 
-def read_report(path: Path) -> dict[str, Any]:
-    """A report.json.
+def read_report(path: Path, option: str) -> dict[str, Any]:
+    """A report.json, named by the user with the given option.
 
     Raises:
         UserError: there is none, or it is something else.
@@ -26,7 +26,7 @@ def read_report(path: Path) -> dict[str, Any]:
     if path.is_dir():
         path = path / "report.json"
     if not path.is_file():
-        raise UsageError(f"--compare {path}: there is no such file; give two report.json")
+        raise UsageError(f"{option} {path}: there is no such file; give a report.json")
     try:
         report = json.loads(path.read_text())
         figures = [figure for checkpoint in report["checkpoints"] for figure in checkpoint["figures"]]
@@ -66,7 +66,7 @@ def compare(first: Path, second: Path) -> dict[str, Any]:
     Raises:
         UserError: a file is no report, or no figure of one can be compared with one of the other.
     """
-    reports = [read_report(path) for path in (first, second)]
+    reports = [read_report(path, "--compare") for path in (first, second)]
     rows, refused = [], []
     for one, two in pairs(*reports):
         against = obstacles((one, two))
