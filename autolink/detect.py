@@ -23,6 +23,7 @@ from autolink.model import AutoLink
 from autolink.pretrained import write_text
 from autolink.train import detect_all
 from video import files as video
+from video.writer import VideoWriter
 
 BATCH = 32
 
@@ -146,7 +147,7 @@ def detect_video(finder: Finder, path: Path, out: Path) -> dict:
         except video.VideoError as error:
             damage = str(error)
 
-    with video.VideoWriter(out / f"{path.stem}.mp4", facts.rate) as writer:
+    with VideoWriter(out / f"{path.stem}.mp4", facts.rate) as writer:
         for overlay, keypoints in finder.overlays(readable()):
             writer.write(overlay)
             frames.append(_points(keypoints))

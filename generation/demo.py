@@ -26,7 +26,7 @@ from generation.sample import SampleConfig
 from generation.train_transfer import MOVING
 from generation.transfer import TransferConfig
 from generation.translator import PoseTransfer
-from video.files import VideoWriter
+from video.writer import VideoWriter
 
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 OUT = Path("demo")

@@ -24,6 +24,7 @@ from autolink.loop import prepare_cpu
 from generation.gan import Gan
 from generation.structures import Structures, kept_edges, moved, read_structures, spread
 from video import files as video
+from video.writer import WRITTEN, VideoWriter
 
 SHOWN_SIDE = 128
 """Smaller pictures are enlarged by whole factors to about this."""
@@ -95,7 +96,7 @@ class SampleConfig:
         if not any((self.grid, self.folder, self.video)):
             raise UsageError("nothing to write: give --grid FILE.png, --video FILE.mp4 or --folder FOLDER")
         for option, path, suffixes in (
-            ("--grid", self.grid, (".png",)), ("--video", self.video, tuple(video.WRITTEN)),
+            ("--grid", self.grid, (".png",)), ("--video", self.video, tuple(WRITTEN)),
         ):  # fmt: skip
             if path and path.suffix.lower() not in suffixes:
                 raise UsageError(f"{option} {path}: give a name that ends in {' or '.join(suffixes)}")
@@ -200,7 +201,7 @@ def write_video(
     assert config.video
     keypoints = torch.from_numpy(structures.keypoints).to(gan.device)
     count = 0
-    with video.VideoWriter(config.video, RATE) as writer:
+    with VideoWriter(config.video, RATE) as writer:
         if config.interpolate == "structure":
             number = int(structures.classes[0])
             styles = appearances.styles(gan, config, number)

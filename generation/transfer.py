@@ -42,6 +42,7 @@ from video.motion import (
     write_motion,
 )
 from video.subject import Crop, find_subject, follow, look, parse_crop
+from video.writer import WRITTEN, VideoWriter
 
 Image = NDArray[np.uint8]
 
@@ -358,7 +359,7 @@ def write_result(
     shown = picture if config.paste_back else source.crop.take(picture, side)
     beside = driver_frames(config, driver) if config.side_by_side else None
     bar = tqdm(total=len(poses), unit="frame", desc="redrawing")
-    with video.VideoWriter(config.out, driver.motion.rate, sound) as writer:
+    with VideoWriter(config.out, driver.motion.rate, sound) as writer:
         for patch in networks.redraw(source, poses, side, config.batch):
             image = source.crop.paste(picture, patch) if config.paste_back else patch
             if beside is not None:
@@ -406,8 +407,8 @@ def check_files(config: TransferConfig) -> None:
             raise UsageError(f"{option} {out}: there is no folder {out.parent}; create it first")
         if out.exists() and not config.overwrite:
             raise UsageError(f"{option} {out} exists; choose another name or add --overwrite")
-    if config.out.suffix.lower() not in video.WRITTEN:
-        raise UsageError(f"--out {config.out}: give a name that ends in {' or '.join(video.WRITTEN)}")
+    if config.out.suffix.lower() not in WRITTEN:
+        raise UsageError(f"--out {config.out}: give a name that ends in {' or '.join(WRITTEN)}")
     if config.keypoints and config.keypoints.suffix.lower() != ".json":
         raise UsageError(f"--keypoints {config.keypoints}: give a name that ends in .json")
 

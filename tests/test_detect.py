@@ -12,7 +12,8 @@ from PIL import Image
 from autolink import AutoLink, detect
 from autolink.data.figures import figure_clip
 from autolink.detect import DetectConfig, Finder
-from video.files import VideoWriter, read_frames, video_facts
+from video.files import read_frames, video_facts
+from video.writer import VideoWriter
 
 
 def run(checkpoint: Path, source: Path, out: Path, **more: object) -> dict:

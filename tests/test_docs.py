@@ -23,8 +23,8 @@ from eval.feature_networks import Extractor
 from eval.fid import Side, save_statistics
 from eval.report import ReportConfig
 from eval.reporting.summary import BEGIN, END
-from video.files import VideoWriter
 from video.motion import Motion, write_motion
+from video.writer import VideoWriter
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

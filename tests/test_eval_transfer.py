@@ -32,7 +32,7 @@ from eval.metrics import (
 )  # fmt: skip
 from eval.transfer import SHEET_ROWS, TransferConfig
 from generation.translator import PoseTransfer, Translator, TranslatorConfig
-from video.files import VideoWriter
+from video.writer import VideoWriter
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")

@@ -279,7 +279,7 @@ def test_written_and_read_again(tmp_path: Path, rng: np.random.Generator) -> Non
 def test_reads_what_detect_writes_for_a_video(tmp_path: Path, tiny_checkpoint: Path) -> None:
     from autolink.data.figures import figure_clip
     from autolink.detect import DetectConfig, run
-    from video.files import VideoWriter
+    from video.writer import VideoWriter
 
     with VideoWriter(tmp_path / "clip.mp4", Fraction(25)) as writer:
         for frame in figure_clip(3, 1, 32)[0]:

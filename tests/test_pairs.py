@@ -8,7 +8,7 @@ import torch
 from autolink.data.figures import figure_clip
 from autolink.errors import UserError
 from generation import pairs
-from video.files import VideoWriter
+from video.writer import VideoWriter
 
 
 def views() -> pairs.Views:

@@ -14,7 +14,8 @@ from autolink.detect import run as detect
 from generation.gan import Gan
 from generation.sample import SampleConfig, path_through, run
 from generation.structures import Structures, kept_edges, moved, read_structures, spread
-from video.files import VideoWriter, read_frames
+from video.files import read_frames
+from video.writer import VideoWriter
 
 
 @pytest.fixture
