@@ -24,7 +24,7 @@ from autolink.train import detect_all
 from generation import sample, transfer
 from generation.sample import SampleConfig
 from generation.train_transfer import MOVING
-from generation.transfer import TransferConfig
+from generation.transfer_options import TransferConfig
 from generation.translator import PoseTransfer
 from video.writer import VideoWriter
 

@@ -13,8 +13,10 @@ from test_pairs import write_clip
 from test_translator import transfer_model
 
 from autolink.errors import UserError
-from generation import transfer
-from generation.transfer import TransferConfig
+from generation import redrawing, subjects, transfer
+from generation.networks import CHECKPOINTS, Networks, choose_checkpoint
+from generation.subjects import Source
+from generation.transfer_options import TransferConfig
 from video import files as video
 from video.motion import MotionError, read_motion
 from video.subject import Subject
@@ -33,12 +35,12 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_clip(tmp_path / "src.mp4", 4, 1)
     write_clip(tmp_path / "driver.mp4", 11, 2)
     monkeypatch.chdir(tmp_path)
-    found = transfer.find_subject
+    found = subjects.find_subject
 
     def known(*arguments: object) -> Subject:
         return found(*arguments)._replace(settled=True)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(transfer, "find_subject", known)
+    monkeypatch.setattr(subjects, "find_subject", known)
     return tmp_path
 
 
@@ -76,13 +78,13 @@ def test_at_the_reference_frame_relative_motion_leaves_the_source_as_it_is(
     run: Callable[..., None], files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[np.ndarray] = []
-    redraw = transfer.Networks.redraw
+    redraw = redrawing.redraw
 
-    def listening(self: transfer.Networks, source: transfer.Source, poses: np.ndarray, *rest: int) -> object:
+    def listening(networks: Networks, source: Source, poses: np.ndarray, *rest: int) -> object:
         asked.extend(poses - source.keypoints[0])
-        return redraw(self, source, poses, *rest)
+        return redraw(networks, source, poses, *rest)
 
-    monkeypatch.setattr(transfer.Networks, "redraw", listening)
+    monkeypatch.setattr(redrawing, "redraw", listening)
     run("--best-frame", "4")
     moved = np.abs(asked).max((1, 2))
     assert moved[4] < 1e-6 and moved[[0, 10]].min() > 1e-3
@@ -246,7 +248,7 @@ def test_an_existing_result_is_kept(run: Callable[..., None], files: Path, fails
 def test_no_subject_is_told(
     run: Callable[..., None], monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
 ) -> None:
-    monkeypatch.setattr(transfer, "find_subject", lambda image, *rest: Subject(None, False, 1.0))  # type: ignore[arg-type]
+    monkeypatch.setattr(subjects, "find_subject", lambda image, *rest: Subject(None, False, 1.0))  # type: ignore[arg-type]
     assert "--crop none" in fails(1, run)
 
 
@@ -255,10 +257,10 @@ def test_the_bundled_checkpoint_that_knows_the_source_is_taken(
 ) -> None:
     write_clip(tmp_path / "person.mp4", 3, 1)
     config = TransferConfig(src=tmp_path / "person.mp4", driver=tmp_path / "person.mp4")
-    name, networks = transfer.choose_checkpoint(config, torch.device("cpu"))
-    assert name == "figures-transfer" and networks.model.size == 64
-    asked = transfer.choose_checkpoint(
-        TransferConfig(config.src, config.driver, checkpoint=str(transfer.CHECKPOINTS / "faces-transfer")),
+    name, known = choose_checkpoint(config, torch.device("cpu"))
+    assert name == "figures-transfer" and known.model.size == 64
+    asked = choose_checkpoint(
+        TransferConfig(config.src, config.driver, checkpoint=str(CHECKPOINTS / "faces-transfer")),
         torch.device("cpu"),
     )
     assert asked[0].endswith("faces-transfer") and asked[1].model.size == 128

@@ -94,6 +94,17 @@ def read_frames(path: Path) -> Generator[Image, None, None]:
         raise VideoError(f"{path} is damaged: {faults[0]}; {count} frames could be read")
 
 
+def spread_frames(path: Path, count: int) -> list[Image]:
+    """The first frame of a video and `count` - 1 more, evenly spread as far as its length is known."""
+    with closing(read_frames(path)) as frames:
+        pictures = [next(frames)]
+        if count > 1:
+            length = video_facts(path).frames or count
+            wanted = set(np.linspace(0, length - 1, count).round().astype(int)[1:].tolist())
+            pictures += [frame for n, frame in enumerate(frames, 1) if n in wanted]
+    return pictures
+
+
 def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     streams = moving(container)
     if not streams:

@@ -1,0 +1,98 @@
+"""What a transfer can be asked for, and what is refused before anything is computed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from autolink.errors import UsageError
+from video.subject import parse_crop
+from video.writer import WRITTEN
+
+LARGEST = 512
+"""Side of the result in pixels at most, unless another is asked for."""
+
+
+@dataclass(frozen=True)
+class TransferConfig:
+    """Redraw the subject of one video or picture in the motion of another."""
+
+    src: Path
+    """Whose appearance: a video, a picture or a folder of frames."""
+    driver: Path
+    """Whose motion: a video, a folder of frames, or the JSON that --keypoints or autolink.detect wrote."""
+    out: Path = Path("result.mp4")
+    """The video to write, .mp4 or .gif."""
+    checkpoint: str = "auto"
+    """A checkpoint folder of train_transfer, or owner/name on the Hugging Face Hub; auto takes, of those that come with
+    AutoLink, the one that knows the source's kind best."""
+    motion: Literal["relative", "absolute", "retarget"] = "relative"
+    """Relative: the source's pose moves as the driver's moves away from its reference frame. Absolute: the driver's
+    keypoints as they are. Retarget: the source's bone lengths with the driver's bone angles."""
+    adapt_scale: bool = True
+    """Scale the motion by how large the source is beside the driver."""
+    best_frame: str = "auto"
+    """The driver's reference frame: the one most like the source's pose (auto), or a number, from 0."""
+    smooth: float = 0.0
+    """Smooth the motion over so many frames (deviation of a Gaussian); 0 is off."""
+    crop: str = "auto"
+    """What is redrawn: the square in which the subject lies as in training (auto), the central square (none), or the
+    box x,y,w,h of the source in pixels; the driver is then found by itself."""
+    paste_back: bool = False
+    """Put the redrawn square back into the source's whole picture."""
+    audio: Literal["driver", "source", "none"] = "driver"
+    """Whose sound the result gets."""
+    side_by_side: bool = False
+    """Show source, driver and result beside each other."""
+    keypoints: Path | None = None
+    """Write the driver's keypoints to this JSON, which --driver takes in place of a video."""
+    source_frames: int = 1
+    """Frames of a source video that are looked at, evenly spread; the first is the one that is redrawn."""
+    finetune: int = 0
+    """Adapt the translator to the source in so many training steps first."""
+    size: int = 0
+    """Side of the redrawn square in pixels; 0 is the source's own, 512 at most."""
+    batch: int = 8
+    """Frames computed together."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+    overwrite: bool = False
+    """Replace --out and --keypoints where they exist."""
+    dry_run: bool = False
+    """Look at source and driver, say what would be done, and stop."""
+
+    def __post_init__(self) -> None:
+        if self.best_frame != "auto" and not self.best_frame.isdecimal():
+            raise UsageError(f"--best-frame is auto or a frame number from 0, got {self.best_frame}")
+        if not 0 <= self.smooth < 1000:
+            raise UsageError(f"--smooth is a number of frames from 0 to 1000, got {self.smooth}")
+        if self.crop not in ("auto", "none"):
+            try:
+                parse_crop(self.crop)
+            except ValueError as error:
+                raise UsageError(f"--crop is auto, none or a box: {error}") from None
+        if min(self.source_frames, self.batch) < 1 or min(self.finetune, self.size) < 0:
+            raise UsageError("--source-frames and --batch must be at least 1, --finetune and --size not negative")
+        if self.size == 1 or self.size > 4096:
+            raise UsageError(f"--size is 0 or 2 to 4096 pixels, got {self.size}")
+
+
+def check_files(config: TransferConfig) -> None:
+    """Refuse what cannot work before anything is computed."""
+    for option, path in (("--src", config.src), ("--driver", config.driver)):
+        if not path.exists():
+            raise UsageError(f"{option} {path} does not exist")
+    for option, out in (("--out", config.out), ("--keypoints", config.keypoints)):
+        if out is None:
+            continue
+        if any(out.exists() and out.samefile(path) for path in (config.src, config.driver)):
+            raise UsageError(f"{option} {out} is an input as well; choose another name")
+        if out.is_dir():
+            raise UsageError(f"{option} {out} is a folder; give a file name")
+        if not out.absolute().parent.is_dir():
+            raise UsageError(f"{option} {out}: there is no folder {out.parent}; create it first")
+        if out.exists() and not config.overwrite:
+            raise UsageError(f"{option} {out} exists; choose another name or add --overwrite")
+    if config.out.suffix.lower() not in WRITTEN:
+        raise UsageError(f"--out {config.out}: give a name that ends in {' or '.join(WRITTEN)}")
+    if config.keypoints and config.keypoints.suffix.lower() != ".json":
+        raise UsageError(f"--keypoints {config.keypoints}: give a name that ends in .json")
