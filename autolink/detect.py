@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from autolink.data.images import SUFFIXES, Source, square, to_pixels
+from autolink.data.picture import square, to_pixels
+from autolink.data.source import SUFFIXES, Source
 from autolink.draw import draw_graph
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError, command

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from autolink.data.images import Annotation
+from autolink.data.landmarks import Annotation
 
 LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)
 """The eyes in the 68-point face annotation."""

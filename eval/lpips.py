@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from autolink.data.images import SUFFIXES, Source
+from autolink.data.source import SUFFIXES, Source
 from autolink.detect import pick_device
 from autolink.errors import UsageError, UserError, command
 from autolink.pretrained import check_output, write_text

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autolink.data.images import SUFFIXES, Source
+from autolink.data.source import SUFFIXES, Source
 from autolink.errors import UsageError, UserError
 from autolink.loop import to_network
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from autolink.data import RENDERED
 from autolink.data.animals import SPECIES
-from autolink.data.images import ImageSet, Source
+from autolink.data.images import ImageSet
+from autolink.data.source import Source
 
 HELD_OUT = 20
 """Every so manieth picture is never trained on, and its structure is asked for when measuring."""

@@ -12,7 +12,7 @@ import torch
 from autolink import draw
 from autolink.data import ImageSet
 from autolink.data.figures import JOINTS, figure_clip, figure_images
-from autolink.data.images import Annotation
+from autolink.data.landmarks import Annotation
 from autolink.detect import Finder, pick_device
 from autolink.errors import UserError, command
 from autolink.loop import to_network

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from autolink.data import load_images
 from autolink.data.figures import render, sample_identity, sample_pose, sample_scene
-from autolink.data.images import SUFFIXES, Source, files_below, square
+from autolink.data.picture import square
+from autolink.data.source import SUFFIXES, Source, files_below
 from autolink.errors import UserError
 from autolink.loop import to_network
 from video import files as video

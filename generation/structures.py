@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from autolink.data.images import SUFFIXES, Source, from_pixels, square
+from autolink.data.picture import from_pixels, square
+from autolink.data.source import SUFFIXES, Source
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError
 from autolink.train import detect_all

@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from autolink.data.images import Source, from_pixels, held_out, load_images, to_pixels
+from autolink.data.images import load_images
+from autolink.data.landmarks import held_out
+from autolink.data.picture import from_pixels, to_pixels
+from autolink.data.source import Source
 from autolink.errors import UserError
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from autolink.data.figures import figure_images
-from autolink.data.images import Source
+from autolink.data.source import Source
 from eval import lpips
 from eval.lpips import LpipsConfig, load_lpips, psnr
 from eval.metrics import l1

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from autolink.data.images import Annotation
+from autolink.data.landmarks import Annotation
 from autolink.regression import (
     default_lengths,
     inter_ocular_lengths,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from autolink.data.images import to_pixels
+from autolink.data.picture import to_pixels
 from video.motion import smooth, smoothing_reach
 from video.subject import SMALLEST_VARIANCE, Crop, Followed, Layout, Shape, find_subject, follow, look, parse_crop
 

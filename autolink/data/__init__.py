@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 
 from autolink.data.animals import SPECIES, animal_images
 from autolink.data.figures import figure_images
-from autolink.data.images import Annotation, Fit, ImageSet, Source, load_images
+from autolink.data.images import ImageSet, load_images
+from autolink.data.landmarks import Annotation
+from autolink.data.picture import Fit
 from autolink.data.published import check_root, load_published, read_listing
+from autolink.data.source import Source
 
 FIGURES_TRAIN, FIGURES_TEST = 8000, 1000
 """How many rendered people there are to train on, and others to test on."""

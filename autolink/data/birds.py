@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from autolink.data.images import Box
 from autolink.data.listing import Listing, find, picture_sizes, read_table
+from autolink.data.picture import Box
 from autolink.errors import UserError
 
 PARTS = 15

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from autolink.data.images import SUFFIXES, Box, files_below
+from autolink.data.picture import Box
+from autolink.data.source import SUFFIXES, files_below
 from autolink.errors import UserError
 
 Value = TypeVar("Value")

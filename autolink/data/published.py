@@ -8,8 +8,11 @@ from typing import Literal
 import numpy as np
 
 from autolink.data import birds, celeba, people, unlabelled
-from autolink.data.images import Annotation, Fit, ImageSet, Source, load_source, square_box
+from autolink.data.images import ImageSet, load_source
+from autolink.data.landmarks import Annotation
 from autolink.data.listing import Listing
+from autolink.data.picture import Fit, square_box
+from autolink.data.source import Source
 from autolink.errors import UsageError, UserError
 
 Protocol = Literal["", "celeba", "cub", "human36m", "taichi", "deepfashion"]
