@@ -12,8 +12,9 @@ from autolink.loop import pick_precision, to_network
 from autolink.train import detect_all
 from generation.transfer_options import LARGEST, TransferConfig
 from generation.translator import PoseTransfer
+from video.crop import parse_crop
 from video.files import spread_frames
-from video.subject import look, parse_crop
+from video.subject import look
 
 Image = NDArray[np.uint8]
 

@@ -14,8 +14,9 @@ from autolink.errors import UsageError, UserError
 from generation.networks import Networks
 from generation.transfer_options import TransferConfig
 from video import files as video
+from video.crop import Crop, parse_crop
 from video.motion import Motion, best_frame, read_motion
-from video.subject import Crop, find_subject, follow, parse_crop
+from video.subject import find_subject, follow
 
 Image = NDArray[np.uint8]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from autolink.errors import UsageError
-from video.subject import parse_crop
+from video.crop import parse_crop
 from video.writer import WRITTEN
 
 LARGEST = 512

@@ -16,7 +16,7 @@ from autolink.layers import activation, channels_last, conv, down_block, initial
 from autolink.model import AutoLink
 from autolink.pretrained import find_folder, load_folder, save_folder
 from generation.candidates import bone_distances, candidate_motions, move
-from video.subject import Layout, Shape
+from video.layout import Layout, Shape
 
 LAYERS = 3
 """What a pixel of the result is mixed from: the moved source, the source as it stands, and paint."""
@@ -191,7 +191,7 @@ class Translator(nn.Module):
     counted: Tensor
     """(K,), the keypoints that tell where a subject is."""
     shape_mean: Tensor
-    """(2 K,), what these look like together, see `video.subject.Shape`; zero beyond the counted."""
+    """(2 K,), what these look like together, see `video.layout.Shape`; zero beyond the counted."""
     shape_whitening: Tensor
     """(2 K, 2 K)."""
 

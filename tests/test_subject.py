@@ -8,8 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from autolink.data.picture import to_pixels
+from video.crop import Crop, parse_crop
+from video.layout import SMALLEST_VARIANCE, Layout, Shape
 from video.motion import smooth, smoothing_reach
-from video.subject import SMALLEST_VARIANCE, Crop, Followed, Layout, Shape, find_subject, follow, look, parse_crop
+from video.subject import Followed, find_subject, follow, look
 
 SIZE = 48
 COLOURS = np.array([[230, 20, 20], [20, 220, 20], [30, 30, 240], [230, 220, 20]])

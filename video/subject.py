@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from video.motion import edge_matrix, radius, smooth, smoothing_reach
+from video.crop import Crop
+from video.layout import Layout
+from video.motion import radius, smooth, smoothing_reach
 
 Image = NDArray[np.uint8]
 Detect = Callable[[Image], NDArray]
@@ -18,10 +18,6 @@ Detect = Callable[[Image], NDArray]
 Step = tuple[float, float, float]
 """Where a subject is: its centroid (x, y) and the logarithm of its radius, in pixels."""
 
-LINKED = 0.08
-"""A keypoint counts if its strongest edge has this share of the graph's strongest."""
-STRAYING = 0.5
-"""And if it strays from its mean place in the subject by less than this, in units of the subject's radius (RMS)."""
 ROUNDS = 10
 """Looks that a crop gets to settle."""
 STRETCH = 1.5
@@ -35,193 +31,6 @@ DOUBT_AT_ONCE, DOUBT = 0.2, 0.1
 good by chance more easily."""
 PROMISING = 6
 """Squares all over a picture that are looked at more closely: those whose keypoints have the likeliest shapes."""
-SMALLEST_VARIANCE = 1e-4
-"""Variance that every coordinate of a shape of size one is believed to have at least."""
-
-
-@dataclass(frozen=True)
-class Crop:
-    """A square of a picture in its pixels, (0, 0) being the centre of the first one; it may leave the picture."""
-
-    x: float
-    """Centre of the crop's leftmost pixels: -1 of its [-1, 1] plane."""
-    y: float
-    """Centre of its topmost pixels."""
-    side: float
-    """Side in pixels: 1 of the [-1, 1] plane is at x + side - 1."""
-
-    @classmethod
-    def centre(cls, width: int, height: int) -> "Crop":
-        """The largest square inside a picture, about its centre."""
-        side = max(2, min(width, height))  # one pixel alone spans no plane
-        return cls((width - side) / 2, (height - side) / 2, side)
-
-    def inside(self, width: int, height: int) -> "Crop":
-        """The nearest crop that does not leave a picture of this size, smaller where need be."""
-        side = min(self.side, max(2, min(width, height)))
-        middle = np.array([self.x, self.y]) + (self.side - side) / 2
-        x, y = middle.clip(0, np.maximum(0, np.array([width, height]) - side)).tolist()
-        return Crop(x, y, side)
-
-    def to_pixels(self, keypoints: NDArray) -> NDArray:
-        """(..., 2), (x, y) in [-1, 1] of the crop -> pixels of the picture."""
-        return (keypoints + 1) / 2 * (self.side - 1) + [self.x, self.y]
-
-    def from_pixels(self, points: NDArray) -> NDArray:
-        """The inverse of `to_pixels`."""
-        return (points - [self.x, self.y]) / (self.side - 1) * 2 - 1
-
-    def take(self, image: Image, size: int) -> Image:
-        """Cut the crop out of (H, W, 3): (size, size, 3), the picture's border repeated outside of it."""
-        return _sampled(image, (self.x, self.y), (self.side - 1) / (size - 1), (size, size))
-
-    def paste(self, image: Image, patch: Image, feather: float = 0.08) -> Image:
-        """Put a square picture back where the crop was taken: (H, W, 3), the rest untouched.
-
-        Args:
-            image: (H, W, 3); not changed.
-            patch: (size, size, 3) of any size.
-            feather: width of the soft border inside the crop, as a share of its side.
-        """
-        pasted = image.copy()
-        height, width = image.shape[:2]
-        left, right = max(0, math.ceil(self.x)), min(width, math.floor(self.x + self.side - 1) + 1)
-        top, bottom = max(0, math.ceil(self.y)), min(height, math.floor(self.y + self.side - 1) + 1)
-        if left >= right or top >= bottom:
-            return pasted
-        step = (len(patch) - 1) / (self.side - 1)
-        start = ((left - self.x) * step, (top - self.y) * step)
-        layer = _sampled(patch, start, step, (bottom - top, right - left))
-        across = _opacity(self.x, self.side, width, feather)[left:right]
-        down = _opacity(self.y, self.side, height, feather)[top:bottom]
-        opacity = (down[:, None] * across)[..., None]
-        below = image[top:bottom, left:right]
-        pasted[top:bottom, left:right] = np.rint(below + opacity * (layer.astype(np.float32) - below))
-        return pasted
-
-
-def _opacity(start: float, side: float, length: int, feather: float) -> NDArray[np.float32]:
-    """How much of the patch shows along one axis of a picture: none beyond the crop, all where the feather ends.
-
-    A border at or beyond the picture's own has no feather; as it moves inside, the feather grows with it.
-    """
-    position = np.arange(length)
-    near, far = position - start + 0.5, start + side - 0.5 - position  # to the outer edges of the crop's end pixels
-    widths = np.array([start, length - start - side]).clip(1e-6, max(1e-6, feather * side))
-    t = np.minimum(near / widths[0], far / widths[1]).clip(0, 1)
-    return (t * t * (3 - 2 * t)).astype(np.float32)
-
-
-def _sampled(image: Image, start: tuple[float, float], step: float, shape: tuple[int, int]) -> Image:
-    """Sample an image at start + step * (column, row), each sample the mean over its step: shape + (3,)."""
-    finer = max(1, math.ceil(step - 1e-9))  # samples at most a pixel apart, then averaged: no aliasing
-    fine = step / finer
-    x, y = (value - fine * (finer - 1) / 2 for value in start)
-    rows, columns = shape
-    interpolation = cv2.INTER_LINEAR if finer > 1 else cv2.INTER_CUBIC
-    sampled = cv2.warpAffine(
-        image, np.array([[fine, 0, x], [0, fine, y]]), (columns * finer, rows * finer),
-        flags=interpolation | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
-    )  # fmt: skip
-    if finer > 1:
-        sampled = cv2.resize(sampled, (columns, rows), interpolation=cv2.INTER_AREA)
-    return np.asarray(sampled, dtype=np.uint8)
-
-
-def parse_crop(text: str) -> Crop:
-    """The square about a box `x,y,w,h` in pixels.
-
-    Raises:
-        ValueError: the text is no box; the message says what to give.
-    """
-    try:
-        x, y, w, h = (float(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"a crop is x,y,w,h in pixels, for instance 100,40,256,256; got {text!r}") from None
-    if not (math.isfinite(x + y + w + h) and w >= 2 and h >= 2):
-        raise ValueError(f"a crop must be at least 2 pixels wide and high and finite; got {text!r}")
-    side = max(w, h)
-    return Crop(x + (w - side) / 2, y + (h - side) / 2, side)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What the counted keypoints look like together, wherever they are and however large: a normal distribution."""
-
-    mean: NDArray
-    """(2n,), the mean shape, centred and of length one."""
-    whitening: NDArray
-    """(2n, 2n), by which a deviation from it becomes white noise."""
-
-    @classmethod
-    def measure(cls, points: NDArray) -> "Shape":
-        """The shapes of (N, n, 2)."""
-        shapes = cls.of(points)
-        covariance = np.cov(shapes.T, bias=True) + SMALLEST_VARIANCE * np.eye(shapes.shape[1])
-        return cls(shapes.mean(0), np.linalg.cholesky(np.linalg.inv(covariance)))
-
-    @staticmethod
-    def of(points: NDArray) -> NDArray:
-        """Centred and scaled to length one: (..., n, 2) -> (..., 2n)."""
-        centred = points - points.mean(-2, keepdims=True)
-        length = np.sqrt(np.square(centred).sum((-1, -2), keepdims=True))
-        return (centred / length.clip(1e-9)).reshape(*points.shape[:-2], -1)
-
-    def strangeness(self, points: NDArray) -> NDArray:
-        """Mean squared deviation in standard deviations, (..., n, 2) -> (...): about 1 for a subject."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            white = (self.of(points.astype(np.float64)) - self.mean) @ self.whitening
-        return np.nan_to_num(np.square(white).mean(-1), nan=np.inf)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where keypoints lie in crops such as the detector was trained on."""
-
-    centre: tuple[float, float]
-    """Mean centroid, (x, y) in [-1, 1]."""
-    radius: float
-    """Mean RMS distance from the centroid, in units of the [-1, 1] plane."""
-    chosen: tuple[int, ...]
-    """The keypoints that count."""
-    shape: Shape | None = field(default=None, compare=False)
-    """How these lie to each other, where that is known."""
-
-    @classmethod
-    def measure(cls, keypoints: NDArray, weights: NDArray | None = None) -> "Layout":
-        """The layout of training crops' keypoints, (N, K, 2) in [-1, 1].
-
-        Keypoints that no edge of the graph, weights (E,), links in earnest do not count: they tell of the frame
-        rather than of the subject and stay where they are when the crop moves. Nor do those that stray: they jump to
-        whatever is beside the subject.
-        """
-        K = keypoints.shape[1]
-        strongest = np.ones(K) if weights is None else edge_matrix(weights, K).max(1)
-        chosen = np.flatnonzero(strongest >= LINKED * strongest.max())
-        strayed = np.sqrt(
-            Shape.of(keypoints[:, chosen].astype(np.float64)).reshape(len(keypoints), -1, 2).var(0).sum(1)
-        )
-        steady = strayed * math.sqrt(len(chosen)) < STRAYING
-        chosen = chosen[steady] if steady.sum() > 1 else chosen
-        points = keypoints[:, chosen].astype(np.float64)
-        x, y = points.mean((0, 1)).tolist()
-        return cls((x, y), float(radius(points).mean()), tuple(chosen.tolist()), Shape.measure(points))
-
-    def where(self, points: NDArray) -> tuple[NDArray, float]:
-        """Centroid (2,) and RMS radius of the counted ones of keypoints (K, 2)."""
-        counted = points[list(self.chosen)]
-        return counted.mean(0), float(radius(counted))
-
-    def strangeness(self, points: NDArray) -> NDArray:
-        """How unlike a subject the counted ones of keypoints (..., K, 2) lie to each other: (...), 1 at least."""
-        counted = points[..., list(self.chosen), :]
-        return np.ones(counted.shape[:-2]) if self.shape is None else self.shape.strangeness(counted).clip(1)
-
-    def crop(self, centroid: NDArray, radius: float) -> Crop:
-        """The crop in which a subject with this centroid and radius, in pixels, lies as in training."""
-        span = 2 * radius / self.radius
-        x, y = (centroid - (np.array(self.centre) + 1) / 2 * span).tolist()
-        return Crop(x, y, span + 1)
 
 
 class Subject(NamedTuple):
