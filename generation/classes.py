@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autolink.data import RENDERED
-from autolink.data.animals import SPECIES
+from autolink.data.animal_traits import SPECIES
 from autolink.data.images import ImageSet
 from autolink.data.source import Source
 

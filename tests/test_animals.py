@@ -3,16 +3,8 @@ import time
 import numpy as np
 
 from autolink.data import check_data, rendered_animals
-from autolink.data.animals import (
-    LANDMARKS,
-    SPECIES,
-    animal_images,
-    landmarks,
-    render_animal,
-    sample_animal,
-    sample_head_pose,
-    sample_place,
-)
+from autolink.data.animal_traits import SPECIES, sample_animal, sample_head_pose, sample_place
+from autolink.data.animals import LANDMARKS, animal_images, landmarks, render_animal
 
 
 def test_shapes_ranges_and_seed() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from autolink.data.animals import SPECIES, animal_images
+from autolink.data.animal_traits import SPECIES
+from autolink.data.animals import animal_images
 from autolink.data.figures import figure_images
 from autolink.data.images import ImageSet, load_images
 from autolink.data.landmarks import Annotation

@@ -1,99 +1,28 @@
-"""Animal faces drawn by the computer: cats with pointed ears and dogs with hanging ones, endless and seeded.
+"""Animal faces drawn by the computer: cats with pointed ears and dogs with hanging ones, endless and seeded."""
 
-A face is a species, an identity (coat, markings, proportions), a pose (turn of the head, ears, eyes, mouth) and a
-place. They are independent, so that a generator can be asked for one animal in another's pose.
-"""
-
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from autolink.data.animal_traits import (
+    SPECIES,
+    Animal,
+    HeadPose,
+    Place,
+    mixed,
+    sample_animal,
+    sample_head_pose,
+    sample_place,
+)
 from autolink.data.figures import SUPERSAMPLING, Array, Colour
-
-SPECIES = ("cat", "dog")
 
 LANDMARKS = (
     "left ear base", "left ear tip", "right ear base", "right ear tip", "left eye", "right eye", "nose", "mouth",
     "chin",
 )  # fmt: skip
 """Names of the landmarks in order; left is the side of larger x."""
-
-COATS = (
-    (222, 142, 62), (148, 146, 148), (52, 48, 50), (240, 234, 224), (122, 82, 54), (226, 196, 152), (176, 112, 70),
-    (92, 98, 112),
-)  # fmt: skip
-"""Ginger, grey, black, white, brown, cream, fawn, blue."""
-
-EYES = {
-    "cat": ((196, 178, 60), (126, 170, 78), (104, 160, 196), (212, 140, 52)),
-    "dog": ((92, 58, 34), (62, 42, 30), (120, 84, 44), (122, 158, 186)),
-}
-
-
-@dataclass(frozen=True)
-class Animal:
-    """One animal; colours in RGB, lengths in head radii."""
-
-    species: str
-    coat: Colour
-    second: Colour
-    """Of patches, points and stripes."""
-    pale: Colour
-    """Of muzzle, blaze and chest."""
-    eye: Colour
-    nose: Colour
-    width: float
-    """Of the head, in parts of its height."""
-    ear: float
-    eye_size: float
-    eye_gap: float
-    muzzle: float
-    fluff: float
-    """How ragged the outline is."""
-    tufts: Array
-    """(48,), the raggedness."""
-    marking: int
-    """0 plain, 1 tabby stripes, 2 a patch over one eye, 3 dark ears and muzzle, 4 two halves."""
-    blaze: bool
-    pale_muzzle: bool
-    side: int
-    """1 or -1: where the patch is."""
-
-
-@dataclass(frozen=True)
-class HeadPose:
-    """How an animal holds its head; angles in radians, place and scale in picture sides."""
-
-    x: float
-    y: float
-    scale: float
-    turn: float
-    nod: float
-    roll: float
-    ears: tuple[float, float]
-    """Left and right, 0 at rest."""
-    mouth: float
-    """0 closed to 1 open."""
-    lids: float
-    """0 closed to 1 open."""
-    gaze: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Background and light."""
-
-    background: Array
-    """(h, w, 3), coarse colours."""
-    blobs: tuple[tuple[float, float, float, Colour], ...]
-    """Discs out of focus: x, y, radius in picture sides, colour."""
-    light: Array
-    """(2, 2), grey levels added at the corners."""
-    tint: Array
-    """(3,), factor a channel."""
 
 
 class Face(NamedTuple):
@@ -103,58 +32,6 @@ class Face(NamedTuple):
     """(size, size, 3), RGB."""
     landmarks: Array
     """(9, 2), (x, y) in [-1, 1] with pixel centres at the ends, in the order of `LANDMARKS`."""
-
-
-def _varied(rng: np.random.Generator, colour: Colour, spread: float = 14) -> Colour:
-    r, g, b = (np.array(colour) + rng.normal(0, spread) + rng.normal(0, 5, 3)).clip(12, 250).astype(int).tolist()
-    return r, g, b
-
-
-def _mixed(a: Colour, b: Colour, share: float) -> Colour:
-    r, g, c = (round(x * (1 - share) + y * share) for x, y in zip(a, b, strict=True))
-    return r, g, c
-
-
-def sample_animal(rng: np.random.Generator, species: str) -> Animal:
-    """Draw a random animal of a species."""
-    first, second = rng.permutation(len(COATS))[:2]
-    coat = _varied(rng, COATS[first])
-    marking = int(rng.choice(5, p=[0.25, 0.35, 0.15, 0.15, 0.1] if species == "cat" else [0.35, 0.05, 0.3, 0.2, 0.1]))
-    dark = _mixed(coat, (24, 20, 20), 0.55)
-    noses: tuple[Colour, ...] = ((218, 138, 132), (60, 44, 44)) if species == "cat" else ((36, 30, 32), (74, 50, 44))
-    return Animal(
-        species=species, coat=coat, second=_varied(rng, COATS[second]) if marking in (2, 4) else dark,
-        pale=_mixed(coat, (250, 246, 238), rng.uniform(0.55, 0.95)), eye=_varied(rng, EYES[species][rng.integers(4)]),
-        nose=noses[int(rng.random() < 0.4)], width=rng.uniform(1.0, 1.18) * (1.0 if species == "cat" else 0.9),
-        ear=rng.uniform(0.8, 1.15), eye_size=rng.uniform(0.85, 1.15), eye_gap=rng.uniform(0.92, 1.08),
-        muzzle=rng.uniform(0.85, 1.2), fluff=rng.uniform(0.01, 0.07), tufts=rng.uniform(-1, 1, 48), marking=marking,
-        blaze=rng.random() < 0.3, pale_muzzle=rng.random() < 0.75, side=int(rng.choice([-1, 1])),
-    )  # fmt: skip
-
-
-def sample_head_pose(rng: np.random.Generator) -> HeadPose:
-    """Draw a random pose."""
-    left, right = rng.uniform(-0.3, 0.3) + rng.uniform(-0.15, 0.15, 2)
-    gaze_x, gaze_y = rng.uniform(-1, 1, 2)
-    return HeadPose(
-        x=rng.uniform(0.42, 0.58), y=rng.uniform(0.5, 0.6), scale=rng.uniform(0.23, 0.31), turn=rng.uniform(-0.6, 0.6),
-        nod=rng.uniform(-0.25, 0.3), roll=rng.uniform(-0.35, 0.35), ears=(float(left), float(right)),
-        mouth=float(rng.choice([0.0, rng.uniform(0.3, 1.0)], p=[0.6, 0.4])), lids=rng.uniform(0.55, 1.0),
-        gaze=(float(gaze_x), float(gaze_y)),
-    )  # fmt: skip
-
-
-def sample_place(rng: np.random.Generator) -> Place:
-    """Draw a random background and light."""
-    base = rng.uniform(40, 215, 3)
-    blobs = tuple(
-        (*rng.uniform(-0.1, 1.1, 2).tolist(), float(rng.uniform(0.05, 0.25)), _varied(rng, tuple(base.astype(int)), 30))
-        for _ in range(int(rng.integers(0, 5)))
-    )
-    return Place(
-        rng.uniform(-1, 1, (3, 3, 3)) * rng.uniform(8, 35) + base, blobs, rng.uniform(-22, 22, (2, 2)),
-        rng.uniform(0.93, 1.07, 3),
-    )  # fmt: skip
 
 
 class _Pen:
@@ -289,8 +166,8 @@ def _shade(pose: HeadPose, size: int) -> Array:
 def _draw_chest(pen: _Pen, animal: Animal) -> None:
     x, y = pen.centre
     s = pen.scale
-    body = _mixed(animal.coat, (0, 0, 0), 0.12)
-    for width, height, colour in ((1.15, 1.7, body), (0.55, 1.35, _mixed(animal.pale, (0, 0, 0), 0.1))):
+    body = mixed(animal.coat, (0, 0, 0), 0.12)
+    for width, height, colour in ((1.15, 1.7, body), (0.55, 1.35, mixed(animal.pale, (0, 0, 0), 0.1))):
         if colour is not body and not animal.pale_muzzle:
             continue
         centre = (round(x), round(y + 2.1 * s))
@@ -299,14 +176,14 @@ def _draw_chest(pen: _Pen, animal: Animal) -> None:
 
 def _draw_ears(pen: _Pen, animal: Animal, pose: HeadPose) -> None:
     cat = animal.species == "cat"
-    colour = animal.second if animal.marking == 3 else _mixed(animal.coat, (0, 0, 0), 0.06 if cat else 0.22)
+    colour = animal.second if animal.marking == 3 else mixed(animal.coat, (0, 0, 0), 0.06 if cat else 0.22)
     for side in (1, -1):
         ear = _ear(animal, pose, side)
         own = animal.second if animal.marking == 4 and side == animal.side else colour
         pen.fill(ear, own)
         if cat:
             inner = ear.mean(0) + (ear - ear.mean(0)) * 0.58
-            pen.fill(inner, _mixed(own, (232, 168, 158), 0.6))
+            pen.fill(inner, mixed(own, (232, 168, 158), 0.6))
 
 
 def _draw_markings(pen: _Pen, animal: Animal) -> None:
@@ -332,7 +209,7 @@ def _draw_markings(pen: _Pen, animal: Animal) -> None:
 def _draw_muzzle(pen: _Pen, animal: Animal, pose: HeadPose) -> None:
     cat = animal.species == "cat"
     nose = _nose(animal)
-    pads = animal.pale if animal.pale_muzzle else _mixed(animal.coat, (255, 255, 255), 0.15)
+    pads = animal.pale if animal.pale_muzzle else mixed(animal.coat, (255, 255, 255), 0.15)
     pads = animal.second if animal.marking == 3 else pads
     m, drop = animal.muzzle, 0.2 if cat else 0.3
     mouth = _beside(nose, 0, drop, -0.05)
@@ -349,7 +226,7 @@ def _draw_muzzle(pen: _Pen, animal: Animal, pose: HeadPose) -> None:
         pen.disc((_beside(nose, 0, 0.02, -0.25)) * [1, 1, 0.8], (0.4 * m, 0.36), pads)
     for side in (1, -1):
         pen.disc(_beside(mouth, 0.17 * m * side, -0.03, -0.02), (0.22 * m, 0.17 if cat else 0.21), pads)
-    line = _mixed(pads, (30, 20, 20), 0.7)
+    line = mixed(pads, (30, 20, 20), 0.7)
     pen.line(np.array([nose, mouth]), 0.045, line)
     for side in (1, -1):
         pen.line(
@@ -365,10 +242,10 @@ def _draw_muzzle(pen: _Pen, animal: Animal, pose: HeadPose) -> None:
                     _beside(mouth, 0.2 * side, -0.04 + 0.05 * n, 0),
                     _beside(mouth, 0.95 * side, -0.08 + 0.16 * n, -0.25),
                 )
-                pen.line(np.array([start, end]), 0.02, _mixed(animal.pale, (255, 255, 255), 0.5))
+                pen.line(np.array([start, end]), 0.02, mixed(animal.pale, (255, 255, 255), 0.5))
     else:
         pen.disc(nose, (0.17 * m, 0.125), animal.nose)
-        pen.disc(_beside(nose, -0.05, -0.05, 0.05), (0.05, 0.03), _mixed(animal.nose, (255, 255, 255), 0.5))
+        pen.disc(_beside(nose, -0.05, -0.05, 0.05), (0.05, 0.03), mixed(animal.nose, (255, 255, 255), 0.5))
 
 
 def _draw_eye(pen: _Pen, animal: Animal, pose: HeadPose, side: int) -> None:
@@ -378,7 +255,7 @@ def _draw_eye(pen: _Pen, animal: Animal, pose: HeadPose, side: int) -> None:
     height = size * (0.35 + 0.6 * pose.lids)
     tilt = -14.0 * side if cat else 0.0
     look = np.array([pose.gaze[0] * 0.04, pose.gaze[1] * 0.025, 0])
-    pen.disc(centre, (size * 1.22, height * 1.25), _mixed(animal.coat, (16, 12, 12), 0.75), tilt)
+    pen.disc(centre, (size * 1.22, height * 1.25), mixed(animal.coat, (16, 12, 12), 0.75), tilt)
     pen.disc(centre, (size, height), animal.eye, tilt)
     pen.disc(centre + look, (size * (0.4 if cat else 0.62), height * 0.85), (14, 12, 14), tilt)
     pen.disc(centre + _beside(look, -0.05, -0.06, 0), (size * 0.24, size * 0.24), (250, 250, 250))
