@@ -1,9 +1,9 @@
 """Train the conditional GAN: accelerate launch generation/train_gan.py [--stage-one DIR --data FOLDER --out DIR]."""
 
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 if __package__ in (None, ""):  # run as a file: import from the clone, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -11,23 +11,20 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import tyro
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
 from autolink import draw
-from autolink.config import RunConfig
 from autolink.data import ImageSet, check_data, load_data
-from autolink.errors import UsageError, UserError, command
+from autolink.errors import UserError, command
 from autolink.loop import start, to_network
 from autolink.model import AutoLink
-from autolink.options import read_options
-from autolink.perceptual import FeatureNetwork
 from autolink.train import detect_all
 from generation.adversarial import BETAS, AdversarialTrainer
 from generation.classes import classes_of, data_classes, kept_for_testing
-from generation.gan import REMEMBERED, Gan, GanConfig, Generator, draw_structure
+from generation.gan import REMEMBERED, Gan, Generator, draw_structure
+from generation.gan_options import GanTrainConfig, parse_config
 from generation.projected import (
     Discriminator,
     ProjectedFeatures,
@@ -37,85 +34,11 @@ from generation.projected import (
     draw_change,
 )
 
-STAGE_ONE = Path(__file__).resolve().parents[1] / "checkpoints" / "animals"
-
 MEASURED = 200
 """Pictures generated for the figures while training."""
 
 ROWS, COLUMNS = 5, 7
 """Structures and appearances in the sample picture."""
-
-Preset = Literal["animals", "pets-cpu", "gpu", "gpu-512"]
-
-
-@dataclass(frozen=True)
-class GanTrainConfig(RunConfig):
-    """Train a GAN whose structure is the graph of a frozen stage one."""
-
-    preset: Preset = "animals"
-    """Where the defaults come from."""
-    data: str = "animals"
-    """A folder or zip of pictures, each subfolder a class; or `animals`, rendered ones; or a published set."""
-    root: Path | None = None
-    """Where the published set that --data names is unpacked; see docs/data-sets.md."""
-    stage_one: str = str(STAGE_ONE)
-    """Checkpoint folder of the stage one that finds the keypoints."""
-    model: Annotated[GanConfig, tyro.conf.arg(name="")] = field(default_factory=GanConfig)
-
-    steps: int = 5000
-    batch: int = 16
-    learning_rate: float = 5e-4
-    decay_share: float = 0.3
-    weight_decay: float = 0.0
-    clip: float = 10.0
-    ema: float = 0.998
-    feature_size: int = 96
-    """Pictures are resized to this before the discriminator's frozen features."""
-    features: Annotated[FeatureNetwork, tyro.conf.Suppress] = "efficientnet-lite0"
-    feature_weights: Annotated[Path | None, tyro.conf.Suppress] = None
-    pixel_weight: Annotated[float, tyro.conf.Suppress] = 0.0
-
-    structure_weight: float = 0.5
-    """Weight of the distance between asked-for and re-detected keypoints; much more, and the skeleton gets painted."""
-    variety_weight: float = 0.5
-    """Weight of the term that keeps two noises at one structure apart."""
-    variety: float = 0.5
-    """How different they must be, as a share of how different two real pictures are."""
-    augment: float = 1.0
-    """Strength of the augmentation of what the discriminator sees, 0 to 1; less for much data."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.root:  # so that --resume works from anywhere
-            object.__setattr__(self, "root", self.root.absolute())
-        if self.batch < 4 or self.batch % 2:
-            raise ValueError(f"--batch must be even, two noises a structure, and at least 4, got {self.batch}")
-        for name in ("structure_weight", "variety_weight", "variety"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise ValueError(f"--{name.replace('_', '-')} cannot be negative, got {getattr(self, name)}")
-        if not 0 <= self.augment <= 1:
-            raise ValueError(f"--augment must be in [0, 1], got {self.augment}")
-
-    @property
-    def run_folder(self) -> Path:
-        """Where the run writes."""
-        return self.out or Path("runs") / f"{self.preset}-gan"
-
-
-PRESETS: dict[str, GanTrainConfig] = {
-    "animals": GanTrainConfig(),
-    "pets-cpu": GanTrainConfig(preset="pets-cpu", data="", stage_one="", steps=7000),
-    "gpu": GanTrainConfig(
-        preset="gpu", data="", stage_one="", steps=100_000, batch=32, learning_rate=2e-4, ema=0.9995, feature_size=256,
-        model=GanConfig(channels=(512, 512, 512, 256, 128, 64, 32), latent=128, edge_channels=64, edge_size=32),
-    ),
-    "gpu-512": GanTrainConfig(
-        preset="gpu-512", data="", stage_one="", steps=200_000, batch=16, learning_rate=2e-4, ema=0.9995,
-        feature_size=512,
-        model=GanConfig(channels=(512, 512, 512, 256, 128, 64, 32, 16), latent=128, edge_channels=64, edge_size=32),
-    ),
-}  # fmt: skip
-assert set(PRESETS) == set(get_args(Preset))
 
 
 class Batch(NamedTuple):
@@ -325,22 +248,6 @@ class GanTrainer(AdversarialTrainer[Generator, Discriminator]):
             f"{sizes[1]:.2f} M; "
             f"{self.accelerator.device}, precision {self.accelerator.mixed_precision}",
         ]
-
-
-def parse_config(arguments: list[str]) -> GanTrainConfig:
-    """Read the command line.
-
-    Raises:
-        UsageError: an option has a value that cannot be, or --resume comes with another configuration.
-    """
-    config = read_options(GanTrainConfig, PRESETS, arguments)
-    for option, value, what in (
-        ("--data", config.data, "your pictures"),
-        ("--stage-one", config.stage_one, "trained on them"),
-    ):
-        if not value:
-            raise UsageError(f"--preset {config.preset} needs {option} FOLDER, {what}")
-    return config
 
 
 def run(arguments: list[str]) -> None:
