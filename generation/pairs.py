@@ -1,6 +1,5 @@
 """What a translator learns from: two views of one subject, from clips or from single pictures bent twice."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from autolink.data.picture import square
 from autolink.data.source import SUFFIXES, Source, files_below
 from autolink.errors import UserError
 from autolink.loop import to_network
+from generation.classes import kept_for_testing
 from video import files as video
 
 FIGURES_TRAIN, FIGURES_TEST, FIGURES_POSES = 3000, 100, 4
@@ -105,7 +105,7 @@ def load_views(data: str, size: int) -> Views:
         return _grouped(clips, [], skipped)
     pictures = load_images(folder, size, "stretch")
     known = pictures.annotation
-    test = known.test if known else np.array([_held_out(name) for name in pictures.names])
+    test = kept_for_testing(pictures)
     found = scenes(pictures.images, known.identity) if known else [np.array([n]) for n in range(len(pictures))]
     return _grouped(clips, [(pictures.images[scene], test[scene[0]]) for scene in found], skipped | pictures.skipped)
 
@@ -187,11 +187,6 @@ def rendered_views(train: int, test: int, size: int) -> Views:
             images[n * FIGURES_POSES + pose] = render(identity, sample_pose(rng), scene, size).image
     starts = np.arange(people) * FIGURES_POSES
     return Views(images, starts, np.full(people, FIGURES_POSES), np.arange(people) >= train, {})
-
-
-def _held_out(name: str) -> bool:
-    """Every twentieth name, by a hash so that the choice is the same everywhere."""
-    return hashlib.sha256(name.encode()).digest()[0] % 20 == 0
 
 
 def _grouped(
