@@ -14,9 +14,12 @@ from generation.transfer_options import LARGEST, TransferConfig
 from generation.translator import PoseTransfer
 from video.crop import parse_crop
 from video.files import spread_frames
-from video.subject import look
+from video.subject import DOUBT_AT_ONCE, look
 
 Image = NDArray[np.uint8]
+
+LOOKS = 8
+"""Frames, spread over a video, in which its subject is looked for."""
 
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 
@@ -61,16 +64,20 @@ def choose_checkpoint(config: TransferConfig, device: torch.device) -> tuple[str
     """
     if config.checkpoint != "auto":
         return config.checkpoint, Networks(PoseTransfer.from_pretrained(config.checkpoint), device)
-    picture = spread_frames(config.src, 1)[0]
-    if config.crop not in ("auto", "none"):
-        crop = parse_crop(config.crop)
-        picture = crop.take(picture, min(LARGEST, max(2, round(crop.side))))
+    crop = None if config.crop in ("auto", "none") else parse_crop(config.crop)
     bundled = {folder.name: PoseTransfer.from_pretrained(folder) for folder in sorted(CHECKPOINTS.glob("*-transfer"))}
     known = {name: Networks(model, device) for name, model in bundled.items()}
 
-    def doubt(name: str) -> float:
-        networks = known[name]
-        return look(picture, networks.detect, networks.model.layout, networks.detector_size).doubt
+    def least_doubt(networks: Networks, pictures: list[Image]) -> float:
+        if crop:
+            pictures = [crop.take(picture, min(LARGEST, max(2, round(crop.side)))) for picture in pictures]
+        detector = networks.detect, networks.model.layout, networks.detector_size
+        return min(look(picture, *detector).doubt for picture in pictures)
 
-    best = min(known, key=doubt)
+    for count in (1, LOOKS):  # the first frame may be a title
+        pictures = spread_frames(config.src, count)
+        doubts = {name: least_doubt(networks, pictures) for name, networks in known.items()}
+        if min(doubts.values()) < DOUBT_AT_ONCE:
+            break
+    best = min(doubts, key=doubts.__getitem__)
     return best, known[best]

@@ -1,6 +1,6 @@
 """Who is redrawn and what moves: source and driver, read, framed and told by their keypoints."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from autolink.errors import UsageError, UserError
-from generation.networks import Networks
+from generation.networks import LOOKS, Networks
 from generation.transfer_options import TransferConfig
 from video import files as video
 from video.crop import Crop, parse_crop
@@ -56,7 +56,8 @@ def read_source(config: TransferConfig, networks: Networks) -> Source:
     if config.crop == "none":
         crop = Crop.centre(width, height)
     elif config.crop == "auto":
-        crop = subject_crop(pictures[0], networks, f"--src {config.src}").inside(width, height)
+        shows, found_in = frame_with_subject(pictures[0], config.src, networks, "--src")
+        pictures, crop = [shows, *pictures[1:]], found_in.inside(width, height)
     else:
         crop = parse_crop(config.crop)
         if crop.x >= width or crop.y >= height or crop.x + crop.side <= 0 or crop.y + crop.side <= 0:
@@ -65,19 +66,27 @@ def read_source(config: TransferConfig, networks: Networks) -> Source:
     return Source(pictures, crop, found)
 
 
-def subject_crop(image: Image, networks: Networks, name: str) -> Crop:
-    """The square in which the subject lies as in training.
+def frame_with_subject(first: Image, path: Path, networks: Networks, option: str) -> tuple[Image, Crop]:
+    """A frame of a video that shows its subject, and the square in which that lies as in training.
+
+    The first frame, if that does; a video may begin with a title or in the dark.
 
     Raises:
-        UserError: there is no subject that the detector knows.
+        VideoError, UserError: no frame that is looked at shows a subject that the detector knows.
     """
-    subject = find_subject(image, networks.detect, networks.model.layout, networks.detector_size)
-    if not subject.settled:
-        raise UserError(
-            f"{name}: no subject of the kind that this checkpoint knows was found in the first frame; choose the "
-            "square with --crop x,y,w,h, or take the central one with --crop none"
-        )
-    return subject.crop
+
+    def looked_at() -> Iterator[Image]:
+        yield first
+        yield from video.spread_frames(path, LOOKS)[1:]
+
+    for image in looked_at():
+        subject = find_subject(image, networks.detect, networks.model.layout, networks.detector_size)
+        if subject.settled:
+            return image, subject.crop
+    raise UserError(
+        f"{option} {path}: no subject of the kind that this checkpoint knows was found; choose the square with "
+        "--crop x,y,w,h, or take the central one with --crop none"
+    )
 
 
 def read_driver(config: TransferConfig, networks: Networks, source: Source) -> Driver:
@@ -115,7 +124,9 @@ def follow_driver(config: TransferConfig, networks: Networks) -> tuple[Motion, s
         first = next(frames)
         height, width = first.shape[:2]
         still = config.crop == "none"
-        start = Crop.centre(width, height) if still else subject_crop(first, networks, f"--driver {config.driver}")
+        start = (
+            Crop.centre(width, height) if still else frame_with_subject(first, config.driver, networks, "--driver")[1]
+        )
         followed = follow(
             chain([first], tqdm(frames, total=facts.frames, unit="frame", desc="driver", initial=1)),
             networks.detect, None if still else networks.model.layout, start, networks.detector_size,

@@ -12,6 +12,7 @@ from PIL import Image
 from test_pairs import write_clip
 from test_translator import transfer_model
 
+from autolink.data.figures import figure_clip
 from autolink.errors import UserError
 from generation import redrawing, subjects, transfer
 from generation.networks import CHECKPOINTS, Networks, choose_checkpoint
@@ -20,6 +21,7 @@ from generation.transfer_options import TransferConfig
 from video import files as video
 from video.motion import MotionError, read_motion
 from video.subject import Subject
+from video.writer import VideoWriter
 
 
 @pytest.fixture(scope="module")
@@ -250,6 +252,22 @@ def test_no_subject_is_told(
 ) -> None:
     monkeypatch.setattr(subjects, "find_subject", lambda image, *rest: Subject(None, False, 1.0))  # type: ignore[arg-type]
     assert "--crop none" in fails(1, run)
+
+
+def test_a_video_may_begin_in_the_dark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The subject is found further on, by the bundled detector of rendered people, in source and driver."""
+    clip = figure_clip(9, 4, 96)[0]
+    with VideoWriter(tmp_path / "late.mp4", Fraction(25)) as writer:
+        for n, frame in enumerate(clip):
+            writer.write(np.zeros_like(frame) if n < 2 else frame)
+    late = tmp_path / "late.mp4"
+    name, networks = choose_checkpoint(TransferConfig(src=late, driver=late), torch.device("cpu"))
+    assert name == "figures-transfer"
+    monkeypatch.chdir(tmp_path)
+    config = TransferConfig(src=late, driver=late, checkpoint=str(CHECKPOINTS / name), device="cpu")
+    source = subjects.read_source(config, networks)
+    assert source.pictures[0].mean() > 30
+    assert subjects.read_driver(config, networks, source).motion.keypoints.shape[0] == 9
 
 
 def test_the_bundled_checkpoint_that_knows_the_source_is_taken(
