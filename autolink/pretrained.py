@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,18 +40,22 @@ def write_text(path: Path, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
-def check_output(option: str, path: Path | None, overwrite: bool) -> None:
+def check_output(option: str, path: Path | None, overwrite: bool, suffixes: Collection[str] = ()) -> None:
     """Refuse an output file that cannot be written or would replace another.
 
     Raises:
-        UsageError: it is a folder, is there already, or its folder is not.
+        UsageError: it is a folder, ends in none of the suffixes, is there already, or its folder is not.
     """
-    if path and path.is_dir():
+    if path is None:
+        return
+    if path.is_dir():
         raise UsageError(f"{option} {path} is a folder; give a file name")
-    if path and path.exists() and not overwrite:
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise UsageError(f"{option} {path}: give a name that ends in {' or '.join(suffixes)}")
+    if path.exists() and not overwrite:
         raise UsageError(f"{option} {path} exists; choose another name or add --overwrite")
-    if path and not path.absolute().parent.is_dir():
-        raise UsageError(f"{option} {path}: the folder {path.parent} does not exist")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"{option} {path}: the folder {path.parent} does not exist; create it first")
 
 
 def save_folder(kind: str, module: nn.Module, config: Any, folder: Path, card: str, half: bool) -> None:

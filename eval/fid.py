@@ -83,12 +83,10 @@ class FidConfig:
             raise UsageError(f"--seed must be below 2^32, got {self.seed}")
         if (self.inception_weights or self.download) and self.features != "inception":
             raise UsageError("--inception-weights and --download are for --features inception; add that")
-        if self.save_statistics and self.save_statistics.suffix != ".npz":
-            raise UsageError(f"--save-statistics must end in .npz, got {self.save_statistics}")
         if self.save_statistics and is_statistics(self.real):
             raise UsageError(f"--save-statistics needs a folder or zip of real pictures, {self.real} are statistics")
         check_output("--json", self.json, self.overwrite)
-        check_output("--save-statistics", self.save_statistics, self.overwrite)
+        check_output("--save-statistics", self.save_statistics, self.overwrite, (".npz",))
 
 
 def is_statistics(path: Path) -> bool:

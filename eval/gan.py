@@ -106,9 +106,7 @@ class GanEvalConfig:
         if not 0 <= self.truncation <= 2 or self.seed < 0:
             raise UsageError("--truncation is 0 to 2, and --seed cannot be negative")
         check_output("--json", self.json, self.overwrite)
-        check_output("--sheet", self.sheet, self.overwrite)
-        if self.sheet and self.sheet.suffix.lower() != ".png":
-            raise UsageError(f"--sheet must end in .png, got {self.sheet}")
+        check_output("--sheet", self.sheet, self.overwrite, (".png",))
 
 
 @dataclass(frozen=True)

@@ -71,9 +71,7 @@ class TransferConfig:
         if self.seed < 0:
             raise UsageError(f"--seed cannot be negative, got {self.seed}")
         check_output("--json", self.json, self.overwrite)
-        check_output("--sheet", self.sheet, self.overwrite)
-        if self.sheet and self.sheet.suffix.lower() != ".png":
-            raise UsageError(f"--sheet must end in .png, got {self.sheet}")
+        check_output("--sheet", self.sheet, self.overwrite, (".png",))
 
 
 PROTOCOL = {

@@ -21,6 +21,7 @@ from autolink import draw
 from autolink.detect import pick_device
 from autolink.errors import UsageError, UserError, command
 from autolink.loop import prepare_cpu
+from autolink.pretrained import check_output
 from generation.gan import Gan
 from generation.structures import Structures, kept_edges, moved, read_structures, spread
 from video import files as video
@@ -95,15 +96,8 @@ class SampleConfig:
             raise UsageError(f"--scale is above 0 and below 10, got {self.scale}")
         if not any((self.grid, self.folder, self.video)):
             raise UsageError("nothing to write: give --grid FILE.png, --video FILE.mp4 or --folder FOLDER")
-        for option, path, suffixes in (
-            ("--grid", self.grid, (".png",)), ("--video", self.video, tuple(WRITTEN)),
-        ):  # fmt: skip
-            if path and path.suffix.lower() not in suffixes:
-                raise UsageError(f"{option} {path}: give a name that ends in {' or '.join(suffixes)}")
-            if path and not path.absolute().parent.is_dir():
-                raise UsageError(f"{option} {path}: there is no folder {path.parent}; create it first")
-            if path and path.exists() and not self.overwrite:
-                raise UsageError(f"{option} {path} exists; choose another name or add --overwrite")
+        check_output("--grid", self.grid, self.overwrite, (".png",))
+        check_output("--video", self.video, self.overwrite, WRITTEN)
         if self.folder and self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise UsageError(f"--folder {self.folder} is not an empty folder; choose another")
 

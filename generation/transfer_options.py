@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from autolink.errors import UsageError
+from autolink.pretrained import check_output
 from video.crop import parse_crop
 from video.writer import WRITTEN
 
@@ -81,18 +82,7 @@ def check_files(config: TransferConfig) -> None:
     for option, path in (("--src", config.src), ("--driver", config.driver)):
         if not path.exists():
             raise UsageError(f"{option} {path} does not exist")
-    for option, out in (("--out", config.out), ("--keypoints", config.keypoints)):
-        if out is None:
-            continue
-        if any(out.exists() and out.samefile(path) for path in (config.src, config.driver)):
+    for option, out, suffixes in (("--out", config.out, WRITTEN), ("--keypoints", config.keypoints, (".json",))):
+        if out and any(out.exists() and out.samefile(path) for path in (config.src, config.driver)):
             raise UsageError(f"{option} {out} is an input as well; choose another name")
-        if out.is_dir():
-            raise UsageError(f"{option} {out} is a folder; give a file name")
-        if not out.absolute().parent.is_dir():
-            raise UsageError(f"{option} {out}: there is no folder {out.parent}; create it first")
-        if out.exists() and not config.overwrite:
-            raise UsageError(f"{option} {out} exists; choose another name or add --overwrite")
-    if config.out.suffix.lower() not in WRITTEN:
-        raise UsageError(f"--out {config.out}: give a name that ends in {' or '.join(WRITTEN)}")
-    if config.keypoints and config.keypoints.suffix.lower() != ".json":
-        raise UsageError(f"--keypoints {config.keypoints}: give a name that ends in .json")
+        check_output(option, out, config.overwrite, suffixes)

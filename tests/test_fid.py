@@ -295,7 +295,7 @@ def test_wrong_input_is_told(
     assert "--seed" in said(2, seed=-1)
     assert "--seed" in said(2, seed=2**32)
     assert "--features inception" in said(2, download=True)
-    assert "must end in .npz" in said(2, save_statistics=tmp_path / "s")
+    assert "ends in .npz" in said(2, save_statistics=tmp_path / "s")
     assert "does not exist" in said(2, real=tmp_path / "none")
     assert "does not exist" in said(2, real=tmp_path / "none.npz")
     assert "does not exist" in said(2, json=tmp_path / "no" / "x.json")

@@ -216,7 +216,7 @@ def test_damage_in_the_middle_is_told_and_the_rest_used(
 @pytest.mark.parametrize(
     ("code", "more", "said"),
     [(2, ["--src", "no.mp4"], "--src no.mp4 does not exist"), (2, ["--out", "src.mp4"], "is an input as well"),
-     (2, ["--out", "no/r.mp4"], "there is no folder"), (2, ["--out", "result.txt"], "ends in .mp4 or .gif"),
+     (2, ["--out", "no/r.mp4"], "the folder no does not exist"), (2, ["--out", "result.txt"], "ends in .mp4 or .gif"),
      (2, ["--best-frame", "x"], "--best-frame"), (2, ["--best-frame", "99"], "the driver has 11 frames"),
      (2, ["--crop", "1,2"], "--crop"), (2, ["--crop", "900,0,9,9"], "lies outside"),
      (2, ["--smooth", "-1"], "--smooth"),
