@@ -154,12 +154,8 @@ class TransferTrainer(AdversarialTrainer[Translator, PatchDiscriminator]):
     def translate(self, network: Translator, sources: Tensor, targets: Tensor) -> tuple[Translation, Tensor]:
         """Sources (B, 3, size, size) in the poses of targets, and the targets' edge maps."""
         with torch.no_grad():
-            both = torch.cat([sources, targets])
-            keypoints = self.stage_one.detect(both)
-            edges = self.stage_one.draw(keypoints, self.config.model.size)
-        B = len(sources)
-        result = network(sources[:, None], edges[:B, None], keypoints[:B, None], keypoints[B:], edges[B:])
-        return result, edges[B:]
+            keypoints, driving = self.stage_one.detect(torch.cat([sources, targets])).split(len(sources))
+        return translate(self.stage_one, network, sources[:, None], keypoints[:, None], driving)
 
     def update_discriminator(self, real: Tensor, fake: Tensor, edges: Tensor, penalised: bool) -> None:
         """One step of the discriminator."""

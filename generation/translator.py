@@ -290,6 +290,25 @@ def _pooled(edges: Tensor, like: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(edges, like.shape[-1])
 
 
+def translate(
+    stage_one: AutoLink, translator: nn.Module, sources: Tensor, source_keypoints: Tensor, driving: Tensor
+) -> tuple[Translation, Tensor]:
+    """Redraw sources in a pose, and the edge map of that pose: (B, 1, size, size), without gradient.
+
+    Args:
+        stage_one: whose graph is drawn.
+        translator: a `Translator`, however it is wrapped for training.
+        sources: (B, S, 3, size, size) in [-1, 1].
+        source_keypoints: (B, S, K, 2), (x, y) in [-1, 1].
+        driving: (B, K, 2), the wanted keypoints.
+    """
+    B, S, _, size, _ = sources.shape
+    with torch.no_grad():
+        edges = stage_one.draw(torch.cat([source_keypoints.flatten(0, 1), driving]), size)
+    source_edges, driving_edges = edges[: B * S].view(B, S, 1, size, size), edges[B * S :]
+    return translator(sources, source_edges, source_keypoints, driving, driving_edges), driving_edges
+
+
 class PoseTransfer(nn.Module):
     """A frozen stage one and the translator that it drives: one checkpoint folder, all that a transfer needs.
 
@@ -335,11 +354,7 @@ class PoseTransfer(nn.Module):
 
     def forward(self, sources: Tensor, source_keypoints: Tensor, driving: Tensor) -> Translation:
         """Redraw sources in a pose: (B, S, 3, size, size) in [-1, 1], (B, S, K, 2), (B, K, 2)."""
-        B, S = sources.shape[:2]
-        with torch.no_grad():
-            edges = self.stage_one.draw(torch.cat([source_keypoints.flatten(0, 1), driving]), self.size)
-        source_edges = edges[: B * S].view(B, S, 1, self.size, self.size)
-        return self.translator(sources, source_edges, source_keypoints, driving, edges[B * S :])
+        return translate(self.stage_one, self.translator, sources, source_keypoints, driving)[0]
 
     @torch.no_grad()
     def transfer(self, sources: Tensor, driving: Tensor) -> Tensor:
