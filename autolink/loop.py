@@ -346,22 +346,18 @@ def estimate(trainer: BaseTrainer, steps: int = 4) -> float:
     return (time.monotonic() - start) / steps * trainer.config.steps / 60
 
 
-def start(
-    config: RunConfig, script: str, check: Callable[[], None], build: Callable[[Accelerator, Path | None], BaseTrainer]
-) -> None:
-    """A training command after its options are read: build, train, say where the result is.
+def start(config: RunConfig, script: str, build: Callable[[Accelerator, Path | None], BaseTrainer]) -> None:
+    """A training command after its options are read and its data is there: build, train, say where the result is.
 
     Args:
         config: the run's configuration.
         script: the command's name, for the advice on how to go on.
-        check: raises UserError where the data cannot be used, before anything is written.
         build: from the accelerator and a folder to cache in (None: keep nothing) to the trainer.
     """
     accelerator = Accelerator(mixed_precision=pick_precision(config), cpu=not torch.accelerator.is_available())
     say = accelerator.print
     folder = RunFolder(config.run_folder)
     prepare_cpu(accelerator.device, config.threads, accelerator.num_processes)
-    check()
     if not config.dry_run and accelerator.is_main_process:
         folder.open(config)
     accelerator.wait_for_everyone()

@@ -184,13 +184,14 @@ def parse_config(arguments: list[str]) -> TrainConfig:
 def run(arguments: list[str]) -> None:
     """The command: read options, train, say where the result is."""
     config = parse_config(arguments)
+    check_data(config.data, config.root)
 
     def build(accelerator: Accelerator, cache: Path | None) -> Trainer:
         with accelerator.main_process_first():
             data = load_with_progress(config, cache, accelerator.is_main_process)
         return Trainer(config, accelerator, data)
 
-    start(config, "accelerate launch train_autolink.py", lambda: check_data(config.data, config.root), build)
+    start(config, "accelerate launch train_autolink.py", build)
 
 
 def load_with_progress(config: TrainConfig, cache: Path | None, visible: bool) -> ImageSet:

@@ -264,7 +264,7 @@ def run(arguments: list[str]) -> None:
             data = load_data(config.data, model.size, stage_one.config.fit, cache, root=config.root)
         return GanTrainer(config, accelerator, stage_one, data)
 
-    start(config, "accelerate launch generation/train_gan.py", lambda: check_data(config.data, config.root), build)
+    start(config, "accelerate launch generation/train_gan.py", build)
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from autolink.train import detect_all
 from generation.adversarial import AdversarialTrainer
 from generation.discriminator import PatchDiscriminator, discriminator_loss, generator_loss, gradient_penalty
 from generation.pairs import Views, check_views, draw_pairs, load_views, shown_pairs, to_views
-from generation.translator import PoseTransfer, Translation, Translator, TranslatorConfig
+from generation.translator import PoseTransfer, Translation, Translator, TranslatorConfig, translate
 from video.layout import Layout
 
 STAGE_ONE = Path(__file__).resolve().parents[1] / "checkpoints" / "figures"
@@ -253,11 +253,12 @@ def run(arguments: list[str]) -> None:
         except ValueError as error:
             raise UsageError(str(error)) from None
         config = replace(config, model=model)
+    check_views(config.data)
 
     def build(accelerator: Accelerator, cache: Path | None) -> TransferTrainer:
         return TransferTrainer(config, accelerator, stage_one, load_views(config.data, config.model.size))
 
-    start(config, "accelerate launch generation/train_transfer.py", lambda: check_views(config.data), build)
+    start(config, "accelerate launch generation/train_transfer.py", build)
 
 
 def main() -> None:
