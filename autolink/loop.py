@@ -4,13 +4,10 @@ import copy
 import ctypes
 import json
 import os
-import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -23,7 +20,7 @@ from tqdm import tqdm
 from autolink.config import RunConfig
 from autolink.draw import write_picture
 from autolink.errors import UserError
-from autolink.pretrained import write_text
+from autolink.log import Log
 from autolink.run_state import (
     RunFolder,
     config_to_json,
@@ -32,6 +29,7 @@ from autolink.run_state import (
     module_tensors,
     optimizer_tensors,
 )  # fmt: skip
+from autolink.stop import Stop
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -200,63 +198,6 @@ def _diverged(step: int, folder: RunFolder) -> UserError:
     """What to say when the loss or a weight is not finite."""
     back = "go on from the last checkpoint with --resume, or " if folder.checkpoints() else ""
     return UserError(f"training diverged by step {step}: {back}start again with a lower --learning-rate")
-
-
-class Stop:
-    """Remembers that the user pressed Ctrl-C, so that the step can end and be saved."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    @contextmanager
-    def listening(self) -> Iterator["Stop"]:
-        """Catch SIGINT and SIGTERM; a second Ctrl-C stops at once."""
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            if self.asked and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            self.asked = True
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-class Log:
-    """Scalars to metrics.jsonl and TensorBoard, on the main process."""
-
-    def __init__(self, folder: Path, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        path = folder / "metrics.jsonl"
-        if path.exists():  # a run that was killed had gone on beyond its checkpoint
-            lines = [line for line in path.read_text().splitlines() if _step(line) <= step]
-            write_text(path, "".join(line + "\n" for line in lines))
-        self.file = path.open("a")
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
-
-    def write(self, step: int, values: dict[str, float]) -> None:
-        """One line."""
-        self.file.write(json.dumps({"step": step, **{name: round(v, 6) for name, v in values.items()}}) + "\n")
-        self.file.flush()
-        for name, value in values.items():
-            self.board.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        """Finish both files."""
-        self.file.close()
-        self.board.close()
-
-
-def _step(line: str) -> float:
-    """The step of a line of metrics.jsonl; a line that was cut is beyond all."""
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return np.inf
 
 
 def train(trainer: BaseTrainer, folder: RunFolder, stop: Stop) -> bool:
