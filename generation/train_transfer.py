@@ -28,7 +28,8 @@ from autolink.train import detect_all
 from generation.adversarial import AdversarialTrainer
 from generation.discriminator import PatchDiscriminator, discriminator_loss, generator_loss, gradient_penalty
 from generation.pairs import Views, check_views, draw_pairs, load_views, shown_pairs, to_views
-from generation.translator import PoseTransfer, Translation, Translator, TranslatorConfig, translate
+from generation.translator import PoseTransfer, Translation, Translator, translate
+from generation.translator_config import TranslatorConfig
 from video.layout import Layout
 
 STAGE_ONE = Path(__file__).resolve().parents[1] / "checkpoints" / "figures"

@@ -1,6 +1,5 @@
 """The translator: a source picture, redrawn in the pose of a driving edge map."""
 
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +14,8 @@ from autolink.errors import UserError
 from autolink.layers import activation, channels_last, conv, down_block, initialise
 from autolink.model import AutoLink
 from autolink.pretrained import find_folder, load_folder, save_folder
-from generation.candidates import bone_distances, candidate_motions, move
+from generation.motion_mixer import MotionMixer, blocks, doubled, warped
+from generation.translator_config import TranslatorConfig
 from video.layout import Layout, Shape
 
 LAYERS = 3
@@ -28,53 +28,6 @@ tags: [pose-transfer, self-supervised]
 Video pose transfer driven by the keypoints and the graph of AutoLink:
 `python generation/transfer.py --checkpoint FOLDER --src video.mp4 --driver pose.mp4`.
 """
-
-
-@dataclass(frozen=True)
-class TranslatorConfig:
-    """Everything that fixes the translator's shape."""
-
-    keypoints: int = 16
-    """Keypoints of the stage one that drives it."""
-    size: int = 64
-    """Side of the pictures in pixels."""
-    bones: int = 16
-    """Strongest edges of the graph, each of which proposes a motion."""
-    channels: tuple[int, ...] = (16, 32, 64, 128)
-    """Widths of encoder and decoder, the first at full resolution."""
-    motion_size: int = 32
-    """Side of the motion field in pixels."""
-    motion_channels: tuple[int, ...] = (32, 64, 128)
-    """Widths of the network that mixes the proposals."""
-    reach: float = 0.02
-    """Squared distance over which a bone's proposal is favoured at first, in [-1, 1] units."""
-
-    def __post_init__(self) -> None:
-        for name in ("channels", "motion_channels"):  # JSON gives lists
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        edges = self.keypoints * (self.keypoints - 1) // 2
-        if not 1 <= self.bones <= edges:
-            raise ValueError(f"--bones must be 1 to {edges}, the edges of {self.keypoints} keypoints, got {self.bones}")
-        if min(len(self.channels), len(self.motion_channels)) < 2 or min(self.channels + self.motion_channels) < 1:
-            raise ValueError("--channels and --motion-channels need at least two positive widths each")
-        for name, side, levels in (
-            ("size", self.size, len(self.channels)), ("motion-size", self.motion_size, len(self.motion_channels)),
-        ):  # fmt: skip
-            if side < 1 or side % 2 ** (levels - 1):
-                raise ValueError(f"--{name} must be a multiple of {2 ** (levels - 1)} for its widths, got {side}")
-        if self.size % self.motion_size:
-            raise ValueError(f"--motion-size must divide --size {self.size}, got {self.motion_size}")
-        if not self.reach > 0:
-            raise ValueError(f"--reach must be above zero, got {self.reach}")
-
-
-class Motion(NamedTuple):
-    """Where each pixel of the result comes from."""
-
-    flow: Tensor
-    """(B, m, m, 2), (x, y) in [-1, 1] of the source."""
-    visible: Tensor
-    """(B, 1, m, m), logits: above zero where the source shows what is wanted."""
 
 
 class Translation(NamedTuple):
@@ -103,23 +56,6 @@ class Translation(NamedTuple):
         return _composed(_moved(sources, self.flow, self.weight), sources[:, 0], painted, layers)
 
 
-def blocks(c_in: int, c_out: int) -> nn.Sequential:
-    """Two convolutions at one resolution: (B, c, H, W) -> (B, c', H, W)."""
-    return nn.Sequential(
-        conv(c_in, c_out), nn.BatchNorm2d(c_out), activation(), conv(c_out, c_out), nn.BatchNorm2d(c_out), activation()
-    )
-
-
-def doubled(x: Tensor) -> Tensor:
-    """Bilinear doubling of the resolution."""
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-
-
-def warped(x: Tensor, flow: Tensor) -> Tensor:
-    """(B, c, H, W) seen through a flow (B, h, w, 2) -> (B, c, h, w)."""
-    return F.grid_sample(x.float(), flow, align_corners=True, padding_mode="border")
-
-
 def _moved(pictures: Tensor, flow: Tensor, weight: Tensor) -> Tensor:
     """Pictures or features of all sources, moved and weighed: (B, S, c, H, H) -> (B, c, H, H)."""
     B, S, _, side, _ = pictures.shape
@@ -130,56 +66,6 @@ def _moved(pictures: Tensor, flow: Tensor, weight: Tensor) -> Tensor:
 
 def _composed(moved: Tensor, standing: Tensor, painted: Tensor, layers: Tensor) -> Tensor:
     return layers[:, :1] * moved + layers[:, 1:2] * standing + layers[:, 2:] * painted
-
-
-class MotionMixer(nn.Module):
-    """Which proposal holds where: a small U-Net that sees the source moved by every proposal."""
-
-    grid: Tensor
-
-    def __init__(self, config: TranslatorConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.proposals = 2 + config.bones + config.keypoints
-        widths = config.motion_channels
-        self.first = nn.Sequential(conv(5 * self.proposals, widths[0]), nn.BatchNorm2d(widths[0]), activation())
-        self.down = nn.ModuleList(down_block(a, b) for a, b in pairwise(widths))
-        self.up = nn.ModuleList(blocks(a + b, b) for a, b in pairwise(widths[::-1]))
-        self.last = nn.Conv2d(widths[0], self.proposals + 3, 3, padding=1)
-        axis = torch.linspace(-1, 1, config.motion_size)
-        self.register_buffer("grid", torch.cartesian_prod(axis, axis).flip(1), persistent=False)
-        initialise(self)
-        nn.init.zeros_(self.last.weight)  # at first the nearest bone decides
-
-    def forward(
-        self, source: Tensor, source_keypoints: Tensor, driving: Tensor, pairs: Tensor, edges: Tensor
-    ) -> Motion:
-        """Mix the proposals.
-
-        Args:
-            source: (B, 4, m, m), picture and edge map.
-            source_keypoints: (B, K, 2), (x, y) in [-1, 1].
-            driving: (B, K, 2), the wanted keypoints.
-            pairs: (2, E), the bones.
-            edges: (B, 1, m, m), the driving edge map.
-        """
-        B, m, M = len(source), self.config.motion_size, self.proposals
-        places = move(candidate_motions(source_keypoints, driving, pairs), self.grid)  # (B, M, m * m, 2)
-        tried = warped(source, places.view(B, M * m, m, 2)).view(B, 4, M, m, m)
-        near = -bone_distances(driving, pairs, self.grid).view(B, M - 2, m, m) / self.config.reach
-        near = torch.cat([near.new_full((B, 2, m, m), -2.0), near.clamp(min=-8.0)], 1)
-        seen = torch.cat([tried[:, :3].flatten(1, 2), tried[:, 3] - edges, near.exp()], 1)
-        levels = [self.first(seen)]
-        for down in self.down:
-            levels.append(down(levels[-1]))
-        x = levels.pop()
-        for up in self.up:
-            x = up(torch.cat([doubled(x), levels.pop()], 1))
-        out = self.last(x).float()
-        share = (out[:, :M] + near).softmax(1)
-        flow = (share[..., None] * places.view(B, M, m, m, 2)).sum(1)
-        flow = flow + 0.1 * torch.tanh(out[:, M : M + 2]).permute(0, 2, 3, 1)
-        return Motion(flow, out[:, M + 2 :])
 
 
 class Translator(nn.Module):

@@ -31,7 +31,8 @@ from eval.metrics import (
     warping_error,
 )  # fmt: skip
 from eval.transfer import SHEET_ROWS, TransferConfig
-from generation.translator import PoseTransfer, Translator, TranslatorConfig
+from generation.translator import PoseTransfer, Translator
+from generation.translator_config import TranslatorConfig
 from video.writer import VideoWriter
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -23,7 +23,8 @@ from eval.reporting.content import Conditions, Figure, shown_spread, shown_value
 from eval.reporting.inputs import bundled, find_subjects, read_curves
 from eval.reporting.literature import beside
 from eval.reporting.summary import BEGIN, END, summary
-from generation.translator import PoseTransfer, Translator, TranslatorConfig
+from generation.translator import PoseTransfer, Translator
+from generation.translator_config import TranslatorConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -7,7 +7,8 @@ import torch
 from autolink import AutoLink, ModelConfig
 from autolink.edge_map import edge_pairs
 from autolink.errors import UserError
-from generation.translator import PoseTransfer, Translator, TranslatorConfig
+from generation.translator import PoseTransfer, Translator
+from generation.translator_config import TranslatorConfig
 from video.layout import Layout
 
 SMALL = TranslatorConfig(keypoints=5, size=32, bones=4, channels=(4, 8, 8), motion_size=16, motion_channels=(8, 8))
