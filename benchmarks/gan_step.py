@@ -1,0 +1,101 @@
+"""A training step of the GAN: what the networks do not account for, and how time and memory grow with the pixels.
+
+python benchmarks/gan_step.py. Networks are generator, discriminator, frozen features, frozen detector and optimisers;
+everything else is timed within the same run, turn by turn: drawing the batch, the edge maps, the augmentation, the
+average of the weights. The size goes from 64 to 256 px by two more scales as wide as the finest; the frozen features'
+size grows along. Each size has a process of its own, for its peak memory.
+"""
+
+import json
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file: import from the clone
+
+import numpy as np
+import torch
+import tyro
+from accelerate import Accelerator
+
+from autolink import loop
+from autolink.data import rendered_animals
+from autolink.data.animal_traits import SPECIES
+from autolink.errors import command
+from autolink.model import AutoLink
+from generation.gan_options import PRESETS, STAGE_ONE
+from generation.projected import changed, draw_change
+from generation.train_gan import GanTrainer
+
+SIZES = (64, 128, 256)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Time whole steps and the parts that are not networks."""
+
+    rounds: int = 5
+    """Measurements of each."""
+    threads: int = 2
+    """CPU threads."""
+    batch: int = 16
+    """Pictures a step."""
+
+
+def measured(size: int, config: Benchmark) -> dict[str, float]:
+    """Median milliseconds of a step and of what is no network, and the process's peak memory in MB."""
+    loop.keep_memory()
+    torch.set_num_threads(config.threads)
+    run = PRESETS["animals"]
+    stage_one = AutoLink.from_pretrained(STAGE_ONE)
+    finest = run.model.channels[-1]
+    channels = run.model.channels + (finest,) * SIZES.index(size)
+    model = replace(run.model, channels=channels, keypoints=stage_one.config.keypoints, classes=SPECIES)
+    run = replace(run, model=model, batch=config.batch, feature_size=run.feature_size * size // SIZES[0])
+    data = rendered_animals(32, 8, size)
+    trainer = GanTrainer(run, Accelerator(mixed_precision=loop.pick_precision(run)), stage_one, data)
+    trainer.model.train()
+    batch = trainer.draw_batch(np.random.default_rng(0))
+    edges = trainer.draw(batch.keypoints)
+
+    def augmentation() -> None:
+        for _ in range(2):  # what the generator made, with its gradient, and real pictures
+            images = batch.images.clone().requires_grad_()
+            dice = torch.Generator().manual_seed(0)
+            changed(images, edges, draw_change(config.batch, run.augment, dice))[0].sum().backward()
+
+    parts: dict[str, Callable[[], object]] = {
+        "step": lambda: float(trainer.train_step()),
+        "batch": lambda: trainer.draw_batch(np.random.default_rng(0)),
+        "edge_maps": lambda: trainer.draw(batch.keypoints),
+        "augmentation": augmentation,
+        "average": lambda: loop.update_average(trainer.average, trainer.raw, run.ema, 1000),
+    }
+    times: dict[str, list[float]] = {name: [] for name in parts}
+    for n in range(config.rounds + 2):
+        for name, part in parts.items():
+            start = time.perf_counter()
+            part()
+            if n >= 2:
+                times[name].append((time.perf_counter() - start) * 1e3)
+    found = {name: round(median(values), 1) for name, values in times.items()}
+    outside = sum(found.values()) - found["step"]
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    ratio = found["step"] / (found["step"] - outside)
+    return {"size": size, **found, "step_over_networks": ratio, "peak_memory_mb": memory}
+
+
+def main(config: Benchmark) -> None:
+    """Measure, print a line of JSON each."""
+    for size in SIZES:
+        with multiprocessing.get_context("spawn").Pool(1) as alone:
+            print(json.dumps(alone.apply(measured, (size, config))), flush=True)
+
+
+if __name__ == "__main__":
+    command(lambda: main(tyro.cli(Benchmark)))
