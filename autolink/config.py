@@ -191,7 +191,7 @@ EXPERIMENTS: dict[Preset, tuple[str, float | None, bool]] = {
 }
 
 PRESETS: dict[str, TrainConfig] = {
-    "figures": SMALL,
+    "figures": replace(SMALL, model=ModelConfig(keypoints=24, thickness=2e-3)),
     "faces-cpu": replace(SMALL, preset="faces-cpu", data="", steps=6000, ema=0.998),
     "cats-cpu": replace(SMALL, preset="cats-cpu", data="", steps=1500, model=ModelConfig(keypoints=12)),
     "paper-k4": _paper("paper-k4", 4, 2.5e-3),
