@@ -128,6 +128,13 @@ LINES = (
 """Key, name, digits and what is better, in the order of the printed table."""
 
 
+def judge_folder(config: TransferConfig) -> str:
+    """Where the judge is that --judge asks for."""
+    if config.judge != "auto":
+        return config.judge
+    return str(CHECKPOINTS / ("figures-judge" if config.data == "figures" else "faces-judge"))
+
+
 def load_judge(config: TransferConfig, device: torch.device) -> Judge | None:
     """The judge that --judge asks for.
 
@@ -136,10 +143,8 @@ def load_judge(config: TransferConfig, device: torch.device) -> Judge | None:
     """
     if config.judge == "none":
         return None
-    figures = config.data == "figures"
-    bundled = CHECKPOINTS / ("figures-judge" if figures else "faces-judge")
-    judge = Judge.from_pretrained(bundled if config.judge == "auto" else config.judge).to(device)
-    if figures and judge.config.joints != len(JOINTS):
+    judge = Judge.from_pretrained(judge_folder(config)).to(device)
+    if config.data == "figures" and judge.config.joints != len(JOINTS):
         raise UserError(f"--judge {config.judge} finds {judge.config.joints} joints; the figures have {len(JOINTS)}")
     return judge
 
@@ -166,7 +171,7 @@ def evaluate(transfer: PoseTransfer, config: TransferConfig, device: torch.devic
         "clip_names": [clip.name for clip in clips],
         "frames_measured": sum(len(clip.frames) for clip in clips),
         "size_pixels": transfer.size,
-        "judge": _judge_facts(config.judge, judge),
+        "judge": _judge_facts(Path(judge_folder(config)).name, judge),
         "checkpoint": config.checkpoint,
         "data": config.data,
         "seed": config.seed,
