@@ -74,7 +74,7 @@ class Benchmark:
     """A clone of github.com/AliaksandrSiarohin/first-order-model."""
     minutes: float = 10.0
     """Processor minutes of training for each."""
-    stage_one_minutes: float = 24.0
+    stage_one_minutes: float = 70.0
     """Processor minutes that our stage one took, which the other may train on top."""
     clips: int = 40
     """Clips of people that neither has seen, ten frames each."""

@@ -1,5 +1,6 @@
 """Every command in README and docs runs, on tiny data; training is cut to a few steps."""
 
+import hashlib
 import os
 import re
 import shlex
@@ -43,6 +44,14 @@ def test_there_are_commands() -> None:
     assert {"make demo", "make test"} < set(ALL)
 
 
+def test_the_results_in_the_readme_are_of_the_bundled_weights() -> None:
+    told = dict(re.findall(r"^\*\*([\w-]+)\*\*: .* weights ([0-9a-f]{12})$", PAGES[0].read_text(), re.M))
+    assert told.keys() >= {"figures", "faces", "figures-transfer", "faces-transfer", "pets-gan"}
+    for name, digest in told.items():
+        weights = (ROOT / "checkpoints" / name / "model.safetensors").read_bytes()
+        assert hashlib.sha256(weights).hexdigest().startswith(digest), f"measure {name} again: its weights are others"
+
+
 def prepare(folder: Path, pictures: Path, many_pictures: Path, tiny_checkpoint: Path) -> None:
     """The files that the commands name."""
     (folder / "my_pictures").symlink_to(pictures)
@@ -53,7 +62,7 @@ def prepare(folder: Path, pictures: Path, many_pictures: Path, tiny_checkpoint: 
             for frame in figure_clip(5, seed, 96)[0]:
                 writer.write(frame)
     Image.fromarray(figure_clip(1, 9, 96)[0][0]).save(folder / "my_photo.png")
-    track = np.random.default_rng(0).uniform(20, 70, (3, 16, 2))
+    track = np.random.default_rng(0).uniform(20, 70, (3, 24, 2))
     write_motion(folder / "pose.json", Motion(track, Fraction(25), 96, 96))
     for name in ("train_autolink.py", "eval", "generation", "checkpoints", "benchmarks"):
         (folder / name).symlink_to(ROOT / name)
@@ -85,11 +94,13 @@ def prepare_sets(folder: Path, pictures: Path) -> None:
 
 
 def prepare_reports(folder: Path, tiny_checkpoint: Path) -> None:
-    """Reports to compare and to sum up, and a page that takes the summary."""
-    (folder / "my_page.md").write_text(f"{BEGIN}\n{END}\n")
+    """Reports to compare and to sum up, and pages that take the summary."""
+    for name in ("README.md", "my_page.md"):
+        (folder / name).write_text(f"{BEGIN}\n{END}\n")
+    config = ReportConfig((str(tiny_checkpoint),), str(folder / "my_pictures"), out=folder / "report", pictures=2)
+    report.run(config, [])
     for name in ("before", "after"):
-        config = ReportConfig((str(tiny_checkpoint),), str(folder / "my_pictures"), out=folder / name, pictures=2)
-        report.run(config, [])
+        shutil.copytree(folder / "report", folder / name)
 
 
 STARTED = {
