@@ -10,9 +10,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from autolink.data.figures import figure_clip
-from autolink.data.images import square
+from autolink.data.images import load_images
+from autolink.data.picture import square
 from autolink.errors import UserError
+from generation.pairs import scenes
 from video.files import SUFFIXES, VideoError, read_frames
+
+TABLE = "landmarks.csv"
 
 FIRST_FIGURE = 100_000
 """Seeds of rendered clips begin here; no training uses them."""
@@ -67,11 +71,47 @@ def video_clip(path: Path, count: int, size: int) -> Clip:
     return Clip(path.stem, images[0], np.stack(images)[spread_pairs(len(images), count)])
 
 
-def load_clips(data: str, clips: int, count: int, size: int, seed: int) -> Iterator[Clip]:
-    """Rendered clips of people no training has seen, or the videos of a folder in the order of their names.
+def scene_clips(folder: Path, count: int, size: int) -> list[Clip]:
+    """One clip of each person that landmarks.csv keeps for testing: the scene with the most pictures, in their order.
 
     Raises:
-        UserError: there is no such folder, or no video in it.
+        UserError: the pictures cannot be read, or none of these scenes has four pictures.
+    """
+    pictures = load_images(folder, size, "stretch")
+    known = pictures.annotation
+    kept = np.flatnonzero(known.test) if known else np.array([], int)
+    images, people = pictures.images[kept], known.identity[kept] if known else np.array([], str)
+    longest: dict[str, NDArray[np.int64]] = {}
+    for scene in scenes(images, people) if len(kept) else []:
+        person = str(people[scene[0]])
+        if person and len(scene) > max(3, len(longest.get(person, ()))):
+            longest[person] = scene
+    if not longest:
+        raise UserError(f"{folder / TABLE} keeps nobody for testing of whom four pictures of one scene are there")
+    return [
+        Clip(f"identity {person}", images[scene[0]], images[scene][spread_pairs(len(scene), count)])
+        for person, scene in sorted(longest.items())
+    ]
+
+
+def is_clips(data: str) -> bool:
+    """Whether `load_clips` takes it; decodes nothing."""
+    return data == "figures" or bool(videos_in(Path(data))) or (Path(data) / TABLE).is_file()
+
+
+def load_clips(data: str, clips: int, count: int, size: int, seed: int) -> Iterator[Clip]:
+    """Clips of people no training has seen.
+
+    Args:
+        data: `figures`, rendered; a folder of videos, taken in the order of their names; or a folder of pictures whose
+            landmarks.csv tells whom they show, of which `scene_clips` are taken.
+        clips: how many at most.
+        count: pairs of frames of each at most.
+        size: side in pixels.
+        seed: of rendered clips.
+
+    Raises:
+        UserError: there is no such folder, or nothing of that kind in it.
     """
     if data == "figures":
         first = FIRST_FIGURE + 10_000 * seed
@@ -79,7 +119,17 @@ def load_clips(data: str, clips: int, count: int, size: int, seed: int) -> Itera
     folder = Path(data)
     if not folder.is_dir():
         raise UserError(f"--data {data} is no folder; give a folder of videos, or figures")
-    videos = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not videos:
-        raise UserError(f"--data {data} holds no videos; allowed are {', '.join(sorted(SUFFIXES))}")
-    return (video_clip(path, count, size) for path in videos[:clips])
+    videos = videos_in(folder)
+    if videos:
+        return (video_clip(path, count, size) for path in videos[:clips])
+    if (folder / TABLE).is_file():
+        return iter(scene_clips(folder, count, size)[:clips])
+    raise UserError(
+        f"--data {data} holds no videos and no {TABLE} that tells whom pictures show; allowed are "
+        f"{', '.join(sorted(SUFFIXES))}"
+    )
+
+
+def videos_in(folder: Path) -> list[Path]:
+    """The videos directly in a folder, by name; none where it is no folder."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []

@@ -48,8 +48,9 @@ class ReportConfig:
     checkpoints: tuple[str, ...] = ()
     """Checkpoint or run folders; by default the bundled ones that fit --data."""
     data: str = "auto"
-    """What to measure on: rendered `figures` or `animals`, a folder or zip of pictures, a folder of videos (pose
-    transfer), a published set; auto is what a run was trained on, and figures for other checkpoints."""
+    """What to measure on: rendered `figures` or `animals`, a folder or zip of pictures, a folder of videos or of
+    people's pictures (pose transfer), a published set; auto is what a run was trained on, and figures for other
+    checkpoints."""
     root: Path | None = None
     """Where the published set that --data names is unpacked; see docs/data-sets.md."""
     out: Path | None = None

@@ -43,7 +43,8 @@ class TransferConfig:
     checkpoint: str
     """A checkpoint folder of a pose transfer."""
     data: str = "figures"
-    """`figures`, rendered clips with a known truth, or a folder of videos."""
+    """`figures`, rendered clips with a known truth; a folder of videos; or of pictures, with whom they show in
+    landmarks.csv: of every person kept for testing, the scene with the most pictures."""
     json: Path | None = None
     """Write the figures to this file as well."""
     sheet: Path | None = None
@@ -85,8 +86,8 @@ PROTOCOL = {
     "cross_driver_joints_from_truth": "How far the driver's true joints lie from the truth's, whose build and camera "
     "are the source's: copying the driver's joints exactly would miss by this much.",
     "l1": "mean absolute difference, [0, 1] units",
-    "moving_l1": "the same over the pixels where real frame and source differ by more than 0.1 (channel mean, [-1, 1] "
-    "units), all frames summed before dividing",
+    "moving_l1": "mean absolute difference, [0, 1] units, over the pixels where real frame and source differ by more "
+    "than 0.1 (channel mean, [-1, 1] units), all frames summed before dividing",
     "ssim": "Wang et al. 2004, Gaussian window of 11 pixels and sigma 1.5 at the transfer's own size, per channel",
     "efficientnet_lite0_distance": "L1 of features of stem and blocks 0, 2, 4, 10 at 128 px, each over its mean "
     "magnitude on the real frame; no LPIPS",

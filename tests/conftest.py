@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from autolink.data.figures import figure_images
+from autolink.data.figures import figure_clip, figure_images
 
 TINY = [
     "--size", "32", "--keypoints", "4", "--detector-channels", "4", "8", "8", "--decoder-channels", "4", "8", "8",
@@ -49,6 +49,22 @@ def annotated_pictures(folder: Path, count: int) -> Path:
         rows.append(
             f"{n:02}.png,p{n % 6},{'test' if n % 6 < 2 else 'train'}," + ",".join(f"{v:.2f}" for v in pixels.flat)
         )
+    (folder / "landmarks.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten frames each of six people, of whom two are for testing, with 68 points as faces have them."""
+    folder = tmp_path_factory.mktemp("scenes")
+    rows = ["image,identity,split," + ",".join(f"x{n},y{n}" for n in range(68))]
+    for person in range(6):
+        frames, joints = figure_clip(10, person, 48)
+        for n, (frame, points) in enumerate(zip(frames, joints, strict=True)):
+            Image.fromarray(frame).save(folder / f"{person}{n}.png")
+            pixels = np.resize((points + 1) / 2 * 47, (68, 2)) + np.arange(68)[:, None] % 7
+            split = "test" if person < 2 else "train"
+            rows.append(f"{person}{n}.png,p{person},{split}," + ",".join(f"{v:.2f}" for v in pixels.flat))
     (folder / "landmarks.csv").write_text("\n".join(rows) + "\n")
     return folder
 

@@ -52,10 +52,10 @@ def test_the_results_in_the_readme_are_of_the_bundled_weights() -> None:
         assert hashlib.sha256(weights).hexdigest().startswith(digest), f"measure {name} again: its weights are others"
 
 
-def prepare(folder: Path, pictures: Path, many_pictures: Path, tiny_checkpoint: Path) -> None:
+def prepare(folder: Path, pictures: Path, scenes: Path, tiny_checkpoint: Path) -> None:
     """The files that the commands name."""
     (folder / "my_pictures").symlink_to(pictures)
-    (folder / "my_faces").symlink_to(many_pictures)
+    (folder / "my_faces").symlink_to(scenes)
     (folder / "my_clips").mkdir()
     for seed, name in enumerate(("my_video.mp4", "my_pose.mp4", "my_clips/a.mp4", "my_clips/b.mp4")):
         with VideoWriter(folder / name, Fraction(25)) as writer:
@@ -113,11 +113,11 @@ STARTED = {
 
 @pytest.mark.parametrize("command", [c for c in ALL if not c.startswith(("make", "git", "cd"))])
 def test_the_command_runs(
-    command: str, pictures: Path, many_pictures: Path, animals: Path, tiny_checkpoint: Path, tiny_gan: Path,
+    command: str, pictures: Path, scenes: Path, animals: Path, tiny_checkpoint: Path, tiny_gan: Path,
     tmp_path: Path,
 ) -> None:  # fmt: skip
     words = shlex.split(command)
-    prepare(tmp_path, pictures, many_pictures, tiny_checkpoint)
+    prepare(tmp_path, pictures, scenes, tiny_checkpoint)
     prepare_gan(tmp_path, animals, tiny_gan, tiny_checkpoint)
     if words[1] in ("eval/fid.py", "eval/lpips.py"):
         prepare_sets(tmp_path, pictures)

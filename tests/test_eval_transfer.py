@@ -16,7 +16,7 @@ from autolink import AutoLink
 from autolink.data.figures import figure_clip, figure_images
 from autolink.errors import UserError
 from eval import transfer
-from eval.clips import FIRST_FIGURE, figure, load_clips, spread_pairs, video_clip
+from eval.clips import FIRST_FIGURE, figure, is_clips, load_clips, spread_pairs, video_clip
 from eval.judge_model import Found, Judge, JudgeConfig
 from eval.measure import ARMS, Evaluation, Rulers, Table, measure
 from eval.metrics import (
@@ -300,6 +300,35 @@ def test_videos_are_read_by_their_central_square(videos: Path, fails: Callable[.
     assert np.abs(clip.frames[-1, 1].astype(float) - truth[7]).mean() < 12
     write_video(videos.parent / "short.mp4", truth[:3])
     assert "at least 4" in fails(1, lambda: video_clip(videos.parent / "short.mp4", 3, 32))
+
+
+def test_pictures_are_read_scene_by_scene_of_people_kept_for_testing(scenes: Path) -> None:
+    clips = list(load_clips(str(scenes), 9, 3, 48, 0))
+    assert [clip.name for clip in clips] == ["identity p0", "identity p1"] and is_clips(str(scenes))
+    truth = figure_clip(10, 1, 48)[0]
+    np.testing.assert_array_equal(clips[1].source, truth[0])
+    np.testing.assert_array_equal(clips[1].frames, truth[[[1, 2], [4, 5], [8, 9]]])
+    assert len(list(load_clips(str(scenes), 1, 3, 48, 0))) == 1
+
+
+def test_of_a_person_the_longest_scene_is_taken(scenes: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+    """A person's second scene has one picture fewer; people of three pictures are left out."""
+    header, *rows = (scenes / "landmarks.csv").read_text().splitlines()
+    as_one = (
+        {"00": "p0", "01": "p0", "02": "p0", "03": "p0"}
+        | {f"1{n}": "p0" for n in range(5)}
+        | {f"2{n}": "p2" for n in range(3)}
+    )
+    chosen = {name: row for row in rows if (name := row[:2]) in as_one}
+    for name in chosen:
+        (tmp_path / f"{name}.png").symlink_to(scenes / f"{name}.png")
+    told = [f"{name}.png,{as_one[name]},test," + row.split(",", 3)[3] for name, row in chosen.items()]
+    (tmp_path / "landmarks.csv").write_text("\n".join([header, *told]))
+    (clip,) = load_clips(str(tmp_path), 9, 9, 48, 0)
+    assert clip.name == "identity p0"
+    np.testing.assert_array_equal(clip.source, figure_clip(10, 1, 48)[0][0])
+    (tmp_path / "landmarks.csv").write_text("\n".join([header, *told[:2]]))
+    assert "keeps nobody for testing" in fails(1, lambda: load_clips(str(tmp_path), 9, 9, 48, 0))
 
 
 @pytest.fixture(scope="module")

@@ -306,7 +306,8 @@ def test_wrong_input_is_told(
     assert "cannot be read" in said(1, tmp_path / "odd")
     (tmp_path / "odd" / "config.json").write_text('{"data": "figures"}')
     assert "no run that has saved a model" in said(1, tmp_path / "odd")
-    assert "videos" in said(2, moving)
+    assert "folder of videos" in said(2, moving, data=str(tmp_path / "odd"))
+    assert "keeps nobody for testing" in said(1, moving)
     assert "does not exist" in said(2, tiny_checkpoint, data=str(tmp_path / "none"))
     assert "holds no jpg" in said(1, tiny_checkpoint, data=str(tmp_path / "odd"))
     assert "no class of this GAN" in said(1, tiny_gan)
@@ -353,7 +354,8 @@ def test_a_summary_holds_the_main_figures_and_how_they_were_made(written: Path, 
     for checkpoint, part in zip(report["checkpoints"], parts, strict=True):
         assert f"weights {checkpoint['weights_sha256'][:12]}" in part
         headlines = [f for f in checkpoint["figures"] if f["headline"]]
-        assert headlines and part.count("\n| ") == 1 + len(headlines) + 1
+        groups = {f["group"] for f in headlines}
+        assert headlines and part.count("\n| ") == 2 + len(headlines) + (len(groups) if len(groups) > 1 else 0)
         for figure in headlines:
             row = next(line for line in part.splitlines() if f"{figure['name']}" in line and line.startswith("| "))
             assert f"**{shown_value(figure)}**" in row or len(headlines) > 1

@@ -111,7 +111,8 @@ def _appearance(result: dict[str, Any], samples: str, judged_by: str) -> list[Fi
 def _explained(key: str, protocol: dict[str, str]) -> str:
     """The sentence that says how a figure is measured."""
     alias = next((name for start, name in EXPLAINED_BY.items() if key.startswith(start)), key)
-    return next((text for name, text in protocol.items() if alias.startswith(name)), "")
+    text = next((text for name, text in protocol.items() if alias.startswith(name)), "")
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _features(key: str) -> str:

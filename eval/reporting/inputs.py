@@ -11,7 +11,7 @@ from typing import Any
 from autolink.data import RENDERED, check_data
 from autolink.data.published import PUBLISHED
 from autolink.errors import UsageError, UserError
-from video.files import SUFFIXES
+from eval.clips import is_clips, videos_in
 
 KINDS = {
     "autolink": "keypoints and graph",
@@ -90,18 +90,18 @@ def find_subjects(checkpoints: Sequence[str], data: str, root: Path | None) -> l
 
 
 def bundled(data: str) -> list[Path]:
-    """The checkpoints of this clone that know the data: rendered ones by name, faces by their 68 landmarks.
+    """The checkpoints of this clone that know the data: rendered ones by name, faces by their 68 landmarks, or videos.
 
     Raises:
         UsageError: there is none.
     """
     known = "figures" if data == "auto" else data
     if known not in RENDERED:
-        known = "faces" if _has_faces(Path(data)) or _has_videos(Path(data)) else ""
+        known = "faces" if _has_faces(Path(data)) or videos_in(Path(data)) else ""
     folders = [path.parent for path in sorted(CHECKPOINTS.glob(f"{known}*/config.json")) if known]
     chosen = [folder for folder in folders if _kind(folder) != "judge"]
     if known == "faces":
-        wanted = ("transfer",) if _has_videos(Path(data)) else ("autolink",)
+        wanted = ("transfer",) if videos_in(Path(data)) else ("autolink",)
         chosen = [folder for folder in chosen if _kind(folder) in wanted]
     if not chosen:
         raise UsageError(f"no bundled checkpoint is known to fit --data {data}; name yours with --checkpoints FOLDER")
@@ -115,10 +115,6 @@ def _has_faces(folder: Path) -> bool:
         return False
     with table.open() as lines:
         return lines.readline().rstrip().endswith("x67,y67")
-
-
-def _has_videos(folder: Path) -> bool:
-    return folder.is_dir() and any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -186,8 +182,10 @@ def check_fit(subject: Subject, root: Path | None) -> None:
         f"{subject.name}, {'an' if subject.kind == 'autolink' else 'a'} {subject.kind} checkpoint",
     )
     if subject.kind == "transfer":
-        if data in PUBLISHED or (data != "figures" and not _has_videos(Path(data))):
-            raise UsageError(f"--data {data} does not fit {what}: give figures or a folder of videos")
+        if data in PUBLISHED or not is_clips(data):
+            raise UsageError(
+                f"--data {data} does not fit {what}: give figures, a folder of videos, or one with landmarks.csv"
+            )
         return
     if subject.kind == "judge" and data in PUBLISHED:
         raise UsageError(f"--data {data} does not fit {what}: give figures or a folder with landmarks.csv")

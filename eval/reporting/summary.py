@@ -39,25 +39,34 @@ def _checkpoint(report: dict[str, Any], checkpoint: dict[str, Any]) -> str:
     """One checkpoint's table, what made it, and how each of its figures is measured."""
     figures = [figure for figure in checkpoint["figures"] if figure["headline"]]
     groups = dict.fromkeys(figure["group"] for figure in figures)
-    rows = []
-    for figure in figures:
-        name = f"{figure['group']}: {figure['name']}" if len(groups) > 1 else figure["name"]
-        baseline = f"{shown_value(figure, 'yardstick')} {figure['yardstick_name']}".strip()
-        spread = shown_spread(figure)
-        value = f"**{shown_value(figure)}**" + (f", {spread}" if spread else "")
-        by = ", ".join(dict.fromkeys(who for who in (figure["features"], figure["judge"]) if who != "none"))
-        on = f"{figure['data']}, {figure['samples']}"
-        rows.append([" ".join(filter(None, (name, figure["unit"]))), value, baseline, on, by])
+    places = {figure["key"]: f"{figure['data']}, {figure['samples']}" for figure in figures}
+    shared = next(iter(places.values())) if len(set(places.values())) == 1 else None
+    rows, how = [], []
+    for group in groups:
+        mine = [figure for figure in figures if figure["group"] == group]
+        if len(groups) > 1:
+            rows.append([f"*{group}*", "", "", "", *([] if shared else [""])])
+        rows += [[*_row(figure), *([] if shared else [places[figure["key"]]])] for figure in mine]
+        for protocol in dict.fromkeys(figure["protocol"] for figure in mine):
+            names = dict.fromkeys(figure["name"] for figure in mine if figure["protocol"] == protocol)
+            title = f"{group}: {'; '.join(names)}" if len(groups) > 1 else "; ".join(names)
+            how.append(f"- *{title}*: {protocol}\n")
     told = {key: report["versions"].get(key) for key in ("commit", "torch")}
-    made = ", ".join([f"seed {report['seed']}", *(f"{key} {value[:12]}" for key, value in told.items() if value)])
-    protocols = "".join(
-        f"- *{'; '.join(dict.fromkeys(f['name'] for f in figures if f['protocol'] == protocol))}*: {protocol}\n"
-        for protocol in dict.fromkeys(figure["protocol"] for figure in figures)
-    )
-    how = f"<details><summary>How each is measured</summary>\n\n{protocols}\n</details>\n"
+    made = [f"seed {report['seed']}", *(f"{key} {value[:12]}" for key, value in told.items() if value)]
+    columns = ["figure", "value", "baseline", "measured by", *([] if shared else ["measured on"])]
     return (
         f"**{checkpoint['name']}**: {checkpoint['kind_name']}, {checkpoint['parameters'] / 1e6:.2f} M parameters, "
         f"weights {checkpoint['weights_sha256'][:12]}\n\n"
-        + table(["figure", "value", "baseline", "measured on", "measured by"], rows)
-        + f"`{report['command']}`, {made}\n\n{how}"
+        + table(columns, rows)
+        + f"{'' if shared is None else f'On {shared}. '}`{report['command']}`, {', '.join(made)}\n\n"
+        + f"<details><summary>How each is measured</summary>\n\n{''.join(how)}\n</details>\n"
     )
+
+
+def _row(figure: dict[str, Any]) -> list[str]:
+    """Name, value with its spread, baseline, and the networks that measured."""
+    baseline = f"{shown_value(figure, 'yardstick')} {figure['yardstick_name']}".strip()
+    spread = shown_spread(figure)
+    value = f"**{shown_value(figure)}**" + (f", {spread}" if spread else "")
+    by = ", ".join(dict.fromkeys(who for who in (figure["features"], figure["judge"]) if who != "none"))
+    return [" ".join(filter(None, (figure["name"], figure["unit"]))), value, baseline, by]
