@@ -30,6 +30,8 @@ class GanTrainConfig(RunConfig):
     """Where the published set that --data names is unpacked; see docs/data-sets.md."""
     stage_one: str = str(STAGE_ONE)
     """Checkpoint folder of the stage one that finds the keypoints."""
+    start_from: str = ""
+    """Checkpoint folder of a GAN of the same stage one to begin with, in place of a generator that knows nothing."""
     model: Annotated[GanConfig, tyro.conf.arg(name="")] = field(default_factory=GanConfig)
 
     steps: int = 5000

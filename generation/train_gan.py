@@ -1,7 +1,7 @@
 """Train the conditional GAN: accelerate launch generation/train_gan.py [--stage-one DIR --data FOLDER --out DIR]."""
 
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,7 +73,7 @@ class GanTrainer(AdversarialTrainer[Generator, Discriminator]):
         accelerator.print(f"finding the keypoints of {len(data)} pictures")
         found = [detect_all(self.stage_one, side, accelerator.device) for side in sides]
         self.keypoints = torch.from_numpy(np.stack(found))  # (1 or 2, N, K, 2), of the pictures and their mirrors
-        generator = self.remember(Generator(config.model))
+        generator = self.remember(begin(config, self.stage_one))
         super().__init__(config, accelerator, generator, Discriminator(config.model))
         self.config: GanTrainConfig = config
         few = torch.from_numpy(data.images[self.train_rows[:64]])
@@ -248,6 +248,31 @@ class GanTrainer(AdversarialTrainer[Generator, Discriminator]):
             f"{sizes[1]:.2f} M; "
             f"{self.accelerator.device}, precision {self.accelerator.mixed_precision}",
         ]
+
+
+def begin(config: GanTrainConfig, stage_one: AutoLink) -> Generator:
+    """A new generator, with the weights of --start-from if that is given; classes that it does not know begin anew.
+
+    Raises:
+        UserError: --start-from is no checkpoint of a GAN, has other options, or was trained with another stage one.
+    """
+    generator = Generator(config.model)
+    if not config.start_from or config.resume:
+        return generator
+    known = Gan.from_pretrained(config.start_from).generator
+    for name, value in asdict(replace(config.model, classes=known.config.classes)).items():
+        if getattr(known.config, name) != value:
+            raise UserError(
+                f"--start-from {config.start_from} has --{name.replace('_', '-')} {getattr(known.config, name)}, "
+                f"here it is {value}"
+            )
+    Gan(stage_one, known)  # refuses another stage one
+    names = generator.name.weight.detach()
+    for n, name in enumerate(config.model.classes):
+        if name in known.config.classes:
+            names[n] = known.name.weight[known.config.classes.index(name)]
+    generator.load_state_dict(known.state_dict() | {"name.weight": names})
+    return generator
 
 
 def run(arguments: list[str]) -> None:
