@@ -39,28 +39,32 @@ def _checkpoint(report: dict[str, Any], checkpoint: dict[str, Any]) -> str:
     """One checkpoint's table, what made it, and how each of its figures is measured."""
     figures = [figure for figure in checkpoint["figures"] if figure["headline"]]
     groups = dict.fromkeys(figure["group"] for figure in figures)
-    places = {figure["key"]: f"{figure['data']}, {figure['samples']}" for figure in figures}
-    shared = next(iter(places.values())) if len(set(places.values())) == 1 else None
+    places = {group: _places(figures, group) for group in groups}
+    shared = len(set(places.values())) == 1
     rows, how = [], []
     for group in groups:
         mine = [figure for figure in figures if figure["group"] == group]
         if len(groups) > 1:
-            rows.append([f"*{group}*", "", "", "", *([] if shared else [""])])
-        rows += [[*_row(figure), *([] if shared else [places[figure["key"]]])] for figure in mine]
+            rows.append([f"*{group}*" + ("" if shared else f", on {places[group]}"), "", "", ""])
+        rows += [_row(figure) for figure in mine]
         for protocol in dict.fromkeys(figure["protocol"] for figure in mine):
             names = dict.fromkeys(figure["name"] for figure in mine if figure["protocol"] == protocol)
             title = f"{group}: {'; '.join(names)}" if len(groups) > 1 else "; ".join(names)
             how.append(f"- *{title}*: {protocol}\n")
     told = {key: report["versions"].get(key) for key in ("commit", "torch")}
     made = [f"seed {report['seed']}", *(f"{key} {value[:12]}" for key, value in told.items() if value)]
-    columns = ["figure", "value", "baseline", "measured by", *([] if shared else ["measured on"])]
     return (
         f"**{checkpoint['name']}**: {checkpoint['kind_name']}, {checkpoint['parameters'] / 1e6:.2f} M parameters, "
         f"weights {checkpoint['weights_sha256'][:12]}\n\n"
-        + table(columns, rows)
-        + f"{'' if shared is None else f'On {shared}. '}`{report['command']}`, {', '.join(made)}\n\n"
+        + table(["figure", "value", "baseline", "measured by"], rows)
+        + f"{f'On {next(iter(places.values()))}. ' if shared else ''}`{report['command']}`, {', '.join(made)}\n\n"
         + f"<details><summary>How each is measured</summary>\n\n{''.join(how)}\n</details>\n"
     )
+
+
+def _places(figures: list[dict[str, Any]], group: str) -> str:
+    """What the figures of a group were measured on."""
+    return "; ".join(dict.fromkeys(f"{f['data']}, {f['samples']}" for f in figures if f["group"] == group))
 
 
 def _row(figure: dict[str, Any]) -> list[str]:
