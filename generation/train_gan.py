@@ -266,7 +266,10 @@ def begin(config: GanTrainConfig, stage_one: AutoLink) -> Generator:
                 f"--start-from {config.start_from} has --{name.replace('_', '-')} {getattr(known.config, name)}, "
                 f"here it is {value}"
             )
-    Gan(stage_one, known)  # refuses another stage one
+    try:
+        Gan(stage_one, known)
+    except UserError as error:
+        raise UserError(f"--start-from {config.start_from}: {error}") from None
     names = generator.name.weight.detach()
     for n, name in enumerate(config.model.classes):
         if name in known.config.classes:

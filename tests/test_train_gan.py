@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import TINY_GAN, array
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from autolink.run_state import RunFolder
 from generation import train_gan
@@ -159,6 +159,38 @@ def test_faults_of_data_and_stage_one(
     shutil.copy(next(animals.rglob("*.png")), tmp_path / "one" / "a.png")
     assert "at least two" in fails(1, lambda: train_gan.run([*arguments, "--data", str(tmp_path / "one")]))
     assert not (tmp_path / "run").exists()
+
+
+def test_it_begins_with_the_weights_of_another_gan(
+    options: Options, fails: Callable[..., str], animals: Path, tiny_checkpoint: Path, tiny_gan: Path, tmp_path: Path
+) -> None:
+    """With nothing to learn from, the weights stay: all but the class that the other GAN does not know."""
+    (tmp_path / "data").mkdir()
+    for name, folder in (("dog", "cat"), ("wolf", "dog")):
+        (tmp_path / "data" / name).symlink_to(animals / folder)
+    still = ["--data", str(tmp_path / "data"), "--learning-rate", "1e-30", "--start-from", str(tiny_gan)]
+    out = tmp_path / "run"
+    train_gan.run(options(out, *still, "--steps", "2"))
+    train_gan.run(["--resume", "--out", str(out)])
+    known, learned = (Gan.from_pretrained(folder).generator for folder in (tiny_gan, out / "model"))
+    names = known.name.weight, learned.name.weight
+    torch.testing.assert_close(names[1][0], names[0][1])
+    assert (names[1][1] - names[0][0]).abs().max() > 0.1
+    for name, weight in learned.named_parameters():
+        if name != "name.weight":
+            torch.testing.assert_close(weight, known.get_parameter(name), msg=name)
+    assert (learned.structures - known.structures).abs().max() > 0.1
+
+    shutil.copytree(tiny_checkpoint, tmp_path / "other")
+    weights = load_file(tmp_path / "other" / "model.safetensors")
+    save_file(weights | {"edge_logits": torch.arange(10.0)}, tmp_path / "other" / "model.safetensors")
+    refused = options(tmp_path / "no", "--start-from", str(tiny_gan))
+    assert "trained with another stage one" in fails(
+        1, lambda: train_gan.run([*refused, "--stage-one", str(tmp_path / "other")])
+    )
+    assert "--latent 6, here it is 7" in fails(1, lambda: train_gan.run([*refused, "--latent", "7"]))
+    assert "no checkpoint" in fails(1, lambda: train_gan.run([*refused, "--start-from", str(tmp_path / "none")]))
+    assert not (tmp_path / "no").exists()
 
 
 def test_divergence_keeps_the_last_good_checkpoint(
