@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from autolink.data.picture import square, to_pixels
 from autolink.data.source import SUFFIXES, Source
+from autolink.device import pick_device
 from autolink.draw import draw_graph
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError, command
@@ -45,17 +46,6 @@ class DetectConfig:
     """Where to compute."""
     overwrite: bool = False
     """Replace results that are in --out."""
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of a `--device` option.
-
-    Raises:
-        UsageError: cuda was asked for and there is none.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: no usable graphics card here; use --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 class Finder:

@@ -15,12 +15,14 @@ from tqdm import tqdm
 from autolink import draw
 from autolink.config import PRESETS, TrainConfig
 from autolink.data import ImageSet, check_data, load_data
+from autolink.device import to_network
 from autolink.errors import UsageError, UserError, command
-from autolink.loop import BaseTrainer, start, to_network
+from autolink.loop import start
 from autolink.model import AutoLink, AutoLinkOutput
 from autolink.options import read_options
 from autolink.perceptual import PerceptualLoss
 from autolink.regression import default_lengths, regression_error
+from autolink.trainer import BaseTrainer
 
 MEASURED_TRAIN, MEASURED_TEST = 2000, 800
 """Annotated pictures used at most for the regression error while training."""

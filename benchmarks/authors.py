@@ -31,8 +31,8 @@ from tqdm import tqdm
 
 from autolink.config import PRESETS, TrainConfig
 from autolink.data import ImageSet, load_data
+from autolink.device import keep_memory, pick_precision, to_network
 from autolink.errors import UsageError, UserError, command
-from autolink.loop import keep_memory, pick_precision, to_network
 from autolink.regression import default_lengths, regression_error
 from autolink.train import Trainer, detect_all, draw_batch
 

@@ -31,8 +31,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from autolink import draw
+from autolink.device import keep_memory, pick_precision, to_network
 from autolink.errors import UsageError, command
-from autolink.loop import keep_memory, pick_precision, to_network
 from autolink.model import AutoLink
 from autolink.perceptual import PerceptualLoss
 from eval.clips import Clip, load_clips

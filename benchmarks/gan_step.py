@@ -23,11 +23,12 @@ import torch
 import tyro
 from accelerate import Accelerator
 
-from autolink import loop
 from autolink.data import rendered_animals
 from autolink.data.animal_traits import SPECIES
+from autolink.device import keep_memory, pick_precision
 from autolink.errors import command
 from autolink.model import AutoLink
+from autolink.trainer import update_average
 from generation.gan_options import PRESETS, STAGE_ONE
 from generation.projected import changed, draw_change
 from generation.train_gan import GanTrainer
@@ -49,7 +50,7 @@ class Benchmark:
 
 def measured(size: int, config: Benchmark) -> dict[str, float]:
     """Median milliseconds of a step and of what is no network, and the process's peak memory in MB."""
-    loop.keep_memory()
+    keep_memory()
     torch.set_num_threads(config.threads)
     run = PRESETS["animals"]
     stage_one = AutoLink.from_pretrained(STAGE_ONE)
@@ -58,7 +59,7 @@ def measured(size: int, config: Benchmark) -> dict[str, float]:
     model = replace(run.model, channels=channels, keypoints=stage_one.config.keypoints, classes=SPECIES)
     run = replace(run, model=model, batch=config.batch, feature_size=run.feature_size * size // SIZES[0])
     data = rendered_animals(32, 8, size)
-    trainer = GanTrainer(run, Accelerator(mixed_precision=loop.pick_precision(run)), stage_one, data)
+    trainer = GanTrainer(run, Accelerator(mixed_precision=pick_precision(run)), stage_one, data)
     trainer.model.train()
     batch = trainer.draw_batch(np.random.default_rng(0))
     edges = trainer.draw(batch.keypoints)
@@ -74,7 +75,7 @@ def measured(size: int, config: Benchmark) -> dict[str, float]:
         "batch": lambda: trainer.draw_batch(np.random.default_rng(0)),
         "edge_maps": lambda: trainer.draw(batch.keypoints),
         "augmentation": augmentation,
-        "average": lambda: loop.update_average(trainer.average, trainer.raw, run.ema, 1000),
+        "average": lambda: update_average(trainer.average, trainer.raw, run.ema, 1000),
     }
     times: dict[str, list[float]] = {name: [] for name in parts}
     for n in range(config.rounds + 2):

@@ -17,9 +17,12 @@ import torch
 import tyro
 from accelerate import Accelerator
 
-from autolink import loop, train
+from autolink import train
 from autolink.config import PRESETS
 from autolink.data import rendered_figures
+from autolink.device import keep_memory, pick_precision, to_network
+from autolink.log import Log
+from autolink.trainer import update_average
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,8 @@ class Benchmark:
 def main(config: Benchmark) -> None:
     """Print the table."""
     run = PRESETS["figures"]
-    accelerator = Accelerator(mixed_precision=loop.pick_precision(run))
-    loop.keep_memory()
+    accelerator = Accelerator(mixed_precision=pick_precision(run))
+    keep_memory()
     torch.set_num_threads(config.threads)
     trainer = train.Trainer(run, accelerator, rendered_figures(512, 32, run.model.size))
     trainer.model.train()
@@ -48,16 +51,16 @@ def main(config: Benchmark) -> None:
 
     def data() -> None:
         batch, mask = train.draw_batch(trainer.data.images, trainer.train_rows, run, trainer.step, 0)
-        loop.to_network(batch, device), mask.to(device)
+        to_network(batch, device), mask.to(device)
 
     def edge_map() -> None:
         trainer.raw.draw(keypoints.clone().requires_grad_()).sum().backward()
 
     def average() -> None:
-        loop.update_average(trainer.average, trainer.raw, run.ema, 1000)
+        update_average(trainer.average, trainer.raw, run.ema, 1000)
 
     with tempfile.TemporaryDirectory() as folder:
-        log = loop.Log(Path(folder), 0)
+        log = Log(Path(folder), 0)
 
         def logging() -> None:
             log.write(1, {"loss": 1.0, "learning_rate": 1.0, "images_per_second": 1.0, "alpha": 1.0})

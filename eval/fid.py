@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from autolink.data.images import Source
-from autolink.detect import pick_device
+from autolink.device import pick_device
 from autolink.errors import UsageError, UserError, command
 from autolink.pretrained import check_output, write_text
 from autolink.run_state import versions

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from autolink import draw
 from autolink.data import check_data, load_data
-from autolink.detect import pick_device
+from autolink.device import pick_device, prepare_cpu, to_network
 from autolink.errors import UsageError, UserError, command
-from autolink.loop import prepare_cpu, to_network
 from autolink.model import AutoLink
 from autolink.pretrained import check_output, write_text
 from autolink.run_state import versions

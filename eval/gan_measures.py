@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from autolink.device import to_network
 from autolink.draw import to_image
-from autolink.loop import to_network
 from autolink.model import AutoLink
 from autolink.train import detect_all
 from eval.features import frechet, kernel, precision_recall

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from autolink.data.images import Fit
-from autolink.detect import pick_device
+from autolink.device import keep_memory, pick_device, to_network
 from autolink.errors import UsageError, command
-from autolink.loop import keep_memory, to_network
 from autolink.pretrained import write_text
 from autolink.regression import default_lengths
 from eval.augment import augment

@@ -13,8 +13,8 @@ from typing_extensions import Self
 
 from autolink.data.figures import JOINTS
 from autolink.data.images import Fit
+from autolink.device import to_network
 from autolink.layers import channels_last
-from autolink.loop import to_network
 from autolink.model import Detector, ModelConfig
 from autolink.pretrained import load_folder, save_folder
 

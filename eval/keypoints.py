@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from autolink.data import Annotation, ImageSet, load_data
 from autolink.data.published import PUBLISHED, check_root, load_published
-from autolink.detect import pick_device
+from autolink.device import pick_device
 from autolink.errors import UsageError, UserError, command
 from autolink.model import AutoLink
 from autolink.pretrained import check_output, write_text

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from autolink.data.source import SUFFIXES, Source
-from autolink.detect import pick_device
+from autolink.device import pick_device
 from autolink.errors import UsageError, UserError, command
 from autolink.pretrained import check_output, write_text
 from autolink.run_state import versions

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from autolink import draw
 from autolink.data.figures import JOINTS
-from autolink.loop import to_network
+from autolink.device import to_network
 from eval.clips import Clip, figure
 from eval.judge_model import Judge
 from eval.metrics import (

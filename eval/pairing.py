@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from autolink.data.source import SUFFIXES, Source
+from autolink.device import to_network
 from autolink.errors import UsageError, UserError
-from autolink.loop import to_network
 
 KEPT = 128
 """Decoded pictures kept while the pairs of a set are formed."""

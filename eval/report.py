@@ -21,10 +21,9 @@ from safetensors import safe_open
 
 from autolink import draw
 from autolink.data.published import check_root
-from autolink.detect import pick_device
+from autolink.device import pick_device, prepare_cpu
 from autolink.draw import Image
 from autolink.errors import UsageError, command
-from autolink.loop import prepare_cpu
 from autolink.run_state import HANDLING, versions
 from eval.reporting.compare import as_html, as_markdown, as_text, compare, read_report
 from eval.reporting.content import Section, plain, shown_spread, shown_value

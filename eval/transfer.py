@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from autolink import draw
 from autolink.data.figures import JOINTS
-from autolink.detect import pick_device
+from autolink.device import pick_device
 from autolink.errors import UsageError, UserError, command
 from autolink.pretrained import check_output, write_text
 from autolink.run_state import versions

@@ -7,8 +7,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from autolink.config import RunConfig
-from autolink.loop import BaseTrainer, Network, learning_rate
 from autolink.run_state import load_module_tensors, load_optimizer_tensors, module_tensors, optimizer_tensors
+from autolink.trainer import BaseTrainer, Network, learning_rate
 
 Critic = TypeVar("Critic", bound=nn.Module)
 

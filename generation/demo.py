@@ -13,9 +13,9 @@ from autolink import draw
 from autolink.data import ImageSet
 from autolink.data.figures import JOINTS, figure_clip, figure_images
 from autolink.data.landmarks import Annotation
-from autolink.detect import Finder, pick_device
+from autolink.detect import Finder
+from autolink.device import pick_device, to_network
 from autolink.errors import UserError, command
-from autolink.loop import to_network
 from autolink.model import AutoLink
 from autolink.pretrained import write_text
 from autolink.regression import regression_error, side_lengths

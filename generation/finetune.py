@@ -6,7 +6,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from autolink.loop import pick_precision
+from autolink.device import pick_precision
 from generation.pairs import Views
 from generation.train_transfer import TransferTrainConfig, TransferTrainer
 from generation.translator import PoseTransfer, Translator

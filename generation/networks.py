@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from autolink.config import RunConfig
-from autolink.loop import pick_precision, to_network
+from autolink.device import pick_precision, to_network
 from autolink.train import detect_all
 from generation.transfer_options import LARGEST, TransferConfig
 from generation.translator import PoseTransfer

@@ -18,8 +18,8 @@ from autolink.data import load_images
 from autolink.data.figures import render, sample_identity, sample_pose, sample_scene
 from autolink.data.picture import square
 from autolink.data.source import SUFFIXES, Source, files_below
+from autolink.device import to_network
 from autolink.errors import UserError
-from autolink.loop import to_network
 from generation.classes import kept_for_testing
 from video import files as video
 

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autolink import draw
-from autolink.detect import pick_device
+from autolink.device import pick_device, prepare_cpu
 from autolink.errors import UsageError, UserError, command
-from autolink.loop import prepare_cpu
 from autolink.pretrained import check_output
 from generation.gan import Gan
 from generation.structures import Structures, kept_edges, moved, read_structures, spread

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from autolink import draw
 from autolink.data import ImageSet, check_data, load_data
+from autolink.device import to_network
 from autolink.errors import UserError, command
-from autolink.loop import start, to_network
+from autolink.loop import start
 from autolink.model import AutoLink
 from autolink.train import detect_all
 from generation.adversarial import BETAS, AdversarialTrainer

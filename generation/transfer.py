@@ -9,9 +9,8 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 import numpy as np
 import tyro
 
-from autolink.detect import pick_device
+from autolink.device import pick_device, prepare_cpu
 from autolink.errors import UserError, command
-from autolink.loop import prepare_cpu
 from generation.finetune import finetuned
 from generation.networks import Networks, choose_checkpoint
 from generation.redrawing import driving_poses, write_result

@@ -387,7 +387,7 @@ def test_a_checkpoint_is_measured_by_the_sets_own_protocol(
 def test_the_figure_is_the_protocols(trees: Callable[[str], Path], tiny_checkpoint: Path, tmp_path: Path) -> None:
     """From the files to the figure by another way: landmarks straight from the json."""
     from autolink import AutoLink
-    from autolink.loop import to_network
+    from autolink.device import to_network
 
     root = trees("deepfashion")
     model = AutoLink.from_pretrained(tiny_checkpoint)

@@ -14,9 +14,10 @@ import torch
 from conftest import TINY, array
 from safetensors.torch import load_file
 
-from autolink import AutoLink, loop, train
+from autolink import AutoLink, train
 from autolink.errors import UsageError
 from autolink.run_state import RunFolder
+from autolink.trainer import learning_rate, update_average
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -120,7 +121,7 @@ def test_batches_follow_from_seed_step_and_process(pictures: Path, tmp_path: Pat
 
 def test_learning_rate_warms_up_and_decays_to_zero() -> None:
     config = train.parse_config(["--steps", "1000", "--decay-share", "0.4", "--learning-rate", "1e-3"])
-    rates = [loop.learning_rate(config, step) for step in range(1001)]
+    rates = [learning_rate(config, step) for step in range(1001)]
     assert rates[0] == pytest.approx(2e-5) and rates[1000] == 0
     assert rates[100] == rates[600] == pytest.approx(1e-3) and rates[800] == pytest.approx(5e-4)
 
@@ -131,7 +132,7 @@ def test_average_follows_the_weights() -> None:
         model.weight.fill_(5.0)
         model.num_batches_tracked.fill_(7)
     for step in range(2000):
-        loop.update_average(average, model, 0.99, step)
+        update_average(average, model, 0.99, step)
     assert average.weight.item() == pytest.approx(5.0, abs=1e-3) and average.num_batches_tracked.item() == 7
 
 

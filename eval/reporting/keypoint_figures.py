@@ -13,8 +13,8 @@ from autolink.data import ImageSet, load_data
 from autolink.data.animals import LANDMARKS
 from autolink.data.figures import JOINTS
 from autolink.data.published import PUBLISHED, load_published
+from autolink.device import to_network
 from autolink.edge_map import edge_pairs
-from autolink.loop import to_network
 from autolink.model import AutoLink
 from autolink.train import detect_all
 from eval import published

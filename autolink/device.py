@@ -1,0 +1,58 @@
+"""Where networks compute, in which precision, and how pictures get there."""
+
+import ctypes
+import os
+
+import torch
+from torch import Tensor
+
+from autolink.config import RunConfig
+from autolink.errors import UsageError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a `--device` option.
+
+    Raises:
+        UsageError: cuda was asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: no usable graphics card here; use --device cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def pick_precision(config: RunConfig) -> str:
+    """`auto` is bf16 on graphics cards and processors that have it in hardware, else full precision."""
+    if config.precision != "auto":
+        return config.precision
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if torch.cpu.get_capabilities().get("avx512_bf16", False) else "no"
+
+
+def keep_memory() -> None:
+    """Have the C library keep freed memory: returning and refaulting pages takes half of a training step on a CPU."""
+    mmap_max, trim_threshold, top_pad = -4, -1, -2
+    try:
+        libc = ctypes.CDLL(None)
+        for option, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 2**28)):
+            libc.mallopt(option, value)
+    except (OSError, AttributeError):  # not glibc: slower, nothing else
+        return
+
+
+def usable_cores() -> int:
+    """Cores this process may run on; launchers leave one thread a process, however many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def prepare_cpu(device: torch.device, threads: int = 0, processes: int = 1) -> None:
+    """Where a CPU computes: keep freed memory, and use so many threads; 0 shares all cores among the processes."""
+    if device.type == "cpu":
+        keep_memory()
+        torch.set_num_threads(threads or max(1, usable_cores() // processes))
+
+
+def to_network(batch: Tensor, device: torch.device) -> Tensor:
+    """(B, H, W, 3) 8-bit -> (B, 3, H, W) in [-1, 1]."""
+    return batch.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 127.5 - 1
