@@ -56,6 +56,16 @@ class Translation(NamedTuple):
         return _composed(_moved(sources, self.flow, self.weight), sources[:, 0], painted, layers)
 
 
+def in_front(visible: Tensor) -> Tensor:
+    """How much each source counts where the first hides the second, and so on: (B, S, 1, m, m) in (0, 1), sum one.
+
+    An average of several would show all their small errors at once, as a double mouth.
+    """
+    hidden = F.pad((1 - visible).cumprod(1)[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0), value=1.0)
+    weight = visible * hidden
+    return weight / weight.sum(1, keepdim=True)
+
+
 def _moved(pictures: Tensor, flow: Tensor, weight: Tensor) -> Tensor:
     """Pictures or features of all sources, moved and weighed: (B, S, c, H, H) -> (B, c, H, H)."""
     B, S, _, side, _ = pictures.shape
@@ -129,8 +139,8 @@ class Translator(nn.Module):
         """Redraw the sources in the driving pose.
 
         Args:
-            sources: (B, S, 3, size, size) in [-1, 1], pictures of one subject; where several show a place, the more
-                visible one counts more.
+            sources: (B, S, 3, size, size) in [-1, 1], pictures of one subject; a later one counts where those before
+                it do not show a place.
             source_edges: (B, S, 1, size, size), their edge maps.
             source_keypoints: (B, S, K, 2), (x, y) in [-1, 1].
             driving: (B, K, 2), the wanted keypoints.
@@ -145,7 +155,7 @@ class Translator(nn.Module):
             F.adaptive_avg_pool2d(edges, m).repeat_interleave(S, 0),
         )  # fmt: skip
         flow, visible = motion.flow.view(B, S, m, m, 2), motion.visible.view(B, S, 1, m, m)
-        weight = visible.softmax(1)
+        weight = in_front(visible.sigmoid())
         gate = visible.sigmoid() * weight
 
         def gathered(features: Tensor) -> Tensor:
@@ -155,7 +165,7 @@ class Translator(nn.Module):
         for encode in self.encode:
             features.append(encode(features[-1]))
         deep = features.pop()
-        standing = deep.view(B, S, *deep.shape[1:]).mean(1)
+        standing = deep.view(B, S, *deep.shape[1:])[:, 0]
         x = self.bottom(torch.cat([gathered(deep), standing, _pooled(edges, deep)], 1))
         for decode in self.decode:
             feature = features.pop()
