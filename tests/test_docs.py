@@ -66,7 +66,8 @@ def prepare(folder: Path, pictures: Path, scenes: Path, tiny_checkpoint: Path) -
     write_motion(folder / "pose.json", Motion(track, Fraction(25), 96, 96))
     for name in ("train_autolink.py", "eval", "generation", "checkpoints", "benchmarks"):
         (folder / name).symlink_to(ROOT / name)
-    shutil.copytree(tiny_checkpoint, folder / "runs" / "mine" / "model")
+    for name in ("mine", "figures", "faces", "pets"):
+        shutil.copytree(tiny_checkpoint, folder / "runs" / name / "model")
     shutil.copytree(ROOT / "checkpoints" / "figures-transfer", folder / "runs" / "mine-transfer" / "model")
 
 
@@ -75,7 +76,8 @@ def prepare_gan(folder: Path, animals: Path, tiny_gan: Path, tiny_checkpoint: Pa
     (folder / "my_animals").symlink_to(animals)
     (folder / "afhq").mkdir()
     (folder / "afhq" / "train").symlink_to(animals)
-    shutil.copytree(tiny_gan, folder / "runs" / "mine-gan" / "model")
+    for name in ("mine-gan", "pets-gan", "pets-gan-2"):
+        shutil.copytree(tiny_gan, folder / "runs" / name / "model")
     for name in ("mine-judge", "afhq"):
         shutil.copytree(tiny_checkpoint, folder / "runs" / name / "model")
 
@@ -99,7 +101,7 @@ def prepare_reports(folder: Path, tiny_checkpoint: Path) -> None:
         (folder / name).write_text(f"{BEGIN}\n{END}\n")
     config = ReportConfig((str(tiny_checkpoint),), str(folder / "my_pictures"), out=folder / "report", pictures=2)
     report.run(config, [])
-    for name in ("before", "after"):
+    for name in ("before", "after", "faces", "pets-gan"):
         shutil.copytree(folder / "report", folder / name)
 
 
