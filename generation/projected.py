@@ -97,10 +97,7 @@ class Discriminator(nn.Module):
 
 
 def discriminator_loss(real: Tensor, generated: Tensor, mismatched: Tensor | None) -> Tensor:
-    """Hinge loss (Lim and Ye, 2017).
-
-    A real picture with another one's edge map, or the name of another class, is a fake too (Reed et al., 2016).
-    """
+    """Hinge loss (Lim and Ye, 2017); a real picture with another one's edge map is a fake too (Reed et al., 2016)."""
     fakes = F.relu(1 + generated).mean()
     if mismatched is not None:
         fakes = (fakes + F.relu(1 + mismatched).mean()) / 2
