@@ -61,6 +61,7 @@ def in_front(visible: Tensor) -> Tensor:
 
     An average of several would show all their small errors at once, as a double mouth.
     """
+    visible = visible.clamp(min=1e-3)  # where none shows a place, all count
     hidden = F.pad((1 - visible).cumprod(1)[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0), value=1.0)
     weight = visible * hidden
     return weight / weight.sum(1, keepdim=True)

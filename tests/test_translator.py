@@ -7,7 +7,7 @@ import torch
 from autolink import AutoLink, ModelConfig
 from autolink.edge_map import edge_pairs
 from autolink.errors import UserError
-from generation.translator import PoseTransfer, Translator
+from generation.translator import PoseTransfer, Translator, in_front
 from generation.translator_config import TranslatorConfig
 from video.layout import Layout
 
@@ -43,12 +43,19 @@ def test_untrained_and_undriven_the_moved_source_is_the_source() -> None:
     assert (coarse - sources[:, 0]).abs().max() < 1e-3
 
 
-def test_sources_may_change_places_where_none_stands_still() -> None:
-    model = transfer_model()
-    sources, keypoints, driving = torch.rand(1, 2, 3, 32, 32), torch.rand(1, 2, 5, 2), torch.rand(1, 5, 2)
-    one, other = model(sources, keypoints, driving), model(sources.flip(1), keypoints.flip(1), driving)
-    torch.testing.assert_close(one.moved, other.moved)
-    torch.testing.assert_close(one.painted, other.painted)
+def test_the_first_source_hides_the_others_where_it_shows_a_place() -> None:
+    """As layers of glass are laid over each other, one by one."""
+    visible = torch.rand(2, 3, 1, 4, 4) * 0.98 + 0.01
+    left, wanted = torch.ones(2, 1, 4, 4), []
+    for n in range(3):
+        wanted.append(left * visible[:, n])
+        left = left * (1 - visible[:, n])
+    weight = in_front(visible)
+    torch.testing.assert_close(weight, torch.stack(wanted, 1) / (1 - left)[:, None])
+    torch.testing.assert_close(in_front(visible[:, :1]), torch.ones(2, 1, 1, 4, 4))
+    torch.testing.assert_close(in_front(torch.zeros(1, 2, 1, 1, 1)).sum(), torch.tensor(1.0))  # seen by none
+    sure = torch.tensor([0.999, 0.9, 0.9]).view(1, 3, 1, 1, 1)
+    assert in_front(sure)[0, 0].item() > 0.99 and in_front(sure.flip(1))[0, 0].item() < 0.91
 
 
 def test_one_source_twice_is_that_source() -> None:
