@@ -66,7 +66,7 @@ def prepare(folder: Path, pictures: Path, scenes: Path, tiny_checkpoint: Path) -
     write_motion(folder / "pose.json", Motion(track, Fraction(25), 96, 96))
     for name in ("train_autolink.py", "eval", "generation", "checkpoints", "benchmarks"):
         (folder / name).symlink_to(ROOT / name)
-    for name in ("mine", "figures", "faces", "pets"):
+    for name in ("mine", "faces", "pets"):
         shutil.copytree(tiny_checkpoint, folder / "runs" / name / "model")
     shutil.copytree(ROOT / "checkpoints" / "figures-transfer", folder / "runs" / "mine-transfer" / "model")
 
