@@ -58,7 +58,10 @@ class GanTrainer(AdversarialTrainer[Generator, Discriminator]):
 
     betas = BETAS
 
-    def __init__(self, config: GanTrainConfig, accelerator: Accelerator, stage_one: AutoLink, data: ImageSet) -> None:
+    def __init__(
+        self, config: GanTrainConfig, accelerator: Accelerator, stage_one: AutoLink, data: ImageSet,
+        known: Generator | None = None,
+    ) -> None:  # fmt: skip
         torch.manual_seed(config.seed)
         self.stage_one = stage_one.to(accelerator.device).requires_grad_(False).eval()
         self.data = data
@@ -74,8 +77,10 @@ class GanTrainer(AdversarialTrainer[Generator, Discriminator]):
         accelerator.print(f"finding the keypoints of {len(data)} pictures")
         found = [detect_all(self.stage_one, side, accelerator.device) for side in sides]
         self.keypoints = torch.from_numpy(np.stack(found))  # (1 or 2, N, K, 2), of the pictures and their mirrors
-        generator = self.remember(begin(config, self.stage_one))
-        super().__init__(config, accelerator, generator, Discriminator(config.model))
+        generator = Generator(config.model)
+        if known:
+            take_over(generator, known)
+        super().__init__(config, accelerator, self.remember(generator), Discriminator(config.model))
         self.config: GanTrainConfig = config
         few = torch.from_numpy(data.images[self.train_rows[:64]])
         self.features = ProjectedFeatures(config.feature_size, to_network(few, torch.device("cpu")))
@@ -251,15 +256,14 @@ class GanTrainer(AdversarialTrainer[Generator, Discriminator]):
         ]
 
 
-def begin(config: GanTrainConfig, stage_one: AutoLink) -> Generator:
-    """A new generator, with the weights of --start-from if that is given; classes that it does not know begin anew.
+def known_generator(config: GanTrainConfig, stage_one: AutoLink) -> Generator | None:
+    """The generator of --start-from, if that is given and the run is not one that is gone on with.
 
     Raises:
-        UserError: --start-from is no checkpoint of a GAN, has other options, or was trained with another stage one.
+        UserError: it is no checkpoint of a GAN, has other options, or was trained with another stage one.
     """
-    generator = Generator(config.model)
     if not config.start_from or config.resume:
-        return generator
+        return None
     known = Gan.from_pretrained(config.start_from).generator
     for name, value in asdict(replace(config.model, classes=known.config.classes)).items():
         if getattr(known.config, name) != value:
@@ -271,12 +275,16 @@ def begin(config: GanTrainConfig, stage_one: AutoLink) -> Generator:
         Gan(stage_one, known)
     except UserError as error:
         raise UserError(f"--start-from {config.start_from}: {error}") from None
+    return known
+
+
+def take_over(generator: Generator, known: Generator) -> None:
+    """Give a generator the weights of another; classes that the other does not know begin anew."""
     names = generator.name.weight.detach()
-    for n, name in enumerate(config.model.classes):
+    for n, name in enumerate(generator.config.classes):
         if name in known.config.classes:
             names[n] = known.name.weight[known.config.classes.index(name)]
     generator.load_state_dict(known.state_dict() | {"name.weight": names})
-    return generator
 
 
 def run(arguments: list[str]) -> None:
@@ -287,11 +295,12 @@ def run(arguments: list[str]) -> None:
     classes = data_classes(config.data, config.root)
     model = replace(config.model, keypoints=stage_one.config.keypoints, classes=classes)
     config = replace(config, model=model)
+    known = known_generator(config, stage_one)
 
     def build(accelerator: Accelerator, cache: Path | None) -> GanTrainer:
         with accelerator.main_process_first():
             data = load_data(config.data, model.size, stage_one.config.fit, cache, root=config.root)
-        return GanTrainer(config, accelerator, stage_one, data)
+        return GanTrainer(config, accelerator, stage_one, data, known)
 
     start(config, "accelerate launch generation/train_gan.py", build)
 
