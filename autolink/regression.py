@@ -41,12 +41,12 @@ def regression_error(
     ones = np.ones((len(unit), 1))
     landmarks = (annotation.landmarks.astype(np.float64) + 1) / 2  # the same origin: without a bias it matters
 
-    def test_distances(design: NDArray) -> NDArray:
+    def distances(design: NDArray) -> NDArray:
         residual = (_predict(design, landmarks, fitted) - landmarks) * 2 * annotation.pixels[:, None]
         return (np.linalg.norm(residual, axis=2) / lengths[:, None] * 100)[~fitted]
 
-    with_bias = test_distances(np.hstack([unit, ones]))
-    without_bias, mean_pose = (float(np.nanmean(test_distances(design))) for design in (unit, ones))
+    with_bias = distances(np.hstack([unit, ones]))
+    without_bias, mean_pose = (float(np.nanmean(distances(design))) for design in (unit, ones))
     return RegressionError(float(np.nanmean(with_bias)), without_bias, mean_pose, with_bias)
 
 

@@ -12,11 +12,10 @@ from PIL import Image
 from autolink.data.figures import figure_clip
 from autolink.data.images import load_images
 from autolink.data.picture import square
+from autolink.data.source import TABLE
 from autolink.errors import UserError
 from generation.pairs import scenes
 from video.files import SUFFIXES, VideoError, read_frames
-
-TABLE = "landmarks.csv"
 
 FIRST_FIGURE = 100_000
 """Seeds of rendered clips begin here; no training uses them."""
@@ -79,10 +78,10 @@ def scene_clips(folder: Path, count: int, size: int) -> list[Clip]:
     """
     pictures = load_images(folder, size, "stretch")
     known = pictures.annotation
-    kept = np.flatnonzero(known.test) if known else np.array([], int)
-    images, people = pictures.images[kept], known.identity[kept] if known else np.array([], str)
+    assert known is not None  # there is a table
+    images, people = pictures.images[known.test], known.identity[known.test]
     longest: dict[str, NDArray[np.int64]] = {}
-    for scene in scenes(images, people) if len(kept) else []:
+    for scene in scenes(images, people) if len(images) else []:
         person = str(people[scene[0]])
         if person and len(scene) > max(3, len(longest.get(person, ()))):
             longest[person] = scene

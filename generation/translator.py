@@ -155,9 +155,9 @@ class Translator(nn.Module):
             small, source_keypoints.flatten(0, 1), driving.repeat_interleave(S, 0), self.pairs,
             F.adaptive_avg_pool2d(edges, m).repeat_interleave(S, 0),
         )  # fmt: skip
-        flow, visible = motion.flow.view(B, S, m, m, 2), motion.visible.view(B, S, 1, m, m)
-        weight = in_front(visible.sigmoid())
-        gate = visible.sigmoid() * weight
+        flow, visible = motion.flow.view(B, S, m, m, 2), motion.visible.view(B, S, 1, m, m).sigmoid()
+        weight = in_front(visible)
+        gate = visible * weight
 
         def gathered(features: Tensor) -> Tensor:
             return _moved(features.view(B, S, *features.shape[1:]), flow, gate)

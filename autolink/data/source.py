@@ -16,6 +16,9 @@ from autolink.errors import UsageError, UserError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
+TABLE = "landmarks.csv"
+"""What is told of pictures, beside them."""
+
 
 class Unreadable(Exception):
     """A file of a source that cannot be read; the message says why."""
@@ -61,7 +64,7 @@ class Source:
         pictures = [name for name in names if PurePosixPath(name).suffix.lower() in SUFFIXES]
         if not pictures:
             raise UserError(f"{path} holds no jpg, png or webp pictures")
-        return cls(path, pictures, [name for name in names if PurePosixPath(name).name == "landmarks.csv"], is_zip)
+        return cls(path, pictures, [name for name in names if PurePosixPath(name).name == TABLE], is_zip)
 
     @classmethod
     def single(cls, path: Path) -> "Source":

@@ -10,6 +10,7 @@ from typing import Any
 
 from autolink.data import RENDERED, check_data
 from autolink.data.published import PUBLISHED
+from autolink.data.source import TABLE
 from autolink.errors import UsageError, UserError
 from eval.clips import is_clips, videos_in
 
@@ -110,7 +111,7 @@ def bundled(data: str) -> list[Path]:
 
 def _has_faces(folder: Path) -> bool:
     """Whether a folder is annotated as faces are."""
-    table = folder / "landmarks.csv"
+    table = folder / TABLE
     if not table.is_file():
         return False
     with table.open() as lines:
