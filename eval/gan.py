@@ -33,6 +33,7 @@ from eval.gan_measures import (
     distribution,
     generate,
     nearest,
+    right_class,
     structure_errors,
     variety,
 )
@@ -59,12 +60,16 @@ PROTOCOL = {
     "structure": "mean distance of a stage one's keypoints on the generated picture from those on the real picture "
     "whose structure was asked for, in per cent of the side. `judge` is a stage one of another seed that no loss ever "
     "saw; `own` is the one that was part of the loss. Yardsticks: random_real, another real picture of the class; "
-    "repeated, the real picture itself in another light and shifted by up to 1.3 % of the side, the shift undone",
+    "repeated, the real picture itself in another light and shifted by up to 1.3 % of the side, the shift undone; "
+    "foretold, keypoints expected by least squares from those asked for and the class, each half of the pictures "
+    "fitted on the other: what ours tell of the judge's, and so about what another picture of one structure scores",
     "held_out": "the same over pictures that training kept for testing",
     "variety": "efficientnet-lite0 distance (stage one's perceptual distance) between pictures of one structure and "
     "class but other noise; real: between two real pictures of one class",
     "copying": "distance of generated pictures to the nearest real one in the first features, over the median distance "
     "of real pictures to theirs; copies_percent is the share nearer than 99 % of the real ones, 1 % being chance",
+    "right_class": "share of generated pictures whose nearest real one in the named features is of the class asked "
+    "for, in per cent; real: of the real pictures, oneself left out",
 }
 
 
@@ -167,11 +172,8 @@ def structure_figures(found: StructureErrors, chosen: NDArray[np.bool_]) -> dict
     """Means over some of the pictures."""
     if not chosen.any():
         return {}
-    error, random_real, repeated = (float(values[chosen].mean()) for values in found)
-    return {
-        "error": error, "random_real": random_real, "repeated": repeated,
-        "share_of_random": error / max(random_real, 1e-12),
-    }  # fmt: skip
+    figures = {name: float(values[chosen].mean()) for name, values in found._asdict().items() if values is not None}
+    return figures | {"share_of_random": figures["error"] / max(figures["random_real"], 1e-12)}
 
 
 @torch.no_grad()
@@ -212,13 +214,23 @@ def evaluate(gan: Gan, config: GanEvalConfig) -> tuple[dict[str, Any], Pictures]
         for name, rows in groups.items():
             for figure, value in distribution(real[rows], fake[rows], config.seed).items():
                 figures[name][f"{figure}[{extractor.name}]"] = value
+        if len(groups) > 1:
+            told = {
+                "generated": right_class(fake, real, material.classes),
+                "real": right_class(real, real, material.classes, itself=True),
+            }
+            for name, rows in ((name, rows) for name, rows in groups.items() if rows.any()):
+                figures[name][f"right_class[{extractor.name}]"] = {
+                    whose: float(right[rows].mean()) * 100 for whose, right in told.items()
+                }
     assert first
-    own = structure_errors(gan.stage_one, material.real, material.fake, material.classes, config.seed)
-    judged = {"own": own}
-    if judge:
-        judged["judge"] = structure_errors(judge, material.real, material.fake, material.classes, config.seed)
+    judges = {"own": gan.stage_one} | ({"judge": judge} if judge else {})
+    opinions = {
+        who: structure_errors(one, material.real, material.fake, material.keypoints, material.classes, config.seed)
+        for who, one in judges.items()
+    }
     for name, rows in groups.items():
-        for who, found in judged.items():
+        for who, found in opinions.items():
             figures[name][f"structure_{who}"] = structure_figures(found, rows)
             figures[name][f"structure_{who}_held_out"] = structure_figures(found, rows & material.test)
         if rows.sum() >= FEWEST:
@@ -283,12 +295,17 @@ def print_table(result: dict[str, Any]) -> None:
         ):
             label = f"{key.upper() if len(key) == 3 else key}[{name}{bias}]"
             line(label, [f.get(f"{key}[{name}]") for f in figures.values()], digits, better)
+        told = [f.get(f"right_class[{name}]", {}) for f in figures.values()]
+        line(f"right class[{name}{bias}], %", [f.get("generated") for f in told], 1, "higher")
+        line("  real pictures", [f.get("real") for f in told], 1, "")
     for who, called in (("judge", "judge"), ("own", "own stage one, biased")):
         for held, said in (("", ""), ("_held_out", ", held out")):
             found = [f.get(f"structure_{who}{held}", {}) for f in figures.values()]
             line(f"structure error, {called}{said}, %", [f.get("error") for f in found], 2, "lower")
             line("  random real picture", [f.get("random_real") for f in found], 2, "")
             line("  the same picture again", [f.get("repeated") for f in found], 2, "")
+            if who == "judge":
+                line("  foretold from what was asked", [f.get("foretold") for f in found], 2, "")
             line("  share of random", [f.get("share_of_random") for f in found], 3, "lower")
     for key, label in (
         ("generated", "variety at fixed structure"),

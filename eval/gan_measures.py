@@ -70,7 +70,7 @@ def another_of_the_class(classes: NDArray[np.int64], rng: np.random.Generator) -
 
 
 class StructureErrors(NamedTuple):
-    """A judge's opinion, each (N,) in per cent of the side."""
+    """A stage one's opinion, each (N,) in per cent of the side."""
 
     error: NDArray
     """Of the keypoints on generated pictures from those on the real picture whose structure was asked for."""
@@ -78,12 +78,14 @@ class StructureErrors(NamedTuple):
     """The same of another real picture of the class in place of the generated one: what ignoring structure scores."""
     repeated: NDArray
     """The same of the real picture in another light and a little shifted, the shift undone: what perfection scores."""
+    foretold: NDArray | None
+    """Of the keypoints expected from those asked for (`foretold_errors`); None with too few pictures."""
 
 
 def structure_errors(
-    judge: AutoLink, real: Pictures, fake: Pictures, classes: NDArray[np.int64], seed: int
+    judge: AutoLink, real: Pictures, fake: Pictures, asked: NDArray, classes: NDArray[np.int64], seed: int
 ) -> StructureErrors:
-    """How well generated pictures follow the structure of real ones, in the eyes of a stage one."""
+    """How well generated pictures follow the structure of real ones, (N, K, 2), in the eyes of a stage one."""
     rng = np.random.default_rng(seed)
     device = judge.edge_logits.device
     on_real, on_fake = detect_all(judge, real, device), detect_all(judge, fake, device)
@@ -91,7 +93,33 @@ def structure_errors(
         keypoint_distance(on_fake, on_real),
         keypoint_distance(on_real[another_of_the_class(classes, rng)], on_real),
         keypoint_distance(repeated_keypoints(judge, real, seed), on_real),
+        foretold_errors(asked, on_real, classes),
     )
+
+
+def foretold_errors(asked: NDArray, found: NDArray, classes: NDArray[np.int64]) -> NDArray | None:
+    """How far a judge's keypoints lie from where least squares expect them, given those asked for and the class.
+
+    Another stage one has other keypoints, and ours say only so much of where they are: a picture that follows the
+    structure, and else is another picture, cannot score much less.
+
+    Args:
+        asked: (N, K, 2), (x, y) in [-1, 1] of real pictures.
+        found: (N, J, 2), the judge's on the same pictures.
+        classes: (N,).
+
+    Returns:
+        (N,) in per cent of the side, each half fitted on the other; None with too few pictures for such a fit.
+    """
+    design = np.hstack([asked.reshape(len(asked), -1), np.eye(classes.max() + 1)[classes]]).astype(np.float64)
+    if len(design) < 4 * design.shape[1]:
+        return None
+    wanted = found.reshape(len(found), -1).astype(np.float64)
+    expected = np.empty_like(wanted)
+    half = np.arange(len(design)) % 2 == 0
+    for rows in (half, ~half):
+        expected[rows] = design[rows] @ np.linalg.lstsq(design[~rows], wanted[~rows], rcond=None)[0]
+    return keypoint_distance(expected.reshape(found.shape), found)
 
 
 @torch.no_grad()
@@ -143,3 +171,17 @@ def copying(fake: NDArray, real: NDArray) -> dict[str, float]:
         "median_distance_over_reals": float(np.median(found) / max(float(np.median(own)), 1e-12)),
         "copies_percent": float((found < np.quantile(own, 0.01)).mean() * 100),
     }
+
+
+def right_class(
+    features: NDArray, real: NDArray, classes: NDArray[np.int64], itself: bool = False
+) -> NDArray[np.bool_]:
+    """Whether the nearest real picture, of features (N, D), is of the class asked for: (N,).
+
+    Args:
+        features: (N, D), of generated pictures.
+        real: (N, D), of the real pictures of whose classes they were asked for.
+        classes: (N,), of both.
+        itself: both are the same pictures; oneself is skipped.
+    """
+    return classes[nearest(features, real, itself).rows] == classes

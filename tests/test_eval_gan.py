@@ -18,10 +18,12 @@ from eval.gan_measures import (
     another_of_the_class,
     copying,
     distribution,
+    foretold_errors,
     generate,
     keypoint_distance,
     nearest,
     repeated_keypoints,
+    right_class,
     structure_errors,
     variety,
 )
@@ -62,9 +64,10 @@ def test_the_report_holds_every_figure(measured: Path) -> None:
             assert np.isfinite(figures[f"{name}[efficientnet-lite0]"])
         for who in ("own", "judge"):
             structure = figures[f"structure_{who}"]
-            assert structure.keys() == {"error", "random_real", "repeated", "share_of_random"}
+            assert structure.keys() == {"error", "random_real", "repeated", "share_of_random"}  # too few to foretell
             assert structure["repeated"] > 0
         assert figures["copying"]["median_distance_over_reals"] > 0
+        assert 0 <= figures["right_class[efficientnet-lite0]"]["generated"] <= 100
     assert result["figures"]["all"]["variety"]["share_of_real"] > 0
     assert "biased" in result["protocol"] and result["warnings"] and result["versions"]["torch"]
     assert array(measured / "gan.png").shape == (8 * 130, 9 * 130, 3)
@@ -146,8 +149,26 @@ def test_keypoints_are_brought_back_from_the_shift() -> None:
 def test_structure_error_of_the_pictures_themselves_is_zero(tiny_checkpoint: Path) -> None:
     judge = AutoLink.from_pretrained(tiny_checkpoint)
     real = animal_images(6, 0, 32)[0]
-    found = structure_errors(judge, real, real, np.array([0, 1] * 3), seed=0)
-    assert found.error.max() == 0 and found.random_real.min() > 0
+    found = structure_errors(judge, real, real, np.zeros((6, 5, 2)), np.array([0, 1] * 3), seed=0)
+    assert found.error.max() == 0 and found.random_real.min() > 0 and found.foretold is None
+
+
+def test_keypoints_are_foretold_as_far_as_they_follow() -> None:
+    rng = np.random.default_rng(0)
+    asked, classes = rng.uniform(-1, 1, (200, 3, 2)), np.arange(200) // 2 % 2
+    follows = asked[:, :2] * 0.5 + 0.2 * classes[:, None, None]
+    exact = foretold_errors(asked, follows, classes)
+    assert exact is not None and exact.max() < 1e-6
+    noise = rng.normal(size=follows.shape) * 0.02  # mean distance 0.02 * sqrt(pi / 2), half a side being 1
+    noisy = foretold_errors(asked, follows + noise, classes)
+    assert noisy is not None and noisy.mean() == pytest.approx(0.02 * np.sqrt(np.pi / 2) * 50, rel=0.1)
+    assert foretold_errors(asked[:31], follows[:31], classes[:31]) is None
+
+
+def test_right_class_is_that_of_the_nearest_real_picture() -> None:
+    real, classes = np.array([[0.0], [0.1], [5.0], [5.1]]), np.array([0, 0, 1, 1])
+    assert right_class(np.array([[0.04], [4.0], [5.0], [1.0]]), real, classes).tolist() == [True, False, True, False]
+    assert right_class(real, real, classes, itself=True).all()
 
 
 def test_variety_of_equal_pictures_is_none(tiny_gan: Path) -> None:

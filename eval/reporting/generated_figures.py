@@ -185,6 +185,15 @@ def _gan_figures(group: str, found: dict[str, Any], result: dict[str, Any]) -> l
                     headline=group == "all" and name == result["features"][0],
                 )
             )  # fmt: skip
+        if right := found.get(f"right_class[{name}]"):
+            figures.append(
+                Figure(
+                    f"{group}.right_class[{name}]", f"Right class[{name}{', biased' if biased else ''}], %",
+                    right["generated"], conditions("right_class", name), "", 1, "higher", table,
+                    yardstick=right["real"], yardstick_name="real pictures",
+                    headline=group == "all" and name == result["features"][0],
+                )
+            )  # fmt: skip
     for key, values in found.items():
         if key.startswith("structure_") and values:
             who = "its own stage one, biased" if "_own" in key else "another stage one"
@@ -196,6 +205,14 @@ def _gan_figures(group: str, found: dict[str, Any], result: dict[str, Any]) -> l
                     yardstick_name="another real picture", headline="_judge" in key,
                 )
             )  # fmt: skip
+            if key == "structure_judge" and "foretold" in values:
+                figures.append(
+                    Figure(
+                        f"{group}.foretold", "Structure error: what is foretold of the judge, % of side",
+                        values["foretold"], conditions("structure", judge=who), "", 2, "", table,
+                        headline=group == "all",
+                    )
+                )  # fmt: skip
     return figures + _variety_and_copies(group, table, found, conditions("variety", "efficientnet-lite0"),
                                          conditions("copying", result["features"][0]))  # fmt: skip
 
