@@ -112,7 +112,7 @@ class TrainConfig(RunConfig):
     preset: Preset = "figures"
     """Where the defaults come from."""
     data: str = "figures"
-    """A folder or a zip of pictures, `figures` or `animals`, the rendered ones of AutoLink, or a published set."""
+    """A folder of pictures or videos, a zip of pictures, `figures` or `animals`, rendered, or a published set."""
     root: Path | None = None
     """Where the published set that --data names is unpacked; see docs/data-sets.md."""
     model: Annotated[ModelConfig, tyro.conf.arg(name="")] = field(default_factory=ModelConfig)

@@ -107,7 +107,7 @@ class Trainer(BaseTrainer[AutoLink]):
         data, config = self.data, self.config
         lines = [f"skipped {name}: {reason}" for name, reason in data.skipped.items()]
         if lines:
-            lines.append(f"{len(lines)} pictures cannot be read and were skipped")
+            lines.append(f"{len(lines)} files cannot be read and were skipped")
         parameters = sum(p.numel() for p in self.raw.parameters())
         return [
             *lines,
@@ -186,7 +186,7 @@ def parse_config(arguments: list[str]) -> TrainConfig:
 def run(arguments: list[str]) -> None:
     """The command: read options, train, say where the result is."""
     config = parse_config(arguments)
-    check_data(config.data, config.root)
+    check_data(config.data, config.root, videos=True)
 
     def build(accelerator: Accelerator, cache: Path | None) -> Trainer:
         with accelerator.main_process_first():
@@ -206,7 +206,7 @@ def load_with_progress(config: TrainConfig, cache: Path | None, visible: bool) -
         bar.update(done - bar.n)
 
     try:
-        return load_data(config.data, config.model.size, config.model.fit, cache, progress, config.root)
+        return load_data(config.data, config.model.size, config.model.fit, cache, progress, config.root, videos=True)
     finally:
         if bar is not None:
             bar.close()

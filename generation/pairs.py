@@ -15,8 +15,8 @@ from scipy.spatial.distance import pdist, squareform
 from torch import Tensor
 
 from autolink.data import load_images
+from autolink.data.clips import find_videos, read_clip
 from autolink.data.figures import render, sample_identity, sample_pose, sample_scene
-from autolink.data.picture import square
 from autolink.data.source import SUFFIXES, Source, files_below
 from autolink.device import to_network
 from autolink.errors import UserError
@@ -26,9 +26,6 @@ from video import files as video
 FIGURES_TRAIN, FIGURES_TEST, FIGURES_POSES = 3000, 100, 4
 FIGURES_SEED = 1
 """Other people than those of stage one, the same in every run."""
-
-FRAMES_PER_CLIP = 200
-"""Frames kept of a clip at most, evenly spread."""
 
 ALIKE = 0.1
 """Pictures of one identity are of one scene where their thumbnails differ by less than this, in [0, 1] units:
@@ -143,37 +140,8 @@ def check_views(data: str) -> None:
         Source.find(Path(data))
 
 
-def find_videos(folder: Path) -> list[Path]:
-    """The videos anywhere in a folder, sorted; a file that is a video stands for itself."""
-    if folder.is_file():
-        return [folder] if folder.suffix.lower() in video.SUFFIXES else []
-    return sorted(p for p in files_below(folder) if p.suffix.lower() in video.SUFFIXES and not p.name.startswith("."))
-
-
 def _has_pictures(folder: Path) -> bool:
     return folder.is_dir() and any(p.suffix.lower() in SUFFIXES for p in files_below(folder))
-
-
-def read_clip(path: Path, size: int) -> NDArray[np.uint8]:
-    """Frames of a video, evenly spread, their central squares: (n, size, size, 3), n at most `FRAMES_PER_CLIP`.
-
-    Raises:
-        VideoError: the file is no readable video.
-    """
-    frames: list[NDArray[np.uint8]] = []
-    stride = 1
-    try:
-        for n, frame in enumerate(video.read_frames(path)):
-            if n % stride:
-                continue
-            frames.append(square(Image.fromarray(frame), size, "crop"))
-            if len(frames) == 2 * FRAMES_PER_CLIP:  # too long to keep: every second frame from here on
-                frames, stride = frames[::2], 2 * stride
-    except video.VideoError:
-        if not frames:
-            raise
-    chosen = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), FRAMES_PER_CLIP)).round().astype(int))
-    return np.stack([frames[n] for n in chosen])
 
 
 def rendered_views(train: int, test: int, size: int) -> Views:

@@ -1,4 +1,5 @@
 import zipfile
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from autolink.data.landmarks import held_out
 from autolink.data.picture import from_pixels, to_pixels
 from autolink.data.source import Source
 from autolink.errors import UserError
+from video.writer import VideoWriter
 
 
 def picture(path: Path, colour: tuple[int, ...] = (200, 40, 90), size: tuple[int, int] = (30, 20), mode: str = "RGB"):
@@ -48,6 +50,43 @@ def test_unreadable_pictures_are_named_and_skipped(tmp_path: Path) -> None:
     data = load_images(tmp_path, 8, "stretch")
     assert data.names == ["good.jpg"]
     assert set(data.skipped) == {"broken.jpg", "empty.png", "text.webp"} and all(data.skipped.values())
+
+
+def test_frames_of_videos_are_pictures_where_they_are_asked_for(tmp_path: Path) -> None:
+    """The central square of each, after the pictures; from the cache the second time, until a video changes."""
+    folder, cache = tmp_path / "folder", tmp_path / "cache"
+    picture(folder / "a.png")
+    write_video(folder / "deep" / "clip.mp4", 5)
+    (folder / "broken.mov").write_bytes(b"no video")
+    data = load_images(folder, 16, "stretch", cache, videos=True)
+    assert data.names == ["a.png", *(f"deep/clip.mp4#{n}" for n in range(5))] and set(data.skipped) == {"broken.mov"}
+    np.testing.assert_allclose(data.images[1:, 8, 8, 1], 40 * np.arange(1, 6), atol=8)
+    again = load_images(folder, 16, "stretch", cache, videos=True)
+    assert isinstance(again.images, np.memmap) and again.names == data.names
+    np.testing.assert_array_equal(again.images, data.images)
+    assert load_images(folder, 16, "stretch", cache).names == ["a.png"]
+    write_video(folder / "more.mp4", 3)
+    assert len(load_images(folder, 16, "stretch", cache, videos=True)) == 9
+
+
+def write_video(path: Path, frames: int) -> None:
+    """A video whose n-th frame has a square of brightness 40 n in its middle, black on both sides."""
+    path.parent.mkdir(exist_ok=True)
+    with VideoWriter(path, Fraction(25)) as writer:
+        for n in range(1, frames + 1):
+            frame = np.zeros((32, 64, 3), np.uint8)
+            frame[:, 16:48] = 40 * n
+            writer.write(frame)
+
+
+def test_a_folder_of_videos_alone(tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.mp4", 3)
+    assert len(load_images(tmp_path, 16, "stretch", videos=True)) == 3
+    with pytest.raises(UserError, match=r"holds no jpg, png or webp pictures$"):
+        load_images(tmp_path, 16, "stretch")
+    (tmp_path / "clip.mp4").write_bytes(b"bad")
+    with pytest.raises(UserError, match=r"none of the 1 videos in .* can be read"):
+        load_images(tmp_path, 16, "stretch", videos=True)
 
 
 def test_nothing_to_read_is_told(tmp_path: Path) -> None:

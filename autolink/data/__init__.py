@@ -28,8 +28,8 @@ RENDERED = frozenset({"figures", "animals"})
 """Values of `--data` that need no files."""
 
 
-def check_data(data: str, root: Path | None = None) -> None:
-    """Refuse what `--data` and `--root` name if there is nothing to read; decodes nothing.
+def check_data(data: str, root: Path | None = None, videos: bool = False) -> None:
+    """Refuse what `--data` and `--root` name if there is nothing to read; decodes nothing. `videos` count too, or not.
 
     Raises:
         UserError: no such folder or zip, no pictures in it, or a published set that is not whole.
@@ -38,7 +38,7 @@ def check_data(data: str, root: Path | None = None) -> None:
     if root:
         read_listing(data, root)
     elif data not in RENDERED:
-        Source.find(Path(data))
+        Source.find(Path(data), videos)
 
 
 def load_data(
@@ -48,6 +48,7 @@ def load_data(
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     root: Path | None = None,
+    videos: bool = False,
 ) -> ImageSet:
     """Read what `--data` names: `figures`, `animals`, a folder, a zip, or a published set whose folder is `root`.
 
@@ -60,7 +61,7 @@ def load_data(
         return rendered_figures(FIGURES_TRAIN, FIGURES_TEST, size)
     if data == "animals":
         return rendered_animals(ANIMALS_TRAIN, ANIMALS_TEST, size)
-    return load_images(Path(data), size, fit, cache, progress)
+    return load_images(Path(data), size, fit, cache, progress, videos)
 
 
 def rendered_figures(train: int, test: int, size: int) -> ImageSet:

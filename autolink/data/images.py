@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from autolink.data.clips import FRAMES_PER_CLIP, read_clip
 from autolink.data.landmarks import Annotation, read_annotation
 from autolink.data.picture import Fit, read_picture, square
 from autolink.data.source import Source, Unreadable
 from autolink.errors import UserError
 from autolink.pretrained import write_text
+from video.files import VideoError
 
 
 @dataclass(frozen=True)
@@ -38,17 +40,22 @@ class ImageSet:
 
 
 def load_images(
-    path: Path, size: int, fit: Fit, cache: Path | None = None, progress: Callable[[int, int], None] | None = None
+    path: Path,
+    size: int,
+    fit: Fit,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    videos: bool = False,
 ) -> ImageSet:
-    """Decode every picture of a folder or zip once, at the networks' size.
+    """Decode every picture of a folder or zip once, at the networks' size; with `videos`, frames of a folder's too.
 
-    Pictures that cannot be read are named in `skipped`. With `cache`, a folder, the array is kept there as a
-    memory-mapped file that processes share and later runs reuse.
+    What cannot be read is named in `skipped`. With `cache`, a folder, the array is kept there as a memory-mapped file
+    that processes share and later runs reuse.
 
     Raises:
         UserError: nothing there, nothing readable, or landmarks.csv is wrong.
     """
-    source = Source.find(path)
+    source = Source.find(path, videos)
     images, names, sizes, skipped = load_source(source, size, fit, cache, progress)
     annotation = read_annotation(source, names, sizes, fit) if source.tables else None
     return ImageSet(images, names, annotation, skipped)
@@ -97,8 +104,8 @@ def _decode(
     source: Source, size: int, fit: Fit, stored: Path | None, progress: Callable[[int, int], None] | None
 ) -> tuple[dict, NDArray[np.uint8]]:
     """All pictures of a source: names, sizes and skipped as a JSON-ready dict, and the array."""
-    count = len(source.names)
-    shape = (count, size, size, 3)
+    files, room = len(source.names) + len(source.videos), len(source.names) + FRAMES_PER_CLIP * len(source.videos)
+    shape = (room, size, size, 3)
     beside = stored.with_name(f".{stored.name}.{os.getpid()}") if stored else None
     images: NDArray[np.uint8]
     if beside:
@@ -124,14 +131,27 @@ def _decode(
                     names.append(name)
                     sizes.append(original)
                 if progress:
-                    progress(done + 1, count)
+                    progress(done + 1, files)
+        for done, name in enumerate(source.videos, len(source.names)):
+            try:
+                frames = read_clip(source.path / name, size)
+            except VideoError as error:
+                skipped[name] = str(error)
+            else:
+                images[len(names) :][: len(frames)] = frames
+                names += [f"{name}#{n}" for n in range(len(frames))]
+                sizes += [(size, size)] * len(frames)
+            if progress:
+                progress(done + 1, files)
         if not names:
-            raise UserError(
-                f"none of the {count} pictures in {source.path} can be read; the first: {skipped[source.names[0]]}"
+            what = " and ".join(
+                f"{len(x)} {y}" for x, y in ((source.names, "pictures"), (source.videos, "videos")) if x
             )
+            first = skipped[(source.names + source.videos)[0]]
+            raise UserError(f"none of the {what} in {source.path} can be read; the first: {first}")
         facts = {"names": names, "sizes": sizes, "skipped": skipped}
         if beside and stored:
-            if len(names) < count:
+            if len(names) < room:
                 np.save(beside.with_suffix(".part.npy"), images[: len(names)])
                 beside.with_suffix(".part.npy").replace(beside)
             beside.replace(stored)

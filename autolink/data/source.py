@@ -13,6 +13,7 @@ from PIL import Image
 
 from autolink.data.picture import Box, read_picture
 from autolink.errors import UsageError, UserError
+from video import files as video
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
@@ -34,6 +35,8 @@ class Source:
     """Pictures in it, relative, sorted."""
     tables: list[str]
     """Its landmarks.csv, if any."""
+    videos: list[str] = field(default_factory=list)
+    """Videos in the folder, if they were asked for."""
     is_zip: bool = False
     crops: dict[str, Box] = field(default_factory=dict)
     """The part of a picture that is used, where it is not all."""
@@ -41,11 +44,11 @@ class Source:
     """The file that is white where a picture is kept; grey takes the place of the rest."""
 
     @classmethod
-    def find(cls, path: Path) -> "Source":
-        """The pictures below a folder or inside a zip.
+    def find(cls, path: Path, videos: bool = False) -> "Source":
+        """The pictures below a folder or inside a zip; with `videos`, those below a folder as well.
 
         Raises:
-            UserError: there is no such folder or zip, or no pictures in it.
+            UserError: there is no such folder or zip, or nothing of that in it.
         """
         if not path.exists():
             raise UsageError(f"{path} does not exist; give a folder or a zip of pictures")
@@ -62,9 +65,12 @@ class Source:
             raise UsageError(f"{path} is neither a folder nor a zip of pictures")
         names = [name for name in sorted(found) if not _passed_over(name)]
         pictures = [name for name in names if PurePosixPath(name).suffix.lower() in SUFFIXES]
-        if not pictures:
-            raise UserError(f"{path} holds no jpg, png or webp pictures")
-        return cls(path, pictures, [name for name in names if PurePosixPath(name).name == TABLE], is_zip)
+        clips = [name for name in names if PurePosixPath(name).suffix.lower() in video.SUFFIXES]
+        clips = clips if videos and not is_zip else []
+        if not pictures and not clips:
+            raise UserError(f"{path} holds no jpg, png or webp pictures" + (" and no videos" if videos else ""))
+        tables = [name for name in names if PurePosixPath(name).name == TABLE]
+        return cls(path, pictures, tables, clips, is_zip)
 
     @classmethod
     def single(cls, path: Path) -> "Source":
@@ -114,7 +120,7 @@ class Source:
             state = self.path.stat()
             text = f"{state.st_size} {state.st_mtime_ns}"
         else:
-            text = "\n".join(f"{name} {_stamp(self.path / name)}" for name in self.names)
+            text = "\n".join(f"{name} {_stamp(self.path / name)}" for name in self.names + self.videos)
         if self.crops or self.masks:
             text += f"\n{sorted(self.crops.items())} {sorted(self.masks.items())}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]

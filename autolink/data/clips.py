@@ -1,0 +1,43 @@
+"""Videos as pictures to learn from: frames spread evenly over each."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from autolink.data.picture import square
+from autolink.data.source import files_below
+from video import files as video
+
+FRAMES_PER_CLIP = 200
+"""Frames kept of a clip at most."""
+
+
+def find_videos(folder: Path) -> list[Path]:
+    """The videos anywhere in a folder, sorted; a file that is a video stands for itself."""
+    if folder.is_file():
+        return [folder] if folder.suffix.lower() in video.SUFFIXES else []
+    return sorted(p for p in files_below(folder) if p.suffix.lower() in video.SUFFIXES and not p.name.startswith("."))
+
+
+def read_clip(path: Path, size: int) -> NDArray[np.uint8]:
+    """Frames of a video, evenly spread, their central squares: (n, size, size, 3), n at most `FRAMES_PER_CLIP`.
+
+    Raises:
+        VideoError: the file is no readable video.
+    """
+    frames: list[NDArray[np.uint8]] = []
+    stride = 1
+    try:
+        for n, frame in enumerate(video.read_frames(path)):
+            if n % stride:
+                continue
+            frames.append(square(Image.fromarray(frame), size, "crop"))
+            if len(frames) == 2 * FRAMES_PER_CLIP:  # too long to keep: every second frame from here on
+                frames, stride = frames[::2], 2 * stride
+    except video.VideoError:
+        if not frames:
+            raise
+    chosen = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), FRAMES_PER_CLIP)).round().astype(int))
+    return np.stack([frames[n] for n in chosen])
