@@ -141,9 +141,8 @@ def train_for(minutes: float, step: Callable[[], object], label: str, most: int 
     return most
 
 
-def train_ours(config: Benchmark, views: Views) -> tuple[PoseTransfer, int]:
+def train_ours(config: Benchmark, stage_one: AutoLink, views: Views) -> tuple[PoseTransfer, int]:
     """A translator on our stage one, its schedule laid out for the time there is."""
-    stage_one = AutoLink.from_pretrained(config.stage_one)
     run = replace(PRESETS["figures"], seed=config.seed, threads=config.threads)
     accelerator = Accelerator(mixed_precision=pick_precision(run))
     probe = TransferTrainer(run, accelerator, stage_one, views)
@@ -196,10 +195,11 @@ def main(config: Benchmark) -> None:
         )
     keep_memory()
     torch.set_num_threads(config.threads)
+    stage_one = AutoLink.from_pretrained(config.stage_one)
     views = rendered_views(3000, 0, 64)
     clips = list(load_clips("figures", config.clips, 10, 64, 0))
     rulers = Rulers(FeatureDistance(CPU), None, Judge.from_pretrained(CHECKPOINTS / "figures-judge").eval())
-    ours, steps = train_ours(config, views)
+    ours, steps = train_ours(config, stage_one, views)
     tell("ours, on a stage one", config.minutes, steps, figures(Evaluation(ours, rulers, CPU), clips))
 
     torch.manual_seed(config.seed)

@@ -117,7 +117,7 @@ def load_clips(data: str, clips: int, count: int, size: int, seed: int) -> Itera
         return (figure(first + n, count, size) for n in range(clips))
     folder = Path(data)
     if not folder.is_dir():
-        raise UserError(f"--data {data} is no folder; give a folder of videos, or figures")
+        raise UserError(f"--data {data} is no folder; give one of videos, one of pictures with {TABLE}, or figures")
     videos = videos_in(folder)
     if videos:
         return (video_clip(path, count, size) for path in videos[:clips])
