@@ -125,6 +125,10 @@ class TrainConfig(RunConfig):
     """Strength at the start of the pull that gives every keypoint a place of its own."""
     spread_steps: int = 600
     """Steps after which that pull has gone."""
+    start_from: str = ""
+    """Checkpoint folder of a model of the same widths to begin with, of any size, with as many keypoints or fewer."""
+    known_keypoints: Annotated[int, tyro.conf.Suppress] = 0
+    """How many keypoints that one gave: they have their places already and are not pulled."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,6 +16,7 @@ from autolink import draw
 from autolink.config import PRESETS, TrainConfig
 from autolink.data import ImageSet, check_data, load_data
 from autolink.device import to_network
+from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError, command
 from autolink.loop import start
 from autolink.model import AutoLink, AutoLinkOutput
@@ -64,9 +65,15 @@ def spread(config: TrainConfig, step: int) -> float:
 class Trainer(BaseTrainer[AutoLink]):
     """Detector, graph and decoder, learned by rebuilding masked pictures."""
 
-    def __init__(self, config: TrainConfig, accelerator: Accelerator, data: ImageSet) -> None:
+    def __init__(
+        self, config: TrainConfig, accelerator: Accelerator, data: ImageSet, known: AutoLink | None = None
+    ) -> None:
         torch.manual_seed(config.seed)
-        super().__init__(config, accelerator, AutoLink(config.model))
+        model = AutoLink(config.model)
+        if known:
+            take_over(model, known)
+        model.detector.log_prior[: config.known_keypoints] = 0
+        super().__init__(config, accelerator, model)
         self.config: TrainConfig = config
         self.data = data
         self.perceptual = PerceptualLoss(config.features, config.feature_size, config.feature_weights)
@@ -183,15 +190,54 @@ def parse_config(arguments: list[str]) -> TrainConfig:
     return config
 
 
+def known_model(config: TrainConfig) -> AutoLink | None:
+    """The model of --start-from, if that is given and the run is not one that is gone on with.
+
+    Raises:
+        UserError: it is no checkpoint of a stage one, has other widths or more keypoints.
+    """
+    if not config.start_from or config.resume:
+        return None
+    known = AutoLink.from_pretrained(config.start_from)
+    for name in ("detector_channels", "decoder_channels", "sharpness"):
+        has, wanted = getattr(known.config, name), getattr(config.model, name)
+        if has != wanted:
+            raise UserError(
+                f"--start-from {config.start_from} has --{name.replace('_', '-')} {has}, here it is {wanted}"
+            )
+    if known.config.keypoints > config.model.keypoints:
+        raise UserError(
+            f"--start-from {config.start_from} has --keypoints {known.config.keypoints}, more than the "
+            f"{config.model.keypoints} here"
+        )
+    return known
+
+
+@torch.no_grad()
+def take_over(model: AutoLink, known: AutoLink) -> None:
+    """Give a model the weights of another; keypoints that the other does not have, and their edges, begin anew."""
+    weights = known.state_dict()
+    scale = known.config.edge_learning_rate_scale / model.config.edge_learning_rate_scale
+    between_known = (edge_pairs(model.config.keypoints) < known.config.keypoints).all(0)
+    model.edge_logits[between_known] = weights.pop("edge_logits") * scale
+    own = model.state_dict()
+    for name, value in weights.items():
+        part = own[name][: len(value)] if value.ndim else own[name]  # the detector's last layer grows with keypoints
+        part.copy_(value)
+
+
 def run(arguments: list[str]) -> None:
     """The command: read options, train, say where the result is."""
     config = parse_config(arguments)
+    known = known_model(config)
+    if known:
+        config = replace(config, known_keypoints=known.config.keypoints)
     check_data(config.data, config.root, videos=True)
 
     def build(accelerator: Accelerator, cache: Path | None) -> Trainer:
         with accelerator.main_process_first():
             data = load_with_progress(config, cache, accelerator.is_main_process)
-        return Trainer(config, accelerator, data)
+        return Trainer(config, accelerator, data, known)
 
     start(config, "accelerate launch train_autolink.py", build)
 

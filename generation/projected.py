@@ -1,5 +1,6 @@
 """What the GAN is trained against: a projected discriminator (Sauer et al., 2021), its losses, and augmentation."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -96,11 +97,17 @@ class Discriminator(nn.Module):
         return torch.cat(logits, 1).float()
 
 
-def discriminator_loss(real: Tensor, generated: Tensor, mismatched: Tensor | None) -> Tensor:
-    """Hinge loss (Lim and Ye, 2017); a real picture with another one's edge map is a fake too (Reed et al., 2016)."""
+def discriminator_loss(real: Tensor, generated: Tensor, mismatched: Sequence[Tensor]) -> Tensor:
+    """Hinge loss (Lim and Ye, 2017); a real picture held against what it does not show is a fake too.
+
+    Args:
+        real, generated: logits (B, L).
+        mismatched: logits (B, L) of real pictures with another one's edge map, another class (Reed et al., 2016);
+            together they count as much as the generated ones.
+    """
     fakes = F.relu(1 + generated).mean()
-    if mismatched is not None:
-        fakes = (fakes + F.relu(1 + mismatched).mean()) / 2
+    if mismatched:
+        fakes = (fakes + torch.stack([F.relu(1 + logits).mean() for logits in mismatched]).mean()) / 2
     return F.relu(1 - real).mean() + fakes
 
 

@@ -158,9 +158,13 @@ class GanTrainer(AdversarialTrainer[Generator, Discriminator]):
             verdicts = [(rows, torch.cat([real_edges, fake_edges]), torch.cat([real.classes, classes]))]
             if config.model.conditional:
                 verdicts.append((rows[: config.batch], real_edges.roll(1, 0), real.classes))
+            count = len(config.model.classes)
+            if count > 1:
+                shift = torch.randint(1, count, (config.batch,), generator=dice).to(accelerator.device)
+                verdicts.append((rows[: config.batch], real_edges, (real.classes + shift) % count))
             logits = self.discriminator(both, *(torch.cat(parts) for parts in zip(*verdicts, strict=True)))
             on_real, on_fake, *on_mismatched = logits.split(config.batch)
-            loss = discriminator_loss(on_real, on_fake, on_mismatched[0] if on_mismatched else None)
+            loss = discriminator_loss(on_real, on_fake, on_mismatched)
         self.step_discriminator(loss)
         self.last["discriminator_loss"] = loss.detach()
 

@@ -79,13 +79,13 @@ def test_a_verdict_does_not_depend_on_its_neighbours() -> None:
 
 
 def test_hinge_loss_against_a_plain_loop() -> None:
-    real, fake, mismatched = torch.randn(3, 4, 5).unbind()
+    real, fake, *mismatched = torch.randn(4, 4, 5).unbind()
     wanted = sum(max(0.0, 1 - r) for r in real.flatten().tolist()) / 20
-    for values in (fake, mismatched):
-        wanted += 0.5 * sum(max(0.0, 1 + f) for f in values.flatten().tolist()) / 20
+    for values, share in ((fake, 0.5), (mismatched[0], 0.25), (mismatched[1], 0.25)):
+        wanted += share * sum(max(0.0, 1 + f) for f in values.flatten().tolist()) / 20
     assert discriminator_loss(real, fake, mismatched).item() == pytest.approx(wanted, rel=1e-5)
     alone = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
-    torch.testing.assert_close(discriminator_loss(real, fake, None), alone)
+    torch.testing.assert_close(discriminator_loss(real, fake, []), alone)
 
 
 def test_augmentation_moves_picture_and_edge_map_alike() -> None:

@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from conftest import TINY, array
 from safetensors.torch import load_file
 
 from autolink import AutoLink, train
+from autolink.data import load_images
+from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError
-from autolink.run_state import RunFolder
+from autolink.run_state import RunFolder, read_run_config
 from autolink.trainer import learning_rate, update_average
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -149,6 +152,39 @@ def test_average_follows_the_weights() -> None:
 )
 def test_impossible_options_are_told(fails: Callable[..., str], arguments: list[str], said: str) -> None:
     assert said in fails(2, lambda: train.run(arguments))
+
+
+def test_it_begins_with_the_weights_of_another_model(
+    fails: Callable[..., str], pictures: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    """With nothing to learn, what it is given stays, at another size and with more keypoints; resumed or not."""
+    known = AutoLink.from_pretrained(tiny_checkpoint)
+    K, out = known.config.keypoints, tmp_path / "run"
+    still = ["--start-from", str(tiny_checkpoint), "--keypoints", str(K + 2), "--learning-rate", "1e-30",
+             "--weight-decay", "0", "--size", "64"]  # fmt: skip
+    train.run([*options(pictures, out), *still, "--edge-learning-rate-scale", "32"])
+    learned = AutoLink.from_pretrained(out / "model")
+    between_known = [n for n, (i, j) in enumerate(edge_pairs(K + 2).T.tolist()) if max(i, j) < K]
+    torch.testing.assert_close(learned.edge_weights[between_known], known.edge_weights)
+    for name, weight in known.named_parameters():
+        if name != "edge_logits":
+            own = learned.get_parameter(name)
+            torch.testing.assert_close(own[: len(weight)] if weight.ndim else own, weight, msg=name)
+
+    resumed = train.Trainer(
+        read_run_config(train.PRESETS["figures"], out), Accelerator(cpu=True), load_images(pictures, 64, "stretch")
+    )
+    pull = resumed.raw.detector.log_prior.abs().sum(1)
+    assert (pull > 0).tolist() == [False] * K + [True] * 2  # only the new ones
+
+    refused = options(pictures, tmp_path / "no", "--start-from", str(tiny_checkpoint))
+    for more, said in (
+        (["--keypoints", "3"], "--keypoints 5, more than the 3 here"),
+        (["--sharpness", "2"], "has --sharpness 3.0, here it is 2.0"),
+        (["--start-from", str(tmp_path)], "no config.json"),
+    ):
+        assert said in fails(1, lambda more=more: train.run([*refused, *more]))
+    assert not (tmp_path / "no").exists()
 
 
 def test_wrong_data_is_told(fails: Callable[..., str], tmp_path: Path) -> None:
