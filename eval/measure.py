@@ -26,6 +26,8 @@ from eval.metrics import (
 )  # fmt: skip
 from generation.translator import PoseTransfer
 
+MOUTH = slice(48, 68)
+"""The lips in the 68-point face annotation."""
 ARMS = [n for n, name in enumerate(JOINTS) if "elbow" in name or "wrist" in name]
 
 Array = NDArray[Any]
@@ -102,6 +104,8 @@ class Rulers:
         if there.shape[1] == 68:
             eyes = np.linalg.norm(there[:, 36:42].mean(1) - there[:, 42:48].mean(1), axis=1) / 2 * 100
             values["akd_percent_of_inter_ocular"] = values["akd_percent_of_side"] / eyes * 100
+            lips = (points[:, MOUTH] - points[:, MOUTH].mean(1, keepdims=True) for points in (here, there))
+            values["mouth_percent_of_inter_ocular"] = _masked_mean(_distance(*lips), seen[:, MOUTH]) / eyes * 100
         if truth is not None:
             inside: Array = np.asarray((np.abs(truth) <= 1).all(2))
             for name, points in (("joint_error", here), ("judge_own_error", there)):

@@ -94,6 +94,8 @@ PROTOCOL = {
     "lpips": "LPIPS 0.1, AlexNet, at the transfer's own resolution",
     "akd": "mean distance of the judge's joints on the generated frame from those on the real one, over the joints "
     "that the judge sees in the real one, also where it misses them in the generated one",
+    "mouth": "mean distance of the judge's lips on the generated frame from those on the real one, each about "
+    "their own centre: whether the mouth opens and closes, not where it is",
     "mkr": "share of the joints seen in the real frame whose confidence in the generated one is below the judge's "
     "threshold; real_missing is the share of all joints missing in the real frame, those outside the picture included",
     "joint_error": "mean distance of the judge's joints on the generated frame from the true joints; judge_own_error "
@@ -115,6 +117,7 @@ LINES = (
     ("lpips", "LPIPS (AlexNet)", 3, "lower"),
     ("akd_percent_of_side", "AKD, % of side", 2, "lower"),
     ("akd_percent_of_inter_ocular", "AKD, % of inter-ocular", 2, "lower"),
+    ("mouth_percent_of_inter_ocular", "shape of the mouth, % of inter-ocular", 2, "lower"),
     ("mkr_percent", "missing keypoints, %", 2, "lower"),
     ("real_missing_percent", "  of the real frames, %", 2, ""),
     ("joint_error_percent_of_side", "joints from truth, % of side", 2, "lower"),

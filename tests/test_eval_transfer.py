@@ -212,6 +212,19 @@ def test_joint_measures_by_hand(features: FeatureDistance) -> None:
         assert found[name][0] == pytest.approx(value, rel=1e-5), name
 
 
+def test_the_mouth_counts_by_its_shape_alone(features: FeatureDistance) -> None:
+    """Eyes 0.5 apart, half of the side being 1; the whole face shifted, and the lower lip opened by 0.1."""
+    there = torch.zeros(1, 68, 2)
+    there[0, 42:48, 0] = 0.5
+    here = there + 0.2
+    here[0, 57] += torch.tensor([0.0, 0.1])
+    sure = torch.ones(1, 68)
+    rulers = Rulers(features, None, Told(Found(here, sure), Found(there, sure)))  # type: ignore[arg-type]
+    found = rulers.joints(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8), None)
+    expected = (19 * 0.1 / 20 + 0.1 * 19 / 20) / 20 / 0.5 * 100  # the centre moves by a twentieth of it
+    assert found["mouth_percent_of_inter_ocular"][0] == pytest.approx(expected, rel=1e-4)
+
+
 class Fake:
     """A transfer whose keypoints number the drivers, so that a test can decide what it makes of them."""
 

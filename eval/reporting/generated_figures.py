@@ -24,8 +24,8 @@ GROUPS = {"self": "Same person, other frames of the clip", "cross": "Driven by a
 KEPT = "Driven by another person's motion: is the person kept?"
 
 TRANSFER_HEADLINES = {
-    "moving_l1", "ssim", "akd_percent_of_inter_ocular", "joint_error_percent_of_side",
-    "judge_own_error_percent_of_side", "joint_error_arms_percent_of_side",
+    "moving_l1", "ssim", "akd_percent_of_inter_ocular", "mouth_percent_of_inter_ocular",
+    "joint_error_percent_of_side", "judge_own_error_percent_of_side", "joint_error_arms_percent_of_side",
 }  # fmt: skip
 
 EXPLAINED_BY = {
@@ -120,7 +120,7 @@ def _features(key: str) -> str:
 
 
 def _judged(key: str) -> bool:
-    return any(part in key for part in ("akd", "missing", "mkr", "joint", "judge", "arm_error"))
+    return any(part in key for part in ("akd", "mouth", "missing", "mkr", "joint", "judge", "arm_error"))
 
 
 GAN_FIGURES = {
