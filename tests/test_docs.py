@@ -66,7 +66,8 @@ def prepare(folder: Path, pictures: Path, scenes: Path, tiny_checkpoint: Path) -
     write_motion(folder / "pose.json", Motion(track, Fraction(25), 96, 96))
     for name in ("train_autolink.py", "eval", "generation", "checkpoints", "benchmarks"):
         (folder / name).symlink_to(ROOT / name)
-    for name in ("mine", "faces", "pets"):
+    (folder / "my_talk").symlink_to(folder / "my_clips")
+    for name in ("mine", "faces", "pets", "talk", "talk-2"):
         shutil.copytree(tiny_checkpoint, folder / "runs" / name / "model")
     shutil.copytree(ROOT / "checkpoints" / "figures-transfer", folder / "runs" / "mine-transfer" / "model")
 
@@ -139,7 +140,7 @@ def test_the_command_runs(
             run([*launch, script, *started, "--out", options[-1], *tiny], tmp_path)
             tiny = []
         if script == "train_autolink.py" and "--start-from" in options:
-            tiny = [*tiny, "--keypoints", "5"]  # those of the model in runs/mine
+            tiny = [*tiny, "--keypoints", "5"]  # as many as the prepared model has
         if script == "generation/train_gan.py" and not options:  # thousands of pictures; see test_train_gan.py
             options = ["--data", "my_animals"]
         run([*launch, script, *options, *tiny], tmp_path)
