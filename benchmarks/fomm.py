@@ -143,7 +143,9 @@ def train_for(minutes: float, step: Callable[[], object], label: str, most: int 
 
 def train_ours(config: Benchmark, stage_one: AutoLink, views: Views) -> tuple[PoseTransfer, int]:
     """A translator on our stage one, its schedule laid out for the time there is."""
-    run = replace(PRESETS["figures"], seed=config.seed, threads=config.threads)
+    preset = PRESETS["figures"]
+    model = replace(preset.model, keypoints=stage_one.config.keypoints)
+    run = replace(preset, model=model, seed=config.seed, threads=config.threads)
     accelerator = Accelerator(mixed_precision=pick_precision(run))
     probe = TransferTrainer(run, accelerator, stage_one, views)
     start = time.process_time()

@@ -100,10 +100,10 @@ def pose_transfer(seed: int) -> dict[str, Any]:
 
 
 def animals(seed: int) -> None:
-    """Cats and dogs of four structures in seven appearances, and appearances that move from structure to structure."""
+    """Cats and dogs of eight structures in seven appearances, and appearances that move from structure to structure."""
     sample.run(
         SampleConfig(
-            str(CHECKPOINTS / "pets-gan"), seed=seed, grid=OUT / "animals.png",
+            str(CHECKPOINTS / "pets-gan"), rows=8, truncation=0.75, seed=seed, grid=OUT / "animals.png",
             video=OUT / "animals.mp4", overwrite=True,
         )
     )  # fmt: skip

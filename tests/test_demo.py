@@ -23,7 +23,7 @@ def test_the_demo_writes_what_it_names(
     for name in ("figures.mp4", "transfer.mp4"):
         assert len(list(read_frames(tmp_path / "demo" / name))) == 75
     assert array(tmp_path / "demo" / "animals.png").std() > 20
-    assert len(list(read_frames(tmp_path / "demo" / "animals.mp4"))) == 48
+    assert len(list(read_frames(tmp_path / "demo" / "animals.mp4"))) == 96
     said = capsys.readouterr().out
     assert all(
         f"demo/{name}" in said for name in ("figures.png", "figures.mp4", "figures.json", "transfer.mp4", "animals.mp4")
