@@ -54,16 +54,17 @@ def read_source(config: TransferConfig, networks: Networks) -> Source:
     pictures = video.spread_frames(config.src, config.source_frames)
     height, width = pictures[0].shape[:2]
     if config.crop == "none":
-        crop = Crop.centre(width, height)
+        looked_into = crop = Crop.centre(width, height)
     elif config.crop == "auto":
-        shows, found_in = frame_with_subject(pictures[0], config.src, networks, "--src")
-        pictures, crop = [shows, *pictures[1:]], found_in.inside(width, height)
+        shows, looked_into = frame_with_subject(pictures[0], config.src, networks, "--src")
+        pictures, crop = [shows, *pictures[1:]], looked_into.inside(width, height)
     else:
-        crop = parse_crop(config.crop)
+        looked_into = crop = parse_crop(config.crop)
         if crop.x >= width or crop.y >= height or crop.x + crop.side <= 0 or crop.y + crop.side <= 0:
             raise UsageError(f"--crop {config.crop} lies outside of the source, which is {width}x{height} pixels")
-    found = networks.detect(np.stack([crop.take(p, networks.detector_size) for p in pictures]))
-    return Source(pictures, crop, found)
+    # in the driver's framing, also where that leaves the picture: in another, the same pose has other keypoints
+    found = networks.detect(np.stack([looked_into.take(p, networks.detector_size) for p in pictures]))
+    return Source(pictures, crop, crop.from_pixels(looked_into.to_pixels(found)))
 
 
 def frame_with_subject(first: Image, path: Path, networks: Networks, option: str) -> tuple[Image, Crop]:

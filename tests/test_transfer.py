@@ -18,8 +18,10 @@ from generation import redrawing, subjects, transfer
 from generation.networks import CHECKPOINTS, Networks, choose_checkpoint
 from generation.subjects import Source
 from generation.transfer_options import TransferConfig
+from generation.translator import PoseTransfer
 from video import files as video
-from video.motion import MotionError, read_motion
+from video.crop import Crop
+from video.motion import MotionError, pose_distance, read_motion
 from video.subject import Subject
 from video.writer import VideoWriter
 
@@ -268,6 +270,23 @@ def test_a_video_may_begin_in_the_dark(tmp_path: Path, monkeypatch: pytest.Monke
     source = subjects.read_source(config, networks)
     assert source.pictures[0].mean() > 30
     assert subjects.read_driver(config, networks, source).motion.keypoints.shape[0] == 9
+
+
+def test_a_source_that_overfills_its_picture_is_seen_as_its_driver_is(tmp_path: Path) -> None:
+    """One and the same video: its first frame must stand for the source's pose, though only the source is cut there."""
+    with VideoWriter(tmp_path / "near.mp4", Fraction(25)) as writer:
+        for frame in figure_clip(6, 4, 160)[0]:
+            writer.write(np.ascontiguousarray(frame[16:-16, 16:-16]))
+    near = tmp_path / "near.mp4"
+    networks = Networks(PoseTransfer.from_pretrained(CHECKPOINTS / "figures-transfer"), torch.device("cpu"))
+    config = TransferConfig(src=near, driver=near, device="cpu")
+    source = subjects.read_source(config, networks)
+    driver = subjects.read_driver(config, networks, source)
+    assert source.crop == Crop(0, 0, 128)
+    assert driver.crop.side > 130
+    chosen = list(networks.model.layout.chosen)
+    apart = pose_distance(source.keypoints[0, chosen], driver.motion.keypoints[:, chosen])
+    assert apart[0] < 0.03 and apart.argmin() == 0
 
 
 def test_the_bundled_checkpoint_that_knows_the_source_is_taken(
