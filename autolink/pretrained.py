@@ -176,3 +176,17 @@ def load_folder(
     module = network(read_config(kind, config_type, folder))
     load_weights(module, folder)
     return module.eval()
+
+
+def check_same_shape(start_from: str, has: Any, wanted: Any, names: Collection[str]) -> None:
+    """Refuse to begin with a model whose configuration differs from the one asked for in some of its values.
+
+    Raises:
+        UserError: the first value that differs.
+    """
+    for name in names:
+        if getattr(has, name) != getattr(wanted, name):
+            raise UserError(
+                f"--start-from {start_from} has --{name.replace('_', '-')} {getattr(has, name)}, here it is "
+                f"{getattr(wanted, name)}"
+            )

@@ -9,6 +9,8 @@ from autolink.data.landmarks import Annotation
 
 LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)
 """The eyes in the 68-point face annotation."""
+MOUTH = slice(48, 68)
+"""The lips in it."""
 
 
 @dataclass(frozen=True)

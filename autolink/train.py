@@ -22,6 +22,7 @@ from autolink.loop import start
 from autolink.model import AutoLink, AutoLinkOutput
 from autolink.options import read_options
 from autolink.perceptual import PerceptualLoss
+from autolink.pretrained import check_same_shape
 from autolink.regression import default_lengths, regression_error
 from autolink.trainer import BaseTrainer
 
@@ -199,12 +200,9 @@ def known_model(config: TrainConfig) -> AutoLink | None:
     if not config.start_from or config.resume:
         return None
     known = AutoLink.from_pretrained(config.start_from)
-    for name in ("detector_channels", "decoder_channels", "sharpness"):
-        has, wanted = getattr(known.config, name), getattr(config.model, name)
-        if has != wanted:
-            raise UserError(
-                f"--start-from {config.start_from} has --{name.replace('_', '-')} {has}, here it is {wanted}"
-            )
+    check_same_shape(
+        config.start_from, known.config, config.model, ("detector_channels", "decoder_channels", "sharpness")
+    )
     if known.config.keypoints > config.model.keypoints:
         raise UserError(
             f"--start-from {config.start_from} has --keypoints {known.config.keypoints}, more than the "

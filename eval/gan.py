@@ -219,10 +219,11 @@ def evaluate(gan: Gan, config: GanEvalConfig) -> tuple[dict[str, Any], Pictures]
                 "generated": right_class(fake, real, material.classes),
                 "real": right_class(real, real, material.classes, itself=True),
             }
-            for name, rows in ((name, rows) for name, rows in groups.items() if rows.any()):
-                figures[name][f"right_class[{extractor.name}]"] = {
-                    whose: float(right[rows].mean()) * 100 for whose, right in told.items()
-                }
+            for name, rows in groups.items():
+                if rows.any():
+                    figures[name][f"right_class[{extractor.name}]"] = {
+                        whose: float(right[rows].mean()) * 100 for whose, right in told.items()
+                    }
     assert first
     judges = {"own": gan.stage_one} | ({"judge": judge} if judge else {})
     opinions = {

@@ -12,6 +12,7 @@ from torch import Tensor
 from autolink import draw
 from autolink.data.figures import JOINTS
 from autolink.device import to_network
+from autolink.regression import LEFT_EYE, MOUTH, RIGHT_EYE
 from eval.clips import Clip, figure
 from eval.judge_model import Judge
 from eval.metrics import (
@@ -26,8 +27,6 @@ from eval.metrics import (
 )  # fmt: skip
 from generation.translator import PoseTransfer
 
-MOUTH = slice(48, 68)
-"""The lips in the 68-point face annotation."""
 ARMS = [n for n, name in enumerate(JOINTS) if "elbow" in name or "wrist" in name]
 
 Array = NDArray[Any]
@@ -102,7 +101,7 @@ class Rulers:
             "real_missing_percent": _masked_mean(~seen * 100.0, np.ones_like(seen)),
         }
         if there.shape[1] == 68:
-            eyes = np.linalg.norm(there[:, 36:42].mean(1) - there[:, 42:48].mean(1), axis=1) / 2 * 100
+            eyes = np.linalg.norm(there[:, LEFT_EYE].mean(1) - there[:, RIGHT_EYE].mean(1), axis=1) / 2 * 100
             values["akd_percent_of_inter_ocular"] = values["akd_percent_of_side"] / eyes * 100
             lips = (points[:, MOUTH] - points[:, MOUTH].mean(1, keepdims=True) for points in (here, there))
             values["mouth_percent_of_inter_ocular"] = _masked_mean(_distance(*lips), seen[:, MOUTH]) / eyes * 100

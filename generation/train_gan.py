@@ -1,7 +1,7 @@
 """Train the conditional GAN: accelerate launch generation/train_gan.py [--stage-one DIR --data FOLDER --out DIR]."""
 
 import sys
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from autolink.device import to_network
 from autolink.errors import UserError, command
 from autolink.loop import start
 from autolink.model import AutoLink
+from autolink.pretrained import check_same_shape
 from autolink.train import detect_all
 from generation.adversarial import BETAS, AdversarialTrainer
 from generation.classes import classes_of, data_classes, kept_for_testing
@@ -269,12 +270,8 @@ def known_generator(config: GanTrainConfig, stage_one: AutoLink) -> Generator | 
     if not config.start_from or config.resume:
         return None
     known = Gan.from_pretrained(config.start_from).generator
-    for name, value in asdict(replace(config.model, classes=known.config.classes)).items():
-        if getattr(known.config, name) != value:
-            raise UserError(
-                f"--start-from {config.start_from} has --{name.replace('_', '-')} {getattr(known.config, name)}, "
-                f"here it is {value}"
-            )
+    shape = [field.name for field in fields(known.config) if field.name != "classes"]
+    check_same_shape(config.start_from, known.config, config.model, shape)
     try:
         Gan(stage_one, known)
     except UserError as error:

@@ -147,7 +147,7 @@ def _decode(
             what = " and ".join(
                 f"{len(x)} {y}" for x, y in ((source.names, "pictures"), (source.videos, "videos")) if x
             )
-            first = skipped[(source.names + source.videos)[0]]
+            first = next(iter(skipped.values()))
             raise UserError(f"none of the {what} in {source.path} can be read; the first: {first}")
         facts = {"names": names, "sizes": sizes, "skipped": skipped}
         if beside and stored:
