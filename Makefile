@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # tests side by side, one core each
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+# one package as the wheel lays it out, for the type checker
+TREE := .venv/tree
 INSTALLED := .venv/.installed
 
 .PHONY: demo test test-all check format clean
@@ -14,7 +16,7 @@ $(INSTALLED): setup.cfg pyproject.toml
 	touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/python -m generation.demo
+	$(BIN)/python -m autolink.generation.demo
 
 test: $(INSTALLED) check
 	$(PYTEST)
@@ -25,7 +27,9 @@ test-all: $(INSTALLED) check
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	rm -rf $(TREE) && mkdir -p $(TREE)/autolink
+	ln -s $(CURDIR)/autolink/* $(CURDIR)/generation $(CURDIR)/video $(CURDIR)/eval $(TREE)/autolink/
+	cd $(TREE) && ../bin/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

@@ -24,8 +24,8 @@ from autolink.errors import UsageError, UserError, command
 from autolink.model import AutoLink
 from autolink.pretrained import write_text
 from autolink.train import detect_all
-from video import files as video
-from video.writer import VideoWriter
+from autolink.video import files as video
+from autolink.video.writer import VideoWriter
 
 BATCH = 32
 

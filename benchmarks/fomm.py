@@ -26,6 +26,13 @@ import numpy as np
 import torch
 import tyro
 from accelerate import Accelerator
+from autolink.eval.clips import Clip, load_clips
+from autolink.eval.judge_model import Judge
+from autolink.eval.measure import Evaluation, Rulers
+from autolink.eval.metrics import FeatureDistance
+from autolink.generation.pairs import Views, draw_pairs, rendered_views, to_views
+from autolink.generation.train_transfer import PRESETS, TransferTrainer
+from autolink.generation.translator import PoseTransfer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -35,13 +42,6 @@ from autolink.device import keep_memory, pick_precision, to_network
 from autolink.errors import UsageError, command
 from autolink.model import AutoLink
 from autolink.perceptual import PerceptualLoss
-from eval.clips import Clip, load_clips
-from eval.judge_model import Judge
-from eval.measure import Evaluation, Rulers
-from eval.metrics import FeatureDistance
-from generation.pairs import Views, draw_pairs, rendered_views, to_views
-from generation.train_transfer import PRESETS, TransferTrainer
-from generation.translator import PoseTransfer
 
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 CPU = torch.device("cpu")

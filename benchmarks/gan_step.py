@@ -22,6 +22,9 @@ import numpy as np
 import torch
 import tyro
 from accelerate import Accelerator
+from autolink.generation.gan_options import PRESETS, STAGE_ONE
+from autolink.generation.projected import changed, draw_change
+from autolink.generation.train_gan import GanTrainer
 
 from autolink.data import rendered_animals
 from autolink.data.animal_traits import SPECIES
@@ -29,9 +32,6 @@ from autolink.device import keep_memory, pick_precision
 from autolink.errors import command
 from autolink.model import AutoLink
 from autolink.trainer import update_average
-from generation.gan_options import PRESETS, STAGE_ONE
-from generation.projected import changed, draw_change
-from generation.train_gan import GanTrainer
 
 SIZES = (64, 128, 256)
 

@@ -6,6 +6,8 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from autolink.generation.pairs import scenes
+from autolink.video.files import SUFFIXES, VideoError, read_frames
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -14,8 +16,6 @@ from autolink.data.images import load_images
 from autolink.data.picture import square
 from autolink.data.source import TABLE
 from autolink.errors import UserError
-from generation.pairs import scenes
-from video.files import SUFFIXES, VideoError, read_frames
 
 FIRST_FIGURE = 100_000
 """Seeds of rendered clips begin here; no training uses them."""

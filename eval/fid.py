@@ -14,15 +14,7 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 
 import numpy as np
 import tyro
-from numpy.typing import NDArray
-from tqdm import tqdm
-
-from autolink.data.images import Source
-from autolink.device import pick_device
-from autolink.errors import UsageError, UserError, command
-from autolink.pretrained import check_output, write_text
-from autolink.run_state import versions
-from eval.features import (
+from autolink.eval.features import (
     Extractor,
     Features,
     count_warnings,
@@ -32,6 +24,14 @@ from eval.features import (
     precision_recall,
     prepared_features,
 )
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from autolink.data.images import Source
+from autolink.device import pick_device
+from autolink.errors import UsageError, UserError, command
+from autolink.pretrained import check_output, write_text
+from autolink.run_state import versions
 
 NEIGHBOURS = 3
 """k of precision and recall, as in the paper."""

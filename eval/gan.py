@@ -13,18 +13,8 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 import numpy as np
 import torch
 import tyro
-from numpy.typing import NDArray
-
-from autolink import draw
-from autolink.data import check_data, load_data
-from autolink.device import pick_device, prepare_cpu, to_network
-from autolink.errors import UsageError, UserError, command
-from autolink.model import AutoLink
-from autolink.pretrained import check_output, write_text
-from autolink.run_state import versions
-from autolink.train import detect_all
-from eval.features import Features, count_warnings, features_of, load_extractor
-from eval.gan_measures import (
+from autolink.eval.features import Features, count_warnings, features_of, load_extractor
+from autolink.eval.gan_measures import (
     FEWEST,
     Pictures,
     StructureErrors,
@@ -37,9 +27,19 @@ from eval.gan_measures import (
     structure_errors,
     variety,
 )
-from eval.metrics import FeatureDistance
-from generation.classes import classes_of, kept_for_testing
-from generation.gan import Gan
+from autolink.eval.metrics import FeatureDistance
+from autolink.generation.classes import classes_of, kept_for_testing
+from autolink.generation.gan import Gan
+from numpy.typing import NDArray
+
+from autolink import draw
+from autolink.data import check_data, load_data
+from autolink.device import pick_device, prepare_cpu, to_network
+from autolink.errors import UsageError, UserError, command
+from autolink.model import AutoLink
+from autolink.pretrained import check_output, write_text
+from autolink.run_state import versions
+from autolink.train import detect_all
 
 VARIETY_STRUCTURES, VARIETY_APPEARANCES = 40, 4
 """Pictures from which variety at fixed structure is measured."""

@@ -4,6 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from autolink.eval.features import frechet, kernel, precision_recall
+from autolink.eval.metrics import FeatureDistance
+from autolink.generation.gan import Gan
+from autolink.generation.projected import Change, changed, draw_change
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -11,10 +15,6 @@ from autolink.device import to_network
 from autolink.draw import to_image
 from autolink.model import AutoLink
 from autolink.train import detect_all
-from eval.features import frechet, kernel, precision_recall
-from eval.metrics import FeatureDistance
-from generation.gan import Gan
-from generation.projected import Change, changed, draw_change
 
 Pictures = NDArray[np.uint8]
 """(N, size, size, 3), RGB."""

@@ -13,6 +13,9 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 import numpy as np
 import torch
 import tyro
+from autolink.eval.augment import augment
+from autolink.eval.judge_data import JudgeData, figure_data, folder_data
+from autolink.eval.judge_model import Judge, JudgeConfig
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -22,9 +25,6 @@ from autolink.device import keep_memory, pick_device, to_network
 from autolink.errors import UsageError, command
 from autolink.pretrained import write_text
 from autolink.regression import default_lengths
-from eval.augment import augment
-from eval.judge_data import JudgeData, figure_data, folder_data
-from eval.judge_model import Judge, JudgeConfig
 
 TARGET_WIDTH = 0.75
 """Standard deviation of the heatmap that training asks for, in pixels of the heatmap."""

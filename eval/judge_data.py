@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from autolink.eval.augment import FACE_MIRROR, Augmentation
 from numpy.typing import NDArray
 
 from autolink.data.figures import figure_images, render, sample_identity, sample_pose, sample_scene
 from autolink.data.images import Annotation, Fit, load_images
 from autolink.errors import UserError
-from eval.augment import FACE_MIRROR, Augmentation
 
 TRAIN_SEED, TEST_SEED, TEST_FIGURES = 7_000_000, 7_500_000, 1000
 """Rendered people of training and of the own error: apart from each other and from all that is rendered elsewhere."""

@@ -12,6 +12,7 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 import numpy as np
 import torch
 import tyro
+from autolink.eval import published
 from numpy.typing import NDArray
 
 from autolink.data import Annotation, ImageSet, load_data
@@ -23,7 +24,6 @@ from autolink.pretrained import check_output, write_text
 from autolink.regression import default_lengths, inter_ocular_lengths, pair_lengths, regression_error, side_lengths
 from autolink.run_state import versions
 from autolink.train import detect_all
-from eval import published
 
 
 @dataclass(frozen=True)

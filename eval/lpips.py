@@ -16,6 +16,9 @@ if __package__ in (None, ""):  # run as a file: import from the clone; `lpips` m
 import numpy as np
 import torch
 import tyro
+from autolink.eval.feature_networks import weights_file
+from autolink.eval.metrics import FEATURE_SIZE, SSIM_WINDOW, FeatureDistance, ssim
+from autolink.eval.pairing import Reader, check_same_size, find_source, matched, pairs_of, structures
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -26,9 +29,6 @@ from autolink.device import pick_device
 from autolink.errors import UsageError, UserError, command
 from autolink.pretrained import check_output, write_text
 from autolink.run_state import versions
-from eval.feature_networks import weights_file
-from eval.metrics import FEATURE_SIZE, SSIM_WINDOW, FeatureDistance, ssim
-from eval.pairing import Reader, check_same_size, find_source, matched, pairs_of, structures
 
 Trunk = Literal["alex", "vgg"]
 

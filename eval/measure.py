@@ -6,16 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from autolink import draw
-from autolink.data.figures import JOINTS
-from autolink.device import to_network
-from autolink.regression import LEFT_EYE, MOUTH, RIGHT_EYE
-from eval.clips import Clip, figure
-from eval.judge_model import Judge
-from eval.metrics import (
+from autolink.eval.clips import Clip, figure
+from autolink.eval.judge_model import Judge
+from autolink.eval.metrics import (
     FeatureDistance,
     l1,
     moving,
@@ -25,7 +18,14 @@ from eval.metrics import (
     ssim,
     warping_error,
 )  # fmt: skip
-from generation.translator import PoseTransfer
+from autolink.generation.translator import PoseTransfer
+from numpy.typing import NDArray
+from torch import Tensor
+
+from autolink import draw
+from autolink.data.figures import JOINTS
+from autolink.device import to_network
+from autolink.regression import LEFT_EYE, MOUTH, RIGHT_EYE
 
 ARMS = [n for n, name in enumerate(JOINTS) if "elbow" in name or "wrist" in name]
 

@@ -17,6 +17,15 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 
 import torch
 import tyro
+from autolink.eval.reporting.compare import as_html, as_markdown, as_text, compare, read_report
+from autolink.eval.reporting.content import Section, plain, shown_spread, shown_value
+from autolink.eval.reporting.generated_figures import measure_gan, measure_judge, measure_transfer
+from autolink.eval.reporting.inputs import Subject, find_subjects
+from autolink.eval.reporting.keypoint_figures import measure_keypoints
+from autolink.eval.reporting.literature import beside
+from autolink.eval.reporting.page import html
+from autolink.eval.reporting.summary import put_into, summary
+from autolink.eval.reporting.text import markdown
 from safetensors import safe_open
 
 from autolink import draw
@@ -25,15 +34,6 @@ from autolink.device import pick_device, prepare_cpu
 from autolink.draw import Image
 from autolink.errors import UsageError, command
 from autolink.run_state import HANDLING, versions
-from eval.reporting.compare import as_html, as_markdown, as_text, compare, read_report
-from eval.reporting.content import Section, plain, shown_spread, shown_value
-from eval.reporting.generated_figures import measure_gan, measure_judge, measure_transfer
-from eval.reporting.inputs import Subject, find_subjects
-from eval.reporting.keypoint_figures import measure_keypoints
-from eval.reporting.literature import beside
-from eval.reporting.page import html
-from eval.reporting.summary import put_into, summary
-from eval.reporting.text import markdown
 
 REPORT = frozenset({"report.json", "report.md", "report.html", "pictures"})
 COMPARISON = frozenset({"comparison.json", "comparison.md", "comparison.html"})

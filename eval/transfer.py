@@ -11,6 +11,12 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 
 import torch
 import tyro
+from autolink.eval.clips import load_clips
+from autolink.eval.judge_model import Judge
+from autolink.eval.lpips import load_lpips
+from autolink.eval.measure import Array, Evaluation, Rulers, measure
+from autolink.eval.metrics import SSIM_WINDOW, FeatureDistance
+from autolink.generation.translator import PoseTransfer
 from tqdm import tqdm
 
 from autolink import draw
@@ -19,12 +25,6 @@ from autolink.device import pick_device
 from autolink.errors import UsageError, UserError, command
 from autolink.pretrained import check_output, write_text
 from autolink.run_state import versions
-from eval.clips import load_clips
-from eval.judge_model import Judge
-from eval.lpips import load_lpips
-from eval.measure import Array, Evaluation, Rulers, measure
-from eval.metrics import SSIM_WINDOW, FeatureDistance
-from generation.translator import PoseTransfer
 
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 

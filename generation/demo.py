@@ -8,6 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from autolink.generation import sample, transfer
+from autolink.generation.sample import SampleConfig
+from autolink.generation.train_transfer import MOVING
+from autolink.generation.transfer_options import TransferConfig
+from autolink.generation.translator import PoseTransfer
+from autolink.video.writer import VideoWriter
 
 from autolink import draw
 from autolink.data import ImageSet
@@ -21,12 +27,6 @@ from autolink.pretrained import write_text
 from autolink.regression import regression_error, side_lengths
 from autolink.run_state import versions
 from autolink.train import detect_all
-from generation import sample, transfer
-from generation.sample import SampleConfig
-from generation.train_transfer import MOVING
-from generation.transfer_options import TransferConfig
-from generation.translator import PoseTransfer
-from video.writer import VideoWriter
 
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 OUT = Path("demo")

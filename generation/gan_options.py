@@ -6,12 +6,12 @@ from typing import Annotated, Literal, get_args
 
 import numpy as np
 import tyro
+from autolink.generation.gan import GanConfig
 
 from autolink.config import RunConfig
 from autolink.errors import UsageError
 from autolink.options import read_options
 from autolink.perceptual import FeatureNetwork
-from generation.gan import GanConfig
 
 STAGE_ONE = Path(__file__).resolve().parents[1] / "checkpoints" / "animals"
 

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from autolink.generation.candidates import bone_distances, candidate_motions, move
+from autolink.generation.translator_config import TranslatorConfig
 from torch import Tensor, nn
 
 from autolink.layers import activation, conv, down_block, initialise
-from generation.candidates import bone_distances, candidate_motions, move
-from generation.translator_config import TranslatorConfig
 
 
 class Motion(NamedTuple):

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from autolink.generation.transfer_options import LARGEST, TransferConfig
+from autolink.generation.translator import PoseTransfer
+from autolink.video.crop import parse_crop
+from autolink.video.files import spread_frames
+from autolink.video.subject import DOUBT_AT_ONCE, look
 from numpy.typing import NDArray
 
 from autolink.config import RunConfig
 from autolink.device import pick_precision, to_network
 from autolink.train import detect_all
-from generation.transfer_options import LARGEST, TransferConfig
-from generation.translator import PoseTransfer
-from video.crop import parse_crop
-from video.files import spread_frames
-from video.subject import DOUBT_AT_ONCE, look
 
 Image = NDArray[np.uint8]
 

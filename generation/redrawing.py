@@ -5,15 +5,15 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 import torch
+from autolink.generation.networks import Networks
+from autolink.generation.subjects import Driver, Source, whole_frames
+from autolink.generation.transfer_options import TransferConfig
+from autolink.video.motion import carried, edge_matrix, maximum_spanning_tree, relative, retarget, smooth
+from autolink.video.writer import VideoWriter
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from autolink.draw import draw_graph, to_image
-from generation.networks import Networks
-from generation.subjects import Driver, Source, whole_frames
-from generation.transfer_options import TransferConfig
-from video.motion import carried, edge_matrix, maximum_spanning_tree, relative, retarget, smooth
-from video.writer import VideoWriter
 
 Image = NDArray[np.uint8]
 

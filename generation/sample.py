@@ -14,6 +14,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
+from autolink.generation.gan import Gan
+from autolink.generation.structures import Structures, kept_edges, moved, read_structures, spread
+from autolink.video import files as video
+from autolink.video.writer import WRITTEN, VideoWriter
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,10 +25,6 @@ from autolink import draw
 from autolink.device import pick_device, prepare_cpu
 from autolink.errors import UsageError, UserError, command
 from autolink.pretrained import check_output
-from generation.gan import Gan
-from generation.structures import Structures, kept_edges, moved, read_structures, spread
-from video import files as video
-from video.writer import WRITTEN, VideoWriter
 
 SHOWN_SIDE = 128
 """Smaller pictures are enlarged by whole factors to about this."""

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from autolink.generation.gan import Gan
+from autolink.video import files as video
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -15,8 +17,6 @@ from autolink.data.source import SUFFIXES, Source
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError
 from autolink.train import detect_all
-from generation.gan import Gan
-from video import files as video
 
 OUTSIDE = 1.25
 """Keypoints beyond this, in [-1, 1] units, are not in the picture."""

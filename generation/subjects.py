@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from autolink.generation.networks import LOOKS, Networks
+from autolink.generation.transfer_options import TransferConfig
+from autolink.video import files as video
+from autolink.video.crop import Crop, parse_crop
+from autolink.video.motion import Motion, best_frame, read_motion
+from autolink.video.subject import find_subject, follow
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from autolink.errors import UsageError, UserError
-from generation.networks import LOOKS, Networks
-from generation.transfer_options import TransferConfig
-from video import files as video
-from video.crop import Crop, parse_crop
-from video.motion import Motion, best_frame, read_motion
-from video.subject import find_subject, follow
 
 Image = NDArray[np.uint8]
 

@@ -12,6 +12,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from autolink.generation.adversarial import BETAS, AdversarialTrainer
+from autolink.generation.classes import classes_of, data_classes, kept_for_testing
+from autolink.generation.gan import REMEMBERED, Gan, Generator, draw_structure
+from autolink.generation.gan_options import GanTrainConfig, parse_config
+from autolink.generation.projected import (
+    Discriminator,
+    ProjectedFeatures,
+    changed,
+    difference,
+    discriminator_loss,
+    draw_change,
+)
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,18 +35,6 @@ from autolink.loop import start
 from autolink.model import AutoLink
 from autolink.pretrained import check_same_shape
 from autolink.train import detect_all
-from generation.adversarial import BETAS, AdversarialTrainer
-from generation.classes import classes_of, data_classes, kept_for_testing
-from generation.gan import REMEMBERED, Gan, Generator, draw_structure
-from generation.gan_options import GanTrainConfig, parse_config
-from generation.projected import (
-    Discriminator,
-    ProjectedFeatures,
-    changed,
-    difference,
-    discriminator_loss,
-    draw_change,
-)
 
 MEASURED = 200
 """Pictures generated for the figures while training."""

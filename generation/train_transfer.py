@@ -14,6 +14,12 @@ import torch
 import torch.nn.functional as F
 import tyro
 from accelerate import Accelerator
+from autolink.generation.adversarial import AdversarialTrainer
+from autolink.generation.discriminator import PatchDiscriminator, discriminator_loss, generator_loss, gradient_penalty
+from autolink.generation.pairs import Views, check_views, draw_pairs, load_views, shown_pairs, to_views
+from autolink.generation.translator import PoseTransfer, Translation, Translator, translate
+from autolink.generation.translator_config import TranslatorConfig
+from autolink.video.layout import Layout
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,12 +31,6 @@ from autolink.model import AutoLink
 from autolink.options import read_options
 from autolink.perceptual import PerceptualLoss
 from autolink.train import detect_all
-from generation.adversarial import AdversarialTrainer
-from generation.discriminator import PatchDiscriminator, discriminator_loss, generator_loss, gradient_penalty
-from generation.pairs import Views, check_views, draw_pairs, load_views, shown_pairs, to_views
-from generation.translator import PoseTransfer, Translation, Translator, translate
-from generation.translator_config import TranslatorConfig
-from video.layout import Layout
 
 STAGE_ONE = Path(__file__).resolve().parents[1] / "checkpoints" / "figures"
 

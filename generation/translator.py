@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from autolink.generation.motion_mixer import MotionMixer, blocks, doubled, warped
+from autolink.generation.translator_config import TranslatorConfig
+from autolink.video.layout import Layout, Shape
 from torch import Tensor, nn
 from typing_extensions import Self
 
@@ -14,9 +17,6 @@ from autolink.errors import UserError
 from autolink.layers import activation, channels_last, conv, down_block, initialise
 from autolink.model import AutoLink
 from autolink.pretrained import find_folder, load_folder, save_folder
-from generation.motion_mixer import MotionMixer, blocks, doubled, warped
-from generation.translator_config import TranslatorConfig
-from video.layout import Layout, Shape
 
 LAYERS = 3
 """What a pixel of the result is mixed from: the moved source, the source as it stands, and paint."""
@@ -88,7 +88,7 @@ class Translator(nn.Module):
     counted: Tensor
     """(K,), the keypoints that tell where a subject is."""
     shape_mean: Tensor
-    """(2 K,), what these look like together, see `video.layout.Shape`; zero beyond the counted."""
+    """(2 K,), what these look like together, see `autolink.video.layout.Shape`; zero beyond the counted."""
     shape_whitening: Tensor
     """(2 K, 2 K)."""
 

@@ -2,10 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
+from autolink.generation import demo
+from autolink.video.files import read_frames
 from conftest import array
-
-from generation import demo
-from video.files import read_frames
 
 
 def test_the_demo_writes_what_it_names(

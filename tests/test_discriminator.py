@@ -1,7 +1,6 @@
 import pytest
 import torch
-
-from generation.discriminator import PatchDiscriminator, discriminator_loss, generator_loss, gradient_penalty
+from autolink.generation.discriminator import PatchDiscriminator, discriminator_loss, generator_loss, gradient_penalty
 
 
 def test_a_logit_a_patch() -> None:

@@ -6,15 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import array
-from scipy.spatial.distance import cdist
-
-from autolink import AutoLink, ModelConfig
-from autolink.data.animals import animal_images
-from eval import gan, gan_measures
-from eval.features import Kernel
-from eval.gan import GanEvalConfig, run
-from eval.gan_measures import (
+from autolink.eval import gan, gan_measures
+from autolink.eval.features import Kernel
+from autolink.eval.gan import GanEvalConfig, run
+from autolink.eval.gan_measures import (
     another_of_the_class,
     copying,
     distribution,
@@ -27,8 +22,13 @@ from eval.gan_measures import (
     structure_errors,
     variety,
 )
-from eval.metrics import FeatureDistance
-from generation.gan import Gan
+from autolink.eval.metrics import FeatureDistance
+from autolink.generation.gan import Gan
+from conftest import array
+from scipy.spatial.distance import cdist
+
+from autolink import AutoLink, ModelConfig
+from autolink.data.animals import animal_images
 
 
 def quick(patch: pytest.MonkeyPatch) -> None:

@@ -9,17 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torch import Tensor
-
-from autolink import AutoLink
-from autolink.data.figures import figure_clip, figure_images
-from autolink.errors import UserError
-from eval import transfer
-from eval.clips import FIRST_FIGURE, figure, is_clips, load_clips, spread_pairs, video_clip
-from eval.judge_model import Found, Judge, JudgeConfig
-from eval.measure import ARMS, Evaluation, Rulers, Table, measure
-from eval.metrics import (
+from autolink.eval import transfer
+from autolink.eval.clips import FIRST_FIGURE, figure, is_clips, load_clips, spread_pairs, video_clip
+from autolink.eval.judge_model import Found, Judge, JudgeConfig
+from autolink.eval.measure import ARMS, Evaluation, Rulers, Table, measure
+from autolink.eval.metrics import (
     FeatureDistance,
     l1,
     moving,
@@ -30,10 +24,16 @@ from eval.metrics import (
     warp,
     warping_error,
 )  # fmt: skip
-from eval.transfer import SHEET_ROWS, TransferConfig
-from generation.translator import PoseTransfer, Translator
-from generation.translator_config import TranslatorConfig
-from video.writer import VideoWriter
+from autolink.eval.transfer import SHEET_ROWS, TransferConfig
+from autolink.generation.translator import PoseTransfer, Translator
+from autolink.generation.translator_config import TranslatorConfig
+from autolink.video.writer import VideoWriter
+from PIL import Image
+from torch import Tensor
+
+from autolink import AutoLink
+from autolink.data.figures import figure_clip, figure_images
+from autolink.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")

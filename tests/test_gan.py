@@ -4,11 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-
-from autolink import AutoLink, ModelConfig
-from autolink.errors import UserError
-from generation.gan import Gan, GanConfig, Generator, draw_structure
-from generation.projected import (
+from autolink.generation.gan import Gan, GanConfig, Generator, draw_structure
+from autolink.generation.projected import (
     Change,
     Discriminator,
     ProjectedFeatures,
@@ -17,6 +14,9 @@ from generation.projected import (
     discriminator_loss,
     draw_change,
 )
+
+from autolink import AutoLink, ModelConfig
+from autolink.errors import UserError
 
 TINY = GanConfig(keypoints=5, channels=(8, 8, 8, 4), latent=6, edge_size=8, edge_channels=4, classes=("cat", "dog"))
 

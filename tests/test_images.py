@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from autolink.video.writer import VideoWriter
 from PIL import Image
 
 from autolink.data.images import load_images
@@ -11,7 +12,6 @@ from autolink.data.landmarks import held_out
 from autolink.data.picture import from_pixels, to_pixels
 from autolink.data.source import Source
 from autolink.errors import UserError
-from video.writer import VideoWriter
 
 
 def picture(path: Path, colour: tuple[int, ...] = (200, 40, 90), size: tuple[int, int] = (30, 20), mode: str = "RGB"):

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from autolink.eval import judge as judge_command
+from autolink.eval.augment import COVERED, FACE_MIRROR, Augmentation, augment, blurred, covered, moved, recoloured
+from autolink.eval.judge import DISTANCE_WEIGHT, TARGET_WIDTH, JudgeTrainConfig, joint_loss
+from autolink.eval.judge_data import figure_data
+from autolink.eval.judge_model import NEAR, Judge, JudgeConfig
 from torch import Tensor, nn
 
 from autolink.data.figures import figure_images
 from autolink.data.images import load_images
 from autolink.errors import UserError
 from autolink.regression import inter_ocular_lengths
-from eval import judge as judge_command
-from eval.augment import COVERED, FACE_MIRROR, Augmentation, augment, blurred, covered, moved, recoloured
-from eval.judge import DISTANCE_WEIGHT, TARGET_WIDTH, JudgeTrainConfig, joint_loss
-from eval.judge_data import figure_data
-from eval.judge_model import NEAR, Judge, JudgeConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = JudgeConfig(joints=3, size=32, channels=(4, 8, 8))

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from autolink.eval import keypoints, protocols
+from autolink.eval.keypoints import KeypointsConfig
 from PIL import Image
 from scipy.io import savemat
 
@@ -22,8 +24,6 @@ from autolink.data.pickled_table import read_names_and_points
 from autolink.data.published import PUBLISHED, load_published, read_listing
 from autolink.errors import UserError
 from autolink.run_state import RunFolder
-from eval import keypoints, protocols
-from eval.keypoints import KeypointsConfig
 
 rng = np.random.default_rng(0)
 

@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from autolink.eval import gan
+from autolink.eval.judge_model import Judge, JudgeConfig
+from autolink.eval.report import ReportConfig, over_seeds, run, write_folder
+from autolink.eval.reporting.charts import chart
+from autolink.eval.reporting.compare import compare
+from autolink.eval.reporting.content import Conditions, Figure, shown_spread, shown_value
+from autolink.eval.reporting.inputs import bundled, find_subjects, read_curves
+from autolink.eval.reporting.literature import beside
+from autolink.eval.reporting.summary import BEGIN, END, summary
+from autolink.generation.translator import PoseTransfer, Translator
+from autolink.generation.translator_config import TranslatorConfig
 from conftest import array
 from test_eval_gan import quick
 
 from autolink import AutoLink
-from eval import gan
-from eval.judge_model import Judge, JudgeConfig
-from eval.report import ReportConfig, over_seeds, run, write_folder
-from eval.reporting.charts import chart
-from eval.reporting.compare import compare
-from eval.reporting.content import Conditions, Figure, shown_spread, shown_value
-from eval.reporting.inputs import bundled, find_subjects, read_curves
-from eval.reporting.literature import beside
-from eval.reporting.summary import BEGIN, END, summary
-from generation.translator import PoseTransfer, Translator
-from generation.translator_config import TranslatorConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from autolink.generation import train_transfer
+from autolink.generation.pairs import rendered_views
+from autolink.generation.translator import PoseTransfer
 from conftest import TINY_TRANSFER, array
 from safetensors.torch import load_file
 from test_pairs import write_clip
 
 from autolink.run_state import RunFolder
-from generation import train_transfer
-from generation.pairs import rendered_views
-from generation.translator import PoseTransfer
 
 ROOT = Path(__file__).resolve().parents[1]
 

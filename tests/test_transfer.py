@@ -8,22 +8,22 @@ import numpy as np
 import pytest
 import torch
 import tyro
+from autolink.generation import redrawing, subjects, transfer
+from autolink.generation.networks import CHECKPOINTS, Networks, choose_checkpoint
+from autolink.generation.subjects import Source
+from autolink.generation.transfer_options import TransferConfig
+from autolink.generation.translator import PoseTransfer
+from autolink.video import files as video
+from autolink.video.crop import Crop
+from autolink.video.motion import MotionError, pose_distance, read_motion
+from autolink.video.subject import Subject
+from autolink.video.writer import VideoWriter
 from PIL import Image
 from test_pairs import write_clip
 from test_translator import transfer_model
 
 from autolink.data.figures import figure_clip
 from autolink.errors import UserError
-from generation import redrawing, subjects, transfer
-from generation.networks import CHECKPOINTS, Networks, choose_checkpoint
-from generation.subjects import Source
-from generation.transfer_options import TransferConfig
-from generation.translator import PoseTransfer
-from video import files as video
-from video.crop import Crop
-from video.motion import MotionError, pose_distance, read_motion
-from video.subject import Subject
-from video.writer import VideoWriter
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +161,8 @@ def _pitch(path: Path) -> float:
 
 
 def test_finetuning_comes_nearer_to_the_source(run: Callable[..., None], files: Path, checkpoint: Path) -> None:
-    from generation.finetune import finetuned
-    from generation.translator import PoseTransfer
+    from autolink.generation.finetune import finetuned
+    from autolink.generation.translator import PoseTransfer
 
     model = PoseTransfer.from_pretrained(checkpoint)
     pictures = np.stack([np.asarray(Image.fromarray(f).resize((32, 32))) for f in frames(files / "src.mp4")])

@@ -8,14 +8,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from autolink.video import files
+from autolink.video import sound as sound_tracks
+from autolink.video.files import VideoError, read_frames, video_facts
+from autolink.video.writer import VideoWriter
 from av.stream import Disposition
 from PIL import Image
 
-import video.sound
 from autolink.data.figures import figure_clip
-from video import files
-from video.files import VideoError, read_frames, video_facts
-from video.writer import VideoWriter
 
 NTSC = Fraction(30000, 1001)
 CORNERS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255))
@@ -564,13 +564,13 @@ def test_sound_is_read_no_further_than_needed(tmp_path: Path, name: str, monkeyp
     else:
         sound(path, "aac", 60, click=0.1)
     reached: list[float] = []
-    original = video.sound._demuxed
+    original = sound_tracks._demuxed
 
     def counted(*given: object) -> Iterator[av.Packet]:
         for packet in original(*given):  # type: ignore[arg-type]
             reached.append(float((packet.pts or 0) * (packet.time_base or 0)))
             yield packet
 
-    monkeypatch.setattr(video.sound, "_demuxed", counted)
+    monkeypatch.setattr(sound_tracks, "_demuxed", counted)
     write(tmp_path / "a.mp4", grey(*range(25)), audio=path)
     assert 0.8 < max(reached) < 2

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import av
 import numpy as np
+from autolink.video.container import VideoError, moving, opened, packet_end, to_seconds
+from autolink.video.stills import find_stills, read_stills
 from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
-
-from video.container import VideoError, moving, opened, packet_end, to_seconds
-from video.stills import find_stills, read_stills
 
 Image = NDArray[np.uint8]
 

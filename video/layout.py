@@ -4,10 +4,9 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
+from autolink.video.crop import Crop
+from autolink.video.motion import edge_matrix, radius
 from numpy.typing import NDArray
-
-from video.crop import Crop
-from video.motion import edge_matrix, radius
 
 LINKED = 0.08
 """A keypoint counts if its strongest edge has this share of the graph's strongest."""

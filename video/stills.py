@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from autolink.video.container import VideoError
 from numpy.typing import NDArray
 from PIL import Image as Still
 from PIL import ImageOps
-
-from video.container import VideoError
 
 Image = NDArray[np.uint8]
 

@@ -6,11 +6,10 @@ from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
+from autolink.video.crop import Crop
+from autolink.video.layout import Layout
+from autolink.video.motion import radius, smooth, smoothing_reach
 from numpy.typing import NDArray
-
-from video.crop import Crop
-from video.layout import Layout
-from video.motion import radius, smooth, smoothing_reach
 
 Image = NDArray[np.uint8]
 Detect = Callable[[Image], NDArray]

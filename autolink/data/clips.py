@@ -8,7 +8,7 @@ from PIL import Image
 
 from autolink.data.picture import square
 from autolink.data.source import files_below
-from video import files as video
+from autolink.video import files as video
 
 FRAMES_PER_CLIP = 200
 """Frames kept of a clip at most."""

@@ -20,7 +20,7 @@ from autolink.data.picture import Fit, read_picture, square
 from autolink.data.source import Source, Unreadable
 from autolink.errors import UserError
 from autolink.pretrained import write_text
-from video.files import VideoError
+from autolink.video.files import VideoError
 
 
 @dataclass(frozen=True)

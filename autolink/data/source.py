@@ -13,7 +13,7 @@ from PIL import Image
 
 from autolink.data.picture import Box, read_picture
 from autolink.errors import UsageError, UserError
-from video import files as video
+from autolink.video import files as video
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 

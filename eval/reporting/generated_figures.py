@@ -5,19 +5,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from autolink.eval import gan, transfer
+from autolink.eval.gan import GanEvalConfig
+from autolink.eval.judge import measured
+from autolink.eval.judge_data import figure_data, folder_data
+from autolink.eval.judge_model import Judge
+from autolink.eval.reporting.content import Conditions, Figure, Picture, Section
+from autolink.eval.reporting.inputs import Subject
+from autolink.eval.transfer import LINES, SHEET_ROWS, TransferConfig
+from autolink.generation.gan import Gan
+from autolink.generation.translator import PoseTransfer
 
 from autolink.data.figures import JOINTS
 from autolink.errors import UserError
-from eval import gan, transfer
-from eval.gan import GanEvalConfig
-from eval.judge import measured
-from eval.judge_data import figure_data, folder_data
-from eval.judge_model import Judge
-from eval.reporting.content import Conditions, Figure, Picture, Section
-from eval.reporting.inputs import Subject
-from eval.transfer import LINES, SHEET_ROWS, TransferConfig
-from generation.gan import Gan
-from generation.translator import PoseTransfer
 
 GROUPS = {"self": "Same person, other frames of the clip", "cross": "Driven by another person's motion"}
 

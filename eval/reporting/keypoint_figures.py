@@ -5,6 +5,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from autolink.eval import published
+from autolink.eval.keypoints import KeypointsConfig, evaluate
+from autolink.eval.metrics import FeatureDistance, l1
+from autolink.eval.reporting.content import Conditions, Figure, Picture, Section
+from autolink.eval.reporting.inputs import Subject
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,11 +22,6 @@ from autolink.device import to_network
 from autolink.edge_map import edge_pairs
 from autolink.model import AutoLink
 from autolink.train import detect_all
-from eval import published
-from eval.keypoints import KeypointsConfig, evaluate
-from eval.metrics import FeatureDistance, l1
-from eval.reporting.content import Conditions, Figure, Picture, Section
-from eval.reporting.inputs import Subject
 
 LANDMARK_NAMES = {"figures": JOINTS, "animals": LANDMARKS}
 

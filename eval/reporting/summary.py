@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from autolink.eval.reporting.content import shown_spread, shown_value
+from autolink.eval.reporting.text import table
+
 from autolink.errors import UserError
 from autolink.pretrained import write_text
-from eval.reporting.content import shown_spread, shown_value
-from eval.reporting.text import table
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 """The lines between which `put_into` writes."""

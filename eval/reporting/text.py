@@ -3,8 +3,8 @@
 from itertools import groupby
 from typing import Any
 
-from eval.reporting.content import shown_spread, shown_value
-from eval.reporting.page import published_value
+from autolink.eval.reporting.content import shown_spread, shown_value
+from autolink.eval.reporting.page import published_value
 
 
 def cell(text: str) -> str:
