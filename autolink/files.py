@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 import platform
 import re
 import secrets
@@ -13,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import psutil
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -163,6 +165,23 @@ def read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None
         if shapes is not None:
             check_shapes(path, tensor_shapes(path), shapes)
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def read_weights(option: str, path: Path) -> dict[str, Tensor]:
+    """Weights from a file that an option names: safetensors, or a .pth of which tensors alone are unpickled.
+
+    Raises:
+        UserError: it is missing or damaged, or holds more than tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return read_tensors(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        reason = "it holds more than tensors"
+    except (OSError, RuntimeError, EOFError, ValueError, UserError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    raise UserError(f"{option} {path} cannot be read: {reason}")
 
 
 def check_shapes(path: Path, held: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> None:
