@@ -15,7 +15,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from autolink.pictures import VIDEOS
+from autolink.pictures import VIDEOS, warn_once
 
 Image = NDArray[np.uint8]
 
@@ -96,7 +96,12 @@ def spread_frames(path: Path, count: int) -> list[Image]:
         if count > 1:
             length = video_facts(path).frames or count
             wanted = set(np.linspace(0, length - 1, count).round().astype(int)[1:].tolist())
-            pictures += [frame for n, frame in enumerate(frames, 1) if n in wanted]
+            try:
+                for n, frame in enumerate(frames, 1):
+                    if n in wanted:
+                        pictures.append(frame)
+            except VideoError as error:  # what could be read is enough
+                warn_once(str(error))
     return pictures
 
 

@@ -121,7 +121,7 @@ def _object_arrays(table: Any) -> Iterator[NDArray[Any]]:
             entries += made.size
             if entries > MOST:
                 raise ValueError("more entries than any data set has")
-            if made.dtype == object and made.size:
+            if made.dtype == object and made.ndim and made.size:
                 yield made
         elif isinstance(value, _Inert):
             waiting += reversed(value.held)
