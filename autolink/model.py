@@ -203,7 +203,8 @@ class AutoLink(Pretrained):
             pictures = read_pictures(images)
             found, sizes = self._detect_pictures(pictures), [(p.shape[1], p.shape[0]) for p in pictures]
         if pixels:
-            in_pixels = [to_pixels(k.cpu().numpy(), *size, self.config.fit) for k, size in zip(found, sizes, strict=True)]
+            points = zip(found.cpu().numpy(), sizes, strict=True)
+            in_pixels = [to_pixels(k, *size, self.config.fit) for k, size in points]
             found = torch.from_numpy(np.stack(in_pixels)).to(found)
         single = isinstance(images, (str, Path, PIL.Image.Image)) or getattr(images, "ndim", 0) == 3
         return found[0] if single else found

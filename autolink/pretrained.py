@@ -140,9 +140,7 @@ def load_weights(module: nn.Module, folder: Path) -> None:
         raise UserError(f"{path} holds weights that are not finite; train it again")
 
 
-def load_folder(
-    kind: str, config_type: type[Config], network: Callable[[Config], Network], folder: Path
-) -> Network:
+def load_folder(kind: str, config_type: type[Config], network: Callable[[Config], Network], folder: Path) -> Network:
     """The network of a checkpoint folder, ready to use.
 
     Raises:

@@ -281,7 +281,7 @@ def known_generator(config: GanTrainConfig, stage_one: AutoLink) -> Generator | 
 
 def take_over(generator: Generator, known: Generator) -> None:
     """Give a generator the weights of another; classes that the other does not know begin anew."""
-    names = generator.name.weight.detach()
+    names = generator.embedding.weight.detach()
     for n, name in enumerate(generator.config.classes):
         if name in known.config.classes:
             names[n] = known.name.weight[known.config.classes.index(name)]

@@ -32,7 +32,7 @@ from autolink.options import read_options
 from autolink.perceptual import PerceptualLoss
 from autolink.train import detect_all
 
-STAGE_ONE = Path(__file__).resolve().parents[1] / "checkpoints" / "figures"
+STAGE_ONE = "figures"
 
 MEASURED = 200
 """Held-out pairs that are measured while training."""
@@ -59,7 +59,7 @@ class TransferTrainConfig(RunConfig):
     """Where the defaults come from."""
     data: str = "figures"
     """A folder of videos, of pictures, or of both; or `figures`, the rendered people that come with AutoLink."""
-    stage_one: str = str(STAGE_ONE)
+    stage_one: str = STAGE_ONE
     """Checkpoint folder of the stage one that finds the keypoints."""
     model: Annotated[TranslatorConfig, tyro.conf.arg(name="")] = field(default_factory=TranslatorConfig)
 
