@@ -93,7 +93,7 @@ def decode_reduced(file: Path | bytes, at_least: int | None = None) -> tuple[Ima
             with _one_large if picture.width * picture.height > LARGE else nullcontext():
                 picture.load()
                 turn = _turn(picture)
-                rgb = _to_rgb(picture)
+                rgb = _over_white(picture)
                 if turn is not None:
                     rgb = rgb.transpose(turn)
     except PictureError:
@@ -124,7 +124,7 @@ def decode_frames(path: Path) -> Iterator[Frame]:
             for n in range(first, getattr(picture, "n_frames", 1)):
                 picture.seek(n)
                 picture.load()
-                rgb = _to_rgb(picture, alpha_means=True)
+                rgb = _over_white(picture, alpha_means=True)
                 yield Frame(np.asarray(rgb), float(picture.info.get("duration") or 0))
     except PictureError:
         raise
@@ -183,7 +183,14 @@ def _turn(picture: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def _to_rgb(picture: Image.Image, alpha_means: bool = False) -> Image.Image:
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """A PIL image as `decode_picture` gives one of a file."""
+    turn = _turn(picture)
+    rgb = _over_white(picture)
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _over_white(picture: Image.Image, alpha_means: bool = False) -> Image.Image:
     """Any mode to RGB over white; unless `alpha_means` something for certain, one that is zero throughout is unused."""
     if picture.mode.startswith("I") or picture.mode == "F":
         return _from_deep(picture)
