@@ -71,7 +71,7 @@ def _encoded(text: str, encoding: str) -> bytes:
     return text.encode(encoding)
 
 
-class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc]  # in Python: the one in C allots what a file asks for
+class _Reader(pickle._Unpickler):  # in Python: the one in C allots what a file asks for
     """Knows no class but the stand-ins."""
 
     def find_class(self, module: str, name: str) -> Any:
