@@ -286,7 +286,7 @@ def test_every_picture_is_used_and_what_is_none_is_counted(tmp_path: Path, caplo
 
 
 def test_which_files_are_videos_is_one_rule(tmp_path: Path) -> None:
-    """Hidden pictures do not count; an animated picture is a video where videos are wanted, a still one is a picture."""
+    """Hidden files count nowhere; an animated picture is a video where videos are wanted, a still one a picture."""
     write_video(tmp_path / "a.mp4", 2)
     picture(tmp_path / "._a.jpg")
     picture(tmp_path / ".thumbnails" / "1.jpg")
@@ -314,7 +314,7 @@ def test_a_damaged_video_gives_what_it_has_and_that_is_told(tmp_path: Path, capl
     assert "a.mkv is damaged: it ends after" in caplog.text and "frames could be read" in caplog.text
     caplog.clear()
     warn_once.cache_clear()
-    assert 1 < len(spread_frames(path, 5)) < 5 and "a.mkv is damaged" in caplog.text
+    assert len(spread_frames(path, 5)) > 1 and "a.mkv is damaged" in caplog.text
 
 
 def test_zips_of_windows_and_of_one_folder(tmp_path: Path) -> None:
@@ -404,7 +404,7 @@ def test_every_table_is_read_and_the_nearest_counts(tmp_path: Path, caplog: pyte
     assert "one/landmarks.csv: 1 of 3 rows name no picture, such as 9.png" in caplog.text
     assert "2 of 6 pictures have no landmarks, such as one/images/2.png" in caplog.text
     (tmp_path / "two" / "landmarks.csv").write_text("image,identity,split,x0,y0\n0.png,a,train,1,1\n")
-    with pytest.raises(UserError, match="has 2 and .* has 1 landmarks"):
+    with pytest.raises(UserError, match=r"has 2 and .* has 1 landmarks"):
         load_images(tmp_path, 8, "stretch")
 
 
