@@ -18,6 +18,7 @@ from autolink.data import ImageSet, check_data, load_data
 from autolink.device import to_network
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError, command
+from autolink.inference import detect_all
 from autolink.loop import start
 from autolink.model import AutoLink, AutoLinkOutput
 from autolink.options import read_options
@@ -167,16 +168,6 @@ class Trainer(BaseTrainer[AutoLink]):
         points = (output.keypoints.cpu().numpy() + 1) / 2 * (side - 1)
         graphs = [draw.draw_graph(p, k, weights) for p, k in zip(shown(images), points, strict=True)]
         return draw.grid([shown(images), shown(masked), edges, graphs, shown(output.reconstruction)])
-
-
-@torch.no_grad()
-def detect_all(
-    model: AutoLink, images: NDArray[np.uint8], device: torch.device, batch: int = 128
-) -> NDArray[np.float32]:
-    """Keypoints of many pictures, (N, H, W, 3) 8-bit -> (N, K, 2), (x, y) in [-1, 1]; leaves evaluation mode on."""
-    model.eval()
-    parts = (torch.from_numpy(np.array(images[n : n + batch], order="C")) for n in range(0, len(images), batch))
-    return np.concatenate([model.keypoints(to_network(part, device)).cpu().numpy() for part in parts])
 
 
 def parse_config(arguments: list[str]) -> TrainConfig:

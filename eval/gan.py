@@ -36,10 +36,10 @@ from autolink import draw
 from autolink.data import check_data, load_data
 from autolink.device import pick_device, prepare_cpu, to_network
 from autolink.errors import UsageError, UserError, command
+from autolink.inference import detect_all
 from autolink.model import AutoLink
 from autolink.pretrained import check_output, write_text
 from autolink.run_state import versions
-from autolink.train import detect_all
 
 VARIETY_STRUCTURES, VARIETY_APPEARANCES = 40, 4
 """Pictures from which variety at fixed structure is measured."""

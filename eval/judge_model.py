@@ -8,12 +8,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import Self
 
+from autolink.checkpoints import Pretrained
 from autolink.data.figures import JOINTS
 from autolink.data.images import Fit
-from autolink.checkpoints import Pretrained
 from autolink.device import to_network
 from autolink.layers import channels_last
 from autolink.model import Detector, ModelConfig

@@ -13,7 +13,7 @@ from autolink.video.subject import DOUBT_AT_ONCE, look
 from numpy.typing import NDArray
 
 from autolink.device import pick_precision, to_network
-from autolink.train import detect_all
+from autolink.inference import detect_all
 
 Image = NDArray[np.uint8]
 

@@ -16,7 +16,7 @@ from autolink.data.picture import from_pixels, square
 from autolink.data.source import SUFFIXES, Source
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError
-from autolink.train import detect_all
+from autolink.inference import detect_all
 
 OUTSIDE = 1.25
 """Keypoints beyond this, in [-1, 1] units, are not in the picture."""

@@ -31,10 +31,10 @@ from autolink import draw
 from autolink.data import ImageSet, check_data, load_data
 from autolink.device import to_network
 from autolink.errors import UserError, command
+from autolink.inference import detect_all
 from autolink.loop import start
 from autolink.model import AutoLink
 from autolink.pretrained import check_same_shape
-from autolink.train import detect_all
 
 MEASURED = 200
 """Pictures generated for the figures while training."""

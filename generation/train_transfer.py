@@ -26,11 +26,11 @@ from torch import Tensor
 from autolink import draw
 from autolink.config import RunConfig
 from autolink.errors import UsageError, UserError, command
+from autolink.inference import detect_all
 from autolink.loop import start
 from autolink.model import AutoLink
 from autolink.options import read_options
 from autolink.perceptual import PerceptualLoss
-from autolink.train import detect_all
 
 STAGE_ONE = Path(__file__).resolve().parents[1] / "checkpoints" / "figures"
 
