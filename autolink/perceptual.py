@@ -13,6 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from autolink.errors import UserError
 from autolink.layers import channels_last
+from autolink.losses import feature_distance, relative_feature_distance
 
 FeatureNetwork = Literal["efficientnet-lite0", "vgg16"]
 
@@ -152,15 +153,12 @@ def _downloaded_vgg16() -> dict[str, Tensor]:
 
 
 class PerceptualLoss(nn.Module):
-    """L1 distance of features at several depths, summed as the paper does for VGG16, after both images are resized.
-
-    Features of `efficientnet-lite0` differ by orders of magnitude from depth to depth: each is divided by its mean
-    magnitude on the target, and the mean over depths is taken.
-    """
+    """L1 distance of features at several depths, after both images are resized; as the paper has it for VGG16."""
 
     def __init__(self, network: FeatureNetwork, size: int, weights: Path | None = None) -> None:
         super().__init__()
         self.features = VGG16(weights) if network == "vgg16" else EfficientNetLite0()
+        self.distance = feature_distance if network == "vgg16" else relative_feature_distance
         self.features.eval().requires_grad_(False)
         channels_last(self.features)
         self.size = size
@@ -176,10 +174,7 @@ class PerceptualLoss(nn.Module):
             with torch.no_grad():
                 wanted = self.features(self._resized(targets))
             found = self.features(self._resized(images))
-        distances = [F.l1_loss(f.float(), w.float()) for f, w in zip(found, wanted, strict=True)]
-        if isinstance(self.features, VGG16):
-            return torch.stack(distances).sum()
-        return torch.stack([d / w.float().abs().mean() for d, w in zip(distances, wanted, strict=True)]).mean()
+        return self.distance(found, wanted)
 
     def _resized(self, images: Tensor) -> Tensor:
         return F.interpolate(images, size=(self.size, self.size), mode="bilinear", align_corners=False)

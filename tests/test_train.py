@@ -43,6 +43,13 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     monkeypatch.setattr(train.Trainer, "train_step", step)
 
 
+def stopped(run: Callable[[], None], number: int = signal.SIGINT) -> None:
+    """Run a training that a signal ends after saving."""
+    with pytest.raises(SystemExit) as stop:
+        run()
+    assert stop.value.code == 128 + number
+
+
 def test_a_run_leaves_what_it_promises(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train.run(options(pictures, out))
@@ -68,7 +75,7 @@ def test_stopped_and_resumed_equals_uninterrupted(
     train.run(options(pictures, whole))
     with monkeypatch.context() as patch:
         stop_after(patch, 3)
-        train.run(options(pictures, broken))
+        stopped(lambda: train.run(options(pictures, broken)))
     assert f"--resume --out {broken}" in capsys.readouterr().out
     assert [p.name for p in RunFolder(broken).checkpoints()] == ["step-0000003"]
     train.run(["--resume", "--out", str(broken)])
@@ -91,7 +98,7 @@ def test_dry_run_tells_and_writes_nothing(pictures: Path, tmp_path: Path, capsys
     train.run(options(pictures, tmp_path / "run", "--dry-run"))
     said = capsys.readouterr().out
     assert not (tmp_path / "run").exists()
-    for part in ("16 pictures to train on, 8 kept for testing", "parameters", "minutes for 6 steps", '"keypoints": 4'):
+    for part in ("16 pictures to train on, 8 held out", "parameters", "minutes for 6 steps", '"keypoints": 4'):
         assert part in said
 
 
@@ -199,7 +206,7 @@ def test_wrong_data_is_told(fails: Callable[..., str], tmp_path: Path) -> None:
 def test_a_run_is_not_overwritten_or_shared(fails: Callable[..., str], pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train.run(options(pictures, out))
-    assert "--resume goes on with it" in fails(2, lambda: train.run(options(pictures, out)))
+    assert "--resume continues it" in fails(2, lambda: train.run(options(pictures, out)))
     changed = ["--resume", "--out", str(out), "--keypoints", "5"]
     assert "--keypoints is 4" in fails(2, lambda: train.run(changed))
     other = tmp_path / "letters"
@@ -243,9 +250,9 @@ def test_divergence_keeps_the_last_good_checkpoint(
     fails: Callable[..., str], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
-    stop_after(monkeypatch, 3)
-    train.run(options(pictures, out))
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        stopped(lambda: train.run(options(pictures, out)))
     update = train.Trainer.update
 
     def spoiled(self: train.Trainer, loss: torch.Tensor) -> None:
@@ -267,7 +274,7 @@ def test_resume_bears_damage_of_what_it_does_not_need(
     shutil.copytree(pictures, data)
     with monkeypatch.context() as patch:
         stop_after(patch, 3)
-        train.run(options(data, out))
+        stopped(lambda: train.run(options(data, out)))
     with (out / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "lo')
     array_file = next((out / "cache").glob("*.npy"))

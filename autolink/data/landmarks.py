@@ -1,7 +1,6 @@
 """Landmarks, identities and the test part of a folder of pictures, as its landmarks.csv tells them."""
 
 import csv
-import hashlib
 import io
 import math
 from collections import Counter
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from autolink.data.picture import Fit, from_pixels, square_box
 from autolink.data.source import Source, Unreadable
+from autolink.data.split import chosen_by_name
 from autolink.errors import UserError
 
 LARGEST_COORDINATE = 1e6
@@ -139,7 +139,7 @@ def held_out(identity: NDArray[np.str_], test: NDArray[np.bool_], names: Sequenc
     if test.any() and not shared:
         return test
     keys = identity if named.any() else np.array(names)
-    chosen = {key for key in set(keys.tolist()) if hashlib.sha256(key.encode()).digest()[0] % 5 == 0}
+    chosen = {key for key in set(keys.tolist()) if chosen_by_name(key, 5, hashed=1)}
     if chosen == set(keys.tolist()):
         return np.zeros(len(keys), bool)
     return np.array([key in chosen for key in keys])
