@@ -100,15 +100,16 @@ class VGG16(nn.Module):
 
     def __init__(self, weights: Path | None) -> None:
         super().__init__()
-        from torchvision.models import vgg16
+        from torchvision.models.vgg import cfgs, make_layers
 
-        network = vgg16()
+        layers = make_layers(cfgs["D"])  # without the classifier, nine tenths of the weights
         state = _downloaded_vgg16() if weights is None else _read_weights(weights)
         try:
-            network.load_state_dict(state)
+            start = "features."
+            layers.load_state_dict({n.removeprefix(start): t for n, t in state.items() if n.startswith(start)})
         except (RuntimeError, TypeError, AttributeError):
             raise UserError(f"--feature-weights {weights} does not hold torchvision's VGG16") from None
-        self.layers = network.features[: max(self.taps) + 1].eval()
+        self.layers = layers[: max(self.taps) + 1].eval()
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
 

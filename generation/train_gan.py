@@ -200,19 +200,22 @@ def take_over(generator: Generator, known: Generator) -> None:
     generator.load_state_dict(known.state_dict() | {"name.weight": names})
 
 
+def with_data(config: GanTrainConfig, stage_one: AutoLink, classes: tuple[str, ...]) -> GanTrainConfig:
+    """The configuration for a stage one and the classes of the data."""
+    return replace(config, model=replace(config.model, keypoints=stage_one.config.keypoints, classes=classes))
+
+
 def run(arguments: list[str]) -> None:
     """The command: read options, train, say where the result is."""
     config = parse_config(arguments)
     stage_one = AutoLink.from_pretrained(config.stage_one)
     check_data(config.data, config.root)
-    classes = data_classes(config.data, config.root)
-    model = replace(config.model, keypoints=stage_one.config.keypoints, classes=classes)
-    config = replace(config, model=model)
+    config = with_data(config, stage_one, data_classes(config.data, config.root))
     known = known_generator(config, stage_one)
 
     def build(accelerator: Accelerator, cache: Path | None) -> GanTrainer:
         with accelerator.main_process_first():
-            data = load_data(config.data, model.size, stage_one.config.fit, cache, root=config.root)
+            data = load_data(config.data, config.model.size, stage_one.config.fit, cache, root=config.root)
         return GanTrainer(config, accelerator, stage_one, data, known)
 
     start(config, "accelerate launch generation/train_gan.py", build)

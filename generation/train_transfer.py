@@ -167,16 +167,23 @@ class TransferTrainer(AdversarialTrainer[TransferTrainConfig, Translator, PatchD
         ]
 
 
+def with_keypoints(config: TransferTrainConfig, keypoints: int) -> TransferTrainConfig:
+    """The configuration for a stage one of so many keypoints.
+
+    Raises:
+        UsageError: the translator cannot have so many bones.
+    """
+    try:
+        return replace(config, model=replace(config.model, keypoints=keypoints))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
 def run(arguments: list[str]) -> None:
     """The command: read options, train, say where the result is."""
     config = parse_config(arguments)
     stage_one = AutoLink.from_pretrained(config.stage_one)
-    if stage_one.config.keypoints != config.model.keypoints:
-        try:
-            model = replace(config.model, keypoints=stage_one.config.keypoints)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
-        config = replace(config, model=model)
+    config = with_keypoints(config, stage_one.config.keypoints)
     check_views(config.data)
 
     def build(accelerator: Accelerator, cache: Path | None) -> TransferTrainer:
