@@ -153,6 +153,7 @@ def launch(config: RunConfig) -> Accelerator:
     """
     return Accelerator(
         mixed_precision=launched_precision(config),
+        gradient_accumulation_steps=launched_accumulation(config),
         cpu=not torch.accelerator.is_available(),
         **tracked_by(config),
     )
@@ -174,6 +175,23 @@ def launched_precision(config: RunConfig) -> str:
             f"accelerate launch --mixed_precision {asked} contradicts --precision {config.precision}; leave one out"
         )
     return asked
+
+
+def launched_accumulation(config: RunConfig) -> int:
+    """`--gradient-accumulation-steps`, or the launcher's environment, which Accelerate prefers without a word.
+
+    Raises:
+        UsageError: they contradict each other.
+    """
+    asked = int(os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1"))
+    if 1 not in (asked, config.gradient_accumulation_steps) and asked != config.gradient_accumulation_steps:
+        raise UsageError(
+            f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS={asked} contradicts --gradient-accumulation-steps "
+            f"{config.gradient_accumulation_steps}; leave one out"
+        )
+    if asked == 1:
+        os.environ.pop("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None)
+    return max(asked, config.gradient_accumulation_steps)
 
 
 def start(config: RunConfig, script: str, build: Callable[[Accelerator, Path | None], Trainer]) -> None:

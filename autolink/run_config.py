@@ -94,7 +94,9 @@ class OptimiserOptions(Options):
     steps: int = 1700
     """Optimiser steps in all."""
     batch: int = 32
-    """Pictures a step and process; times --gradient_accumulation_steps of accelerate launch."""
+    """Pictures of a batch; every process has one."""
+    gradient_accumulation_steps: int = 1
+    """Batches of a step and process. (accelerate launch passes an option of this name on to DeepSpeed alone.)"""
     learning_rate: float = 1e-3
     """AdamW's learning rate until the decay begins."""
     decay_share: float = 0.4
@@ -110,7 +112,7 @@ class OptimiserOptions(Options):
 
     def check(self) -> None:
         """Counts, rates and shares."""
-        self.at_least(1, ["steps", "batch"])
+        self.at_least(1, ["steps", "batch", "gradient_accumulation_steps"])
         self.above_zero(["learning_rate", "clip"])
         self.at_least(0, ["weight_decay", "seed"])
         self.share(["decay_share"])

@@ -187,14 +187,11 @@ class BaseTrainer(ABC, Generic[Config, Network]):
                 f"--data {self.config.data} has changed since this run was saved: {then['data']} then, {now['data']} "
                 "now; restore it, or start another run with another --out"
             )
-        for key, launched, what in (
-            ("processes", "--num_processes", "processes"),
-            ("accumulated", "--gradient_accumulation_steps", "batches a step"),
-        ):
+        for key, option in (("processes", "--num_processes"), ("accumulated", "--gradient-accumulation-steps")):
             if then[key] != now[key]:
                 raise UserError(
-                    f"--resume: this run was saved with {launched} {then[key]}, now there are {now[key]} {what}; "
-                    "launch it as before, or start another run with another --out"
+                    f"--resume: this run was saved with {option} {then[key]}, this launch has {now[key]}; launch it as "
+                    "before, or start another run with another --out"
                 )
 
 

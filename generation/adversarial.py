@@ -27,7 +27,7 @@ class AdversarialTrainer(BaseTrainer[Config, Network], Generic[Config, Network, 
     def __init__(self, config: Config, accelerator: Accelerator, network: Network, discriminator: Critic) -> None:
         if accelerator.mixed_precision == "fp16" and accelerator.gradient_accumulation_steps > 1:
             raise UsageError(
-                "accelerate launch --gradient_accumulation_steps cannot be had with --precision fp16 here, where two "
+                "--gradient-accumulation-steps cannot be had with --precision fp16 here, where two "
                 "networks share the scale of the gradient; use bf16 or no"
             )
         super().__init__(config, accelerator, network)

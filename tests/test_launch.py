@@ -131,7 +131,7 @@ def test_a_step_is_an_optimiser_step_also_when_resumed(
     with monkeypatch.context() as patch:
         patch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
         said = fails(1, lambda: train.run(["--resume", "--out", str(broken)]))
-    assert "saved with --gradient_accumulation_steps 2, now there are 1" in said and len(said.splitlines()) == 1
+    assert "saved with --gradient-accumulation-steps 2, this launch has 1" in said and len(said.splitlines()) == 1
     train.run(["--resume", "--out", str(broken)])
     assert same(whole, broken)
 
@@ -141,7 +141,7 @@ def test_another_number_of_processes_is_refused(fails: Callable[..., str], pictu
     state = RunFolder(tmp_path).checkpoints()[-1] / "state.json"
     state.write_text(json.dumps(json.loads(state.read_text()) | {"processes": 2}))
     said = fails(1, lambda: train.run(["--resume", "--out", str(tmp_path)]))
-    assert "saved with --num_processes 2, now there are 1 processes" in said and len(said.splitlines()) == 1
+    assert "saved with --num_processes 2, this launch has 1" in said and len(said.splitlines()) == 1
 
 
 def test_a_run_of_an_earlier_version_is_resumed(pictures: Path, tmp_path: Path) -> None:
@@ -242,10 +242,14 @@ def test_two_processes_stop_and_resume_as_one_run(pictures: Path, tmp_path: Path
 def test_accelerates_own_launcher(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = [
         sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "1",
-        "--gradient_accumulation_steps", "2", "--mixed_precision", "bf16", str(ROOT / "train_autolink.py"),
+        "--num_cpu_threads_per_process", "1", "--mixed_precision", "bf16", str(ROOT / "train_autolink.py"),
     ]  # fmt: skip
     done = subprocess.run(
-        [*command, *options(pictures, tmp_path / "launched")], capture_output=True, text=True, check=False, timeout=300
+        [*command, *options(pictures, tmp_path / "launched", "--gradient_accumulation_steps", "2")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert done.returncode == 0 and "precision bf16" in done.stdout, done.stderr
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "2")
@@ -273,6 +277,7 @@ def test_batch_normalisation_sees_all_processes(tmp_path: Path) -> None:
         "            nn.init.normal_(module.weight), nn.init.normal_(module.bias)\n"
         "    return net\n"
         "accelerator = Accelerator(cpu=True)\n"
+        "torch.manual_seed(1)\n"
         "images, weights = torch.randn(6, 3, 8, 8) * 2 + 1, torch.randn(6, 2, 4, 4)\n"
         "whole, ours = network(), network()\n"
         "synchronise_batch_norm(ours, torch.device('cpu'))\n"
