@@ -21,10 +21,10 @@ from autolink.device import pick_device
 from autolink.draw import draw_graph
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError, command
+from autolink.inference import detect_all
 from autolink.model import AutoLink
 from autolink.pictures import LARGE, PictureError
 from autolink.pretrained import write_text
-from autolink.train import detect_all
 from autolink.video import files as video
 from autolink.video.writer import VideoWriter
 

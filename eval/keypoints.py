@@ -19,11 +19,11 @@ from autolink.data import Annotation, ImageSet, load_data
 from autolink.data.published import PUBLISHED, check_root, load_published
 from autolink.device import pick_device
 from autolink.errors import UsageError, UserError, command
+from autolink.inference import detect_all
 from autolink.model import AutoLink
 from autolink.pretrained import check_output, write_text
 from autolink.regression import default_lengths, inter_ocular_lengths, pair_lengths, regression_error, side_lengths
 from autolink.run_state import versions
-from autolink.train import detect_all
 
 
 @dataclass(frozen=True)

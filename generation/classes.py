@@ -1,7 +1,5 @@
-"""Which class a picture is of, and whether it is kept for testing: both follow from its name."""
+"""Which class a picture is of, and whether it is held out: both follow from its name."""
 
-import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +10,10 @@ from autolink.data.animal_traits import SPECIES
 from autolink.data.folders import read_folders
 from autolink.data.images import ImageSet
 from autolink.data.source import Source
+from autolink.data.split import chosen_by_name
 
 HELD_OUT = 20
-"""Every so manieth picture is never trained on, and its structure is asked for when measuring."""
+"""One picture in so many is never trained on, and its structure is asked for when measuring."""
 
 
 def data_classes(data: str, root: Path | None) -> tuple[str, ...]:
@@ -38,11 +37,8 @@ def classes_of(names: list[str], classes: tuple[str, ...]) -> NDArray[np.int64]:
     return np.array([number[label] for label in read_folders(names).label], np.int64)
 
 
-def kept_for_testing(data: ImageSet) -> NDArray[np.bool_]:
-    """Which pictures are kept for testing, (N,): as their annotation says, or by their names."""
-    return data.annotation.test if data.annotation else np.array([_held_out(name) for name in data.names])
-
-
-def _held_out(name: str) -> bool:
-    """Whether a picture is kept for testing, by a hash so that the choice is the same everywhere."""
-    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:4], "big") % HELD_OUT == 0
+def held_out(data: ImageSet) -> NDArray[np.bool_]:
+    """Which pictures are held out, (N,): as their annotation says, or by their names."""
+    if data.annotation:
+        return data.annotation.test
+    return np.array([chosen_by_name(name, HELD_OUT) for name in data.names])

@@ -22,11 +22,11 @@ from autolink.data.landmarks import Annotation
 from autolink.detect import Finder
 from autolink.device import pick_device, to_network
 from autolink.errors import command
+from autolink.inference import detect_all
 from autolink.model import AutoLink
 from autolink.pretrained import write_text
 from autolink.regression import regression_error, side_lengths
 from autolink.run_state import versions
-from autolink.train import detect_all
 
 OUT = Path("demo")
 SHOWN_SIZE = 256

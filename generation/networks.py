@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from autolink.checkpoints import bundled
 from autolink.device import pick_precision, to_network
-from autolink.train import detect_all
+from autolink.inference import detect_all
 
 Image = NDArray[np.uint8]
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from autolink.generation.classes import kept_for_testing
+from autolink.generation.classes import held_out
 from autolink.video import files as video
 from numpy.typing import NDArray
 from PIL import Image
@@ -102,7 +102,7 @@ def load_views(data: str, size: int) -> Views:
         return _grouped(clips, [], skipped)
     pictures = load_images(folder, size, "stretch")
     known = pictures.annotation
-    test = kept_for_testing(pictures)
+    test = held_out(pictures)
     found = scenes(pictures.images, known.identity) if known else [np.array([n]) for n in range(len(pictures))]
     return _grouped(clips, [(pictures.images[scene], test[scene[0]]) for scene in found], skipped | pictures.skipped)
 
@@ -156,10 +156,10 @@ def rendered_views(train: int, test: int, size: int) -> Views:
 def _grouped(
     clips: list[tuple[str, NDArray[np.uint8]]], scenes: list[tuple[NDArray[np.uint8], bool]], skipped: dict[str, str]
 ) -> Views:
-    """Clips first, then scenes of pictures; of four clips and more every fifth is kept for testing."""
+    """Clips first, then scenes of pictures; of four clips and more every fifth is held out."""
     groups = [frames for _, frames in clips] + [pictures for pictures, _ in scenes]
     lengths = np.array([len(group) for group in groups], np.int64)
-    test = [n % 5 == 3 for n in range(len(clips))] + [held_out for _, held_out in scenes]
+    test = [n % 5 == 3 for n in range(len(clips))] + [apart for _, apart in scenes]
     return Views(np.concatenate(groups), lengths.cumsum() - lengths, lengths, np.array(test, bool), skipped)
 
 

@@ -20,9 +20,9 @@ from autolink.data.picture import from_pixels, square
 from autolink.data.source import Source, is_video
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError
+from autolink.inference import detect_all
 from autolink.inputs import Picture, read_pictures
 from autolink.pictures import PictureError
-from autolink.train import detect_all
 
 if TYPE_CHECKING:
     from autolink.generation.gan import Gan

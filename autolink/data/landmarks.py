@@ -1,10 +1,8 @@
 """Landmarks, identities and the test part of a folder of pictures, as its landmarks.csv tells them."""
 
 import csv
-import hashlib
 import io
 import math
-import os
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 from autolink.data.folders import read_folders
 from autolink.data.picture import Fit, from_pixels, square_box
 from autolink.data.source import Source
+from autolink.data.split import chosen_by_name
 from autolink.errors import UserError
 from autolink.pictures import PictureError, warn_once
 
@@ -210,7 +209,7 @@ def held_out(identity: NDArray[np.str_], test: NDArray[np.bool_], names: Sequenc
     if test.any() and not shared:
         return test
     keys = identity if named.any() else np.array(names)
-    chosen = {key for key in set(keys.tolist()) if hashlib.sha256(os.fsencode(key)).digest()[0] % 5 == 0}
+    chosen = {key for key in set(keys.tolist()) if chosen_by_name(key, 5, hashed=1)}
     if chosen == set(keys.tolist()):
         return np.zeros(len(keys), bool)
     return np.array([key in chosen for key in keys])

@@ -20,8 +20,8 @@ from autolink.data.figures import JOINTS
 from autolink.data.published import PUBLISHED, load_published
 from autolink.device import to_network
 from autolink.edge_map import edge_pairs
+from autolink.inference import detect_all
 from autolink.model import AutoLink
-from autolink.train import detect_all
 
 LANDMARK_NAMES = {"figures": JOINTS, "animals": LANDMARKS}
 
