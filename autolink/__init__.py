@@ -5,6 +5,8 @@ from pathlib import Path
 from autolink.edge_map import edge_map, edge_pairs
 from autolink.model import AutoLink, AutoLinkOutput, ModelConfig
 
+__version__ = "0.2.0"
+
 _clone = Path(__file__).resolve().parents[1]
 if (_clone / "train_autolink.py").is_file():  # a clone: generation/, video/ and eval/ lie beside this folder
     __path__.append(str(_clone))
