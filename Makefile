@@ -9,10 +9,11 @@ INSTALLED := .venv/.installed
 
 .PHONY: demo test test-all check format clean
 
-$(INSTALLED): setup.cfg pyproject.toml
+# exactly what uv.lock names, so that it still works in years
+$(INSTALLED): setup.cfg pyproject.toml uv.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade uv
-	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python -e '.[dev]'
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv sync --quiet --locked --inexact --extra dev
 	touch $@
 
 demo: $(INSTALLED)
