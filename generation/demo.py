@@ -90,7 +90,7 @@ def pose_transfer(seed: int) -> dict[str, Any]:
         )
     )
     still = shown.expand_as(truth)
-    moved = model.transfer(still[:, None], model.stage_one.detect(moves))
+    moved = model.transfer(still[:, None], model.stage_one.keypoints(moves))
     moving = ((still - truth).abs().mean(1, keepdim=True) > MOVING).expand_as(truth)
     return {
         "transfer_error_on_moving_pixels": round((moved - truth).abs()[moving].mean().item() / 2, 4),

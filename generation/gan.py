@@ -11,11 +11,12 @@ import tyro
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from autolink.checkpoints import Pretrained
 from autolink.edge_map import edge_map
 from autolink.errors import UsageError, UserError
 from autolink.layers import channels_last, initialise
 from autolink.model import AutoLink
-from autolink.pretrained import find_folder, load_folder, save_folder
+from autolink.pretrained import load_folder, save_folder
 
 SMALLEST = 4
 """Side in pixels where the generator begins."""
@@ -31,10 +32,12 @@ MEAN_OF = 1024
 
 CARD = """---
 library_name: autolink
+pipeline_tag: unconditional-image-generation
+license: unknown
 tags: [gan, self-supervised]
 ---
 Pictures whose structure is given by the keypoints and the graph of AutoLink:
-`python generation/sample.py --checkpoint FOLDER --out grid.png`.
+`autolink sample --checkpoint FOLDER --grid grid.png`.
 """
 
 
@@ -182,7 +185,7 @@ class Generator(nn.Module):
         return self.paint(edges, self.style(noise, classes))
 
 
-class Gan(nn.Module):
+class Gan(Pretrained):
     """A frozen stage one and the generator that its graph steers: one checkpoint folder, all that sampling needs.
 
     The folder holds the generator (config.json, model.safetensors) and, in `stage_one/`, the stage one that it was
@@ -207,17 +210,16 @@ class Gan(nn.Module):
         self.generator = generator
 
     @classmethod
-    def from_pretrained(cls, name: str | Path) -> Self:
-        """Load a checkpoint folder, or a repository of the Hugging Face Hub, ready to sample.
+    def from_folder(cls, folder: Path) -> Self:
+        """Load a checkpoint folder, ready to sample.
 
         Raises:
-            UserError: there is no such checkpoint, it is damaged or of another kind, or its two parts do not fit.
+            UserError: it is damaged or of another kind, or its two parts do not fit.
         """
-        folder = find_folder(name)
         generator = load_folder("gan", GanConfig, Generator, folder)
-        return cls(AutoLink.from_pretrained(folder / "stage_one"), generator).eval()
+        return cls(AutoLink.from_folder(folder / "stage_one"), generator).eval()
 
-    def save_pretrained(self, folder: str | Path, card: str = CARD, half: bool = False) -> None:
+    def save_pretrained(self, folder: str | Path, card: str = CARD, *, half: bool = False) -> None:
         """Write generator and stage one; `half` stores 16-bit weights."""
         save_folder("gan", self.generator, self.generator.config, Path(folder), card, half)
         self.stage_one.save_pretrained(Path(folder) / "stage_one", half=half)

@@ -12,7 +12,6 @@ from autolink.video.files import spread_frames
 from autolink.video.subject import DOUBT_AT_ONCE, look
 from numpy.typing import NDArray
 
-from autolink.config import RunConfig
 from autolink.device import pick_precision, to_network
 from autolink.train import detect_all
 
@@ -33,7 +32,7 @@ class Networks:
     amp: torch.dtype | None = field(init=False)
 
     def __post_init__(self) -> None:
-        precision = pick_precision(RunConfig())
+        precision = pick_precision()
         self.amp = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
         self.model.to(self.device).eval()
 

@@ -155,7 +155,7 @@ class TransferTrainer(AdversarialTrainer[Translator, PatchDiscriminator]):
     def translate(self, network: Translator, sources: Tensor, targets: Tensor) -> tuple[Translation, Tensor]:
         """Sources (B, 3, size, size) in the poses of targets, and the targets' edge maps."""
         with torch.no_grad():
-            keypoints, driving = self.stage_one.detect(torch.cat([sources, targets])).split(len(sources))
+            keypoints, driving = self.stage_one.keypoints(torch.cat([sources, targets])).split(len(sources))
         return translate(self.stage_one, network, sources[:, None], keypoints[:, None], driving)
 
     def update_discriminator(self, real: Tensor, fake: Tensor, edges: Tensor, penalised: bool) -> None:

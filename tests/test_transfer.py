@@ -168,7 +168,7 @@ def test_finetuning_comes_nearer_to_the_source(run: Callable[..., None], files: 
     pictures = np.stack([np.asarray(Image.fromarray(f).resize((32, 32))) for f in frames(files / "src.mp4")])
     adapted = finetuned(model, pictures, 30, torch.device("cpu"))
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
-    poses = model.stage_one.detect(images)
+    poses = model.stage_one.keypoints(images)
 
     def error() -> float:
         result = model.transfer(images[:1, None].expand(len(images), 1, 3, 32, 32), poses)
