@@ -30,7 +30,8 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	rm -rf $(TREE) && mkdir -p $(TREE)/autolink
 	ln -s $(CURDIR)/autolink/* $(CURDIR)/generation $(CURDIR)/video $(CURDIR)/eval $(TREE)/autolink/
-	cd $(TREE) && ../bin/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache
+	ln -s $(CURDIR)/benchmarks $(CURDIR)/tests $(TREE)/
+	cd $(TREE) && ../bin/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache autolink benchmarks tests
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

@@ -127,7 +127,7 @@ def test_features_are_fixed_and_alike_in_size() -> None:
         assert one.shape[1] == width and 0.5 < one.std() < 4
     assert not any(p.requires_grad for p in features.parameters())
     images = real.clone().requires_grad_()
-    sum(f.square().mean() for f in features(images)).backward()  # type: ignore[union-attr]
+    sum(f.square().mean() for f in features(images)).backward()
     assert images.grad is not None and images.grad.abs().sum() > 0
 
 
