@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
 
-__version__ = "0.2.0"
-
 _clone = Path(__file__).resolve().parents[1]
 if (_clone / "train_autolink.py").is_file():  # a clone: generation/, video/ and eval/ lie beside this folder
     __path__.append(str(_clone))
