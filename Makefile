@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 TREE := .venv/tree
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all check format clean
+.PHONY: demo test test-all test-wheel check format clean
 
 # exactly what uv.lock names, so that it still works in years
 $(INSTALLED): setup.cfg pyproject.toml uv.lock
@@ -24,6 +24,10 @@ test: $(INSTALLED) check
 
 test-all: $(INSTALLED) check
 	$(PYTEST) -m ''
+
+# the wheel in an empty environment, without network
+test-wheel: $(INSTALLED)
+	$(PYTEST) -n 0 -m slow tests/test_packaging.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
