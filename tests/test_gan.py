@@ -3,6 +3,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from autolink import AutoLink, ModelConfig
+from autolink.errors import UserError
 from autolink.generation.gan import Gan, GanConfig, Generator, draw_structure
 from autolink.generation.projected import (
     Change,
@@ -11,9 +14,6 @@ from autolink.generation.projected import (
     changed,
     draw_change,
 )
-
-from autolink import AutoLink, ModelConfig
-from autolink.errors import UserError
 
 TINY = GanConfig(keypoints=5, channels=(8, 8, 8, 4), latent=6, edge_size=8, edge_channels=4, classes=("cat", "dog"))
 
@@ -103,7 +103,7 @@ def test_features_are_fixed_and_alike_in_size() -> None:
         assert one.shape[1] == width and 0.5 < one.std() < 4
     assert not any(p.requires_grad for p in features.parameters())
     images = real.clone().requires_grad_()
-    sum(f.square().mean() for f in features(images)).backward()  # type: ignore[union-attr]
+    sum(f.square().mean() for f in features(images)).backward()
     assert images.grad is not None and images.grad.abs().sum() > 0
 
 

@@ -6,9 +6,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from autolink.generation.classes import class_names, classes_of, data_classes, held_out
-from autolink.video.files import spread_frames
-from autolink.video.writer import VideoWriter
 from PIL import Image
 
 from autolink.data.folders import read_folders
@@ -17,10 +14,15 @@ from autolink.data.landmarks import held_out
 from autolink.data.picture import from_pixels, to_pixels
 from autolink.data.source import Source
 from autolink.errors import UserError
+from autolink.generation.classes import class_names, classes_of, data_classes, held_out
 from autolink.pictures import warn_once
+from autolink.video.files import spread_frames
+from autolink.video.writer import VideoWriter
 
 
-def picture(path: Path, colour: tuple[int, ...] = (200, 40, 90), size: tuple[int, int] = (30, 20), mode: str = "RGB"):
+def picture(
+    path: Path, colour: tuple[int, ...] = (200, 40, 90), size: tuple[int, int] = (30, 20), mode: str = "RGB"
+) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour).convert(mode).save(path)
     return path
