@@ -100,7 +100,7 @@ class SumOverProcesses(torch.autograd.Function):
 class ProcessBatchNorm2d(nn.BatchNorm2d):
     """`nn.SyncBatchNorm` for CPUs, where torch has none: while training, the batches of all processes are one."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that callers of nn.Module know
         """(B, C, H, W), the same B everywhere -> as much, normalised."""
         if not self.training:
             return super().forward(input)

@@ -34,7 +34,7 @@ from autolink.eval.gan_measures import (
     variety,
 )
 from autolink.eval.metrics import FeatureDistance
-from autolink.generation.classes import classes_of, held_out
+from autolink.generation.classes import classes_of, held_out_pictures
 from autolink.generation.gan import Gan
 from autolink.inference import detect_all
 from autolink.model import AutoLink
@@ -147,7 +147,7 @@ def read_material(gan: Gan, config: GanEvalConfig) -> Material:
             f"{', '.join(gan.config.classes)}; give the data that it was trained on"
         ) from None
     rows = np.linspace(0, len(data) - 1, min(config.count, len(data))).astype(int)
-    test = held_out(data)
+    test = held_out_pictures(data)
     real = np.ascontiguousarray(data.images[rows])
     keypoints = detect_all(gan.stage_one, real, gan.device)
     fake = generate(gan, keypoints, classes[rows], config.seed, config.truncation)

@@ -1,4 +1,4 @@
-"""Store a trained model like those that come with AutoLink: python -m recipes.bundle runs/mine/model checkpoints/mine."""
+"""Store a trained model like those that come with AutoLink: python -m recipes.bundle runs/mine/model DIR."""
 
 import sys
 
