@@ -179,7 +179,9 @@ def as_text(figures: Iterable[Figure]) -> str:
     for group, members in groupby(figures, lambda figure: figure.group):
         table = list(members)
         where = "; ".join(dict.fromkeys(figure.measured_on for figure in table))
-        rows = [[f"  {f.label}", f.shown_value, f.shown_spread, f.shown_baseline, f.direction] for f in table]
+        rows = [
+            [f"  {f.label}", f.shown_value, f.shown_spread, f.shown_baseline, f.direction, f.measured_by] for f in table
+        ]
         tables.append("\n".join([f"{group}: {where}" if group else where, *aligned(rows, frozenset({1}))]))
     return "\n".join(tables)
 
