@@ -178,20 +178,28 @@ def bootstrap_interval(distances: NDArray, groups: NDArray, seed: int, draws: in
     return float(low), float(high)
 
 
-def evaluate_published(model: AutoLink, config: KeypointsConfig, root: Path, device: torch.device) -> Section:
-    """The published figure of a checkpoint on a published set.
+def evaluate_published(model: AutoLink, config: KeypointsConfig, data: ImageSet, device: torch.device) -> Section:
+    """The published figure of a checkpoint on a published set, of which the annotated pictures are given.
 
     Raises:
-        UserError: the set has no landmarks, is not whole, or is too small.
+        UserError: the set is too small.
+    """
+    assert data.annotation is not None
+    keypoints = detect_all(model, data.images, device)
+    return Section(published.measure(config.data, keypoints, data.annotation), notes=skipped_notes(data))
+
+
+def load_annotated(model: AutoLink, config: KeypointsConfig, root: Path) -> ImageSet:
+    """The annotated pictures of a published set.
+
+    Raises:
+        UserError: the set has no landmarks, or is not whole.
     """
     if not PUBLISHED[config.data].protocol:
         raise UsageError(f"--data {config.data} has no landmarks; the regression error needs annotated pictures")
     if config.normalise != "auto" or not config.bias:
         raise UsageError(f"--normalise and --no-bias do not go with --data {config.data}: its protocol fixes both")
-    data = load_published(config.data, root, model.config.size, model.config.fit, annotated_only=True)
-    assert data.annotation is not None
-    keypoints = detect_all(model, data.images, device)
-    return Section(published.measure(config.data, keypoints, data.annotation), notes=skipped_notes(data))
+    return load_published(config.data, root, model.config.size, model.config.fit, annotated_only=True)
 
 
 def run(config: KeypointsConfig) -> None:
@@ -203,7 +211,7 @@ def run(config: KeypointsConfig) -> None:
     device = pick_device(config.device)
     model = AutoLink.from_pretrained(config.checkpoint).to(device)
     if config.root:
-        section = evaluate_published(model, config, config.root, device)
+        section = evaluate_published(model, config, load_annotated(model, config, config.root), device)
     else:
         data = load_data(config.data, model.config.size, model.config.fit)
         section = evaluate(model, data, config, device)

@@ -158,7 +158,11 @@ def compare_pairs(real: Source, fake: Source, distance: Distance, config: LpipsC
             rows["PSNR"].append(psnr(image, target).item())
     unequal = [value for value in rows["PSNR"] if np.isfinite(value)]
     figure = partial(
-        Figure, data=f"{data_name(str(config.fake))} against {data_name(str(config.real))}", digits=4, spread_over="pairs", headline=True
+        Figure,
+        data=f"{data_name(str(config.fake))} against {data_name(str(config.real))}",
+        digits=4,
+        spread_over="pairs",
+        headline=True,
     )
 
     def mean(name: str, values: list[float], samples: str, protocol: str, **options: Any) -> Figure:

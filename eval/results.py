@@ -53,6 +53,10 @@ class Figure:
     headline: bool = False
     """Whether it stands in the summary."""
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.digits <= 12:
+            raise ValueError(f"digits must be 0 to 12, got {self.digits}")
+
     @property
     def label(self) -> str:
         """Name and unit."""
@@ -153,7 +157,7 @@ def to_json(results: Any) -> str:
     return json.dumps(_plain(results), indent=2, allow_nan=False) + "\n"
 
 
-def from_json(kind: type[Kind], text: str) -> Kind:
+def from_json(kind: type[Kind], text: str | bytes) -> Kind:
     """The dataclass that `to_json` wrote, every type checked.
 
     Raises:
@@ -182,18 +186,18 @@ def as_text(figures: Iterable[Figure]) -> str:
         rows = [
             [f"  {f.label}", f.shown_value, f.shown_spread, f.shown_baseline, f.direction, f.measured_by] for f in table
         ]
-        tables.append("\n".join([f"{group}: {where}" if group else where, *aligned(rows, frozenset({1}))]))
+        lines = ["  ".join(row).rstrip() for row in aligned(rows, frozenset({1}))]
+        tables.append("\n".join([f"{group}: {where}" if group else where, *lines]))
     return "\n".join(tables)
 
 
-def aligned(rows: Sequence[Sequence[str]], numbers: frozenset[int]) -> list[str]:
-    """Rows of cells as lines, columns below each other, those of numbers set right."""
+def aligned(rows: Sequence[Sequence[str]], numbers: frozenset[int] = frozenset()) -> list[list[str]]:
+    """Rows of cells, those of a column brought to one width; columns of numbers are set right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = (c.rjust(w) if n in numbers else c.ljust(w) for n, (c, w) in enumerate(zip(row, widths, strict=True)))
-        lines.append("  ".join(cells).rstrip())
-    return lines
+    return [
+        [c.rjust(w) if n in numbers else c.ljust(w) for n, (c, w) in enumerate(zip(row, widths, strict=True))]
+        for row in rows
+    ]
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,5 @@
 """Which checkpoints a report is about, and what is known of their training."""
 
-import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autolink.eval.clips import is_clips, videos_in
+from autolink.eval.reporting.content import Curve, Training
 
 from autolink.data import RENDERED, check_data
 from autolink.data.published import PUBLISHED
@@ -41,39 +41,30 @@ class Subject:
     data: str
     """What it is measured on."""
 
-    @property
-    def data_name(self) -> str:
-        """The data as a report names them: no more of a path than its end."""
-        return self.data if self.data in RENDERED or self.data in PUBLISHED else Path(self.data).resolve().name
-
-    def as_json(self) -> dict[str, Any]:
-        """What identifies it."""
-        weights = hashlib.sha256((self.folder / "model.safetensors").read_bytes()).hexdigest()
-        kind = {"kind": self.kind, "kind_name": KINDS[self.kind]}
-        return {"name": self.name, **kind, "weights_sha256": weights, "model": self.model, "training": self.training()}
-
-    def training(self) -> dict[str, Any] | None:
+    def training(self) -> Training | None:
         """Configuration, versions and curves of the run, if the run folder is there."""
         if self.run is None:
             return None
-        config = _read(self.run / "config.json")
-        versions = _read(self.run / "versions.json") if (self.run / "versions.json").exists() else {}
-        return {"config": config, "versions": versions, "curves": read_curves(self.run / "metrics.jsonl")}
+        versions = self.run / "versions.json"
+        return Training(
+            _read(self.run / "config.json"), _read(versions) if versions.exists() else {},
+            read_curves(self.run / "metrics.jsonl"),
+        )  # fmt: skip
 
 
-def read_curves(path: Path) -> dict[str, list[list[float]]]:
-    """Every scalar of a run as [step, value] pairs; a line that was cut short is left out."""
-    curves: dict[str, list[list[float]]] = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
+def read_curves(path: Path) -> dict[str, Curve]:
+    """Every scalar of a run as (step, value) pairs; a damaged line is left out."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
             values = json.loads(line)
-            step = values.pop("step")
+            step = float(values.pop("step"))
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
         for name, value in values.items():
-            if isinstance(value, int | float) and math.isfinite(value):
-                curves.setdefault(name, []).append([step, value])
-    return curves
+            if isinstance(value, int | float) and math.isfinite(value) and math.isfinite(step):
+                curves.setdefault(name, []).append((step, float(value)))
+    return {name: tuple(curve) for name, curve in curves.items()}
 
 
 def find_subjects(checkpoints: Sequence[str], data: str, root: Path | None) -> list[Subject]:
