@@ -47,7 +47,8 @@ def measure_reconstruction(
     distance = FeatureDistance(device)
     generator = torch.Generator().manual_seed(MASK_SEED)
     found: dict[str, list[Tensor]] = {}
-    keypoints, sheets = [], []
+    keypoints: list[NDArray] = []
+    sheets: list[draw.Image] = []
     for n in range(0, len(pictures), 64):
         images = to_network(torch.from_numpy(pictures[n : n + 64]), device)
         visible = torch.rand(len(images), 1, MASK_BLOCKS, MASK_BLOCKS, generator=generator) >= MASKED

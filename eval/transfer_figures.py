@@ -128,7 +128,7 @@ def figures(found: Measurements, made: Callable[..., Figure], judged_by: str) ->
     kept = found.appearance
     chance = {"baseline": 100 / kept.people, "baseline_name": "chance"}
     real = {"baseline": kept.real, "baseline_name": "real frames", "headline": True}
-    by = ", ".join(filter(None, ("efficientnet-lite0", judged_by)))
+    by = f"efficientnet-lite0 at the joints of {judged_by}" if judged_by else "efficientnet-lite0"
     for name, whose, value, better, beside in (
         ("generated", "Taken for the source's person", kept.generated, "higher", real),
         ("generated_as_driver", "Taken for the driver's person", kept.generated_as_driver, "lower", chance),

@@ -88,7 +88,7 @@ def pairs(first: Report, second: Report) -> list[Compared]:
     kinds = [Counter(checkpoint.kind for checkpoint in report.checkpoints) for report in (first, second)]
 
     def by_name(report: Report) -> dict[tuple[str, str], tuple[str, Figure]]:
-        found = {}
+        found: dict[tuple[str, str], tuple[str, Figure]] = {}
         for c in report.checkpoints:
             alone = kinds[0][c.kind] == kinds[1][c.kind] == 1
             found |= {(c.kind if alone else c.name, f.key): (c.name, f) for f in c.measured.figures}

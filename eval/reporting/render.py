@@ -101,4 +101,4 @@ def _markdown(template: str, **values: Any) -> str:
     environment = _environment(autoescape=False, finalize=escaped)
     environment.filters["code"] = code
     environment.globals["table"] = table
-    return environment.get_template(template).render(values) + "\n"
+    return environment.get_template(template).render(values).rstrip() + "\n"
