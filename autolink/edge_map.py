@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+
 def edge_pairs(keypoints: int, device: torch.device | None = None) -> Tensor:
     """The pairs i < j of K keypoints in the order of the edge weights: (2, E), E = K (K - 1) / 2."""
     return torch.triu_indices(keypoints, keypoints, 1, device=device)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numba
@@ -21,7 +22,10 @@ def nearest_edge(keypoints: Tensor, cost: Tensor, size: int) -> tuple[Tensor, Te
     best = keypoints.new_empty(len(keypoints), size, size)
     winner = torch.empty(best.shape, dtype=torch.int32)
     keypoints, cost = keypoints.detach().contiguous(), cost.detach().contiguous()
-    _in_threads(lambda part: _nearest_edge(keypoints[part].numpy(), cost.numpy(), best[part].numpy(), winner[part].numpy()), len(best))
+    _in_threads(
+        lambda part: _nearest_edge(keypoints[part].numpy(), cost.numpy(), best[part].numpy(), winner[part].numpy()),
+        len(best),
+    )
     return best, winner
 
 
@@ -38,7 +42,7 @@ def _in_threads(work: Callable[[slice], None], batch: int) -> None:
     """Give each of torch's threads a part of the batch; pictures are independent, so their number changes no bit."""
     threads = min(torch.get_num_threads(), batch)
     cuts = [n * batch // max(threads, 1) for n in range(threads + 1)]
-    first, *others = [slice(*ends) for ends in zip(cuts, cuts[1:])] or [slice(0, 0)]
+    first, *others = [slice(*ends) for ends in pairwise(cuts)] or [slice(0, 0)]
     running = [_pool(threads).submit(work, part) for part in others]
     work(first)
     for part in running:
@@ -98,12 +102,20 @@ def _from_edge(table: NDArray, e: int, x: float, y: float) -> tuple[float, float
 
 @compiled
 def _edges_that_may_win(
-    table: NDArray, names: NDArray, count: int, x: float, y: float, half: float, value: NDArray, kept: NDArray, kept_names: NDArray
+    table: NDArray,
+    names: NDArray,
+    count: int,
+    x: float,
+    y: float,
+    half: float,
+    value: NDArray,
+    kept: NDArray,
+    kept_names: NDArray,
 ) -> int:
     """Copy those of the first `count` edges that can win in the square of side 2 `half` about (x, y); their number.
 
-    f_e = d_e^2 + cost_e is convex, so it lies above its tangent at the centre, and a tangent minus the f of the edge
-    that wins at the centre is concave, so least at a corner: edges whose tangent is above that f at all corners never win.
+    f_e = d_e^2 + cost_e is convex, so it lies above its tangent at the centre; a tangent minus the f of the edge that
+    wins at the centre is concave, so least at a corner: if the tangent of e is above that f at all four, e never wins.
     """
     for n in range(count):
         beyond, across, _ = _from_edge(table, n, x, y)
@@ -136,7 +148,15 @@ def _edges_that_may_win(
 
 @compiled
 def _draw_tile(
-    table: NDArray, names: NDArray, count: int, x: float, y: float, xs: NDArray, ys: NDArray, best: NDArray, winner: NDArray
+    table: NDArray,
+    names: NDArray,
+    count: int,
+    x: float,
+    y: float,
+    xs: NDArray,
+    ys: NDArray,
+    best: NDArray,
+    winner: NDArray,
 ) -> None:
     """Least f_e of the first `count` edges and who attains it, at pixels that lie (xs, ys) from (x, y)."""
     zero = table.dtype.type(0)
@@ -162,7 +182,10 @@ def _nearest_edge(keypoints: NDArray, cost: NDArray, best: NDArray, winner: NDAr
     step = scalar(2) / scalar(size - 1)
     tile_half, block_half = step * scalar((TILE - 1) / 2), step * scalar((BLOCK - 1) / 2)
     pixel = np.arange(TILE * TILE)
-    xs, ys = (pixel % TILE).astype(keypoints.dtype) * step - tile_half, (pixel // TILE).astype(keypoints.dtype) * step - tile_half
+    xs, ys = (
+        (pixel % TILE).astype(keypoints.dtype) * step - tile_half,
+        (pixel // TILE).astype(keypoints.dtype) * step - tile_half,
+    )
     names = np.arange(E).astype(np.int32)
     scratch = np.empty(E, keypoints.dtype)
     block, block_names = np.empty((6, E), keypoints.dtype), np.empty(E, np.int32)
