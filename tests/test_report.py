@@ -447,7 +447,7 @@ def test_wrong_input_is_told(
         assert not (tmp_path / "out").exists() and len(told.splitlines()) == 1
         return told
 
-    assert "there is no such folder" in said(2, tmp_path / "none")
+    assert "there is no checkpoint" in said(1, tmp_path / "none")
     assert "no checkpoint and no run" in said(1, tmp_path)
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "config.json").write_text('{"model_type": "llama"}')
