@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from autolink.video import files
+from autolink.video import colour, files, timing
 from autolink.video import sound as sound_tracks
 from autolink.video.files import VideoError, read_frames, video_facts
 from autolink.video.writer import VideoWriter
@@ -234,7 +234,7 @@ def test_a_display_matrix_moves_each_pixel_where_it_says(turns: int, mirror: int
     image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
     places = {(a * x + c * y, b * x + d * y): image[y, x] for y in range(2) for x in range(3)}
     left, top = min(x for x, _ in places), min(y for _, y in places)
-    upright = files._upright(image, np.array([a, b, 0, c, d, 0, 0, 0, 1], np.int32))
+    upright = colour.upright(image, np.array([a, b, 0, c, d, 0, 0, 0, 1], np.int32))
     assert upright.size == image.size
     for (x, y), pixel in places.items():
         np.testing.assert_array_equal(upright[y - top, x - left], pixel)
@@ -253,8 +253,8 @@ def test_a_variable_rate_is_delivered_at_a_constant_one(tmp_path: Path) -> None:
     times = [0, 40, 80, 200, 240, 250, 400]
     path = encode(tmp_path / "a.mkv", grey(10, 20, 30, 40, 50, 60, 70), times=times)
     assert video_facts(path).rate == 25
-    # one frame each 40 ms; 240 is replaced by 250, which is shown on until 400
-    assert levels(path) == [10, 20, 30, 30, 30, 40, 60, 60, 60, 60, 70]
+    # one frame each 40 ms; 250 has the step after 240, and is shown on until 400
+    assert levels(path) == [10, 20, 30, 30, 30, 40, 50, 60, 60, 60, 70]
 
 
 def test_a_constant_rate_gives_exactly_its_frames(tmp_path: Path) -> None:
@@ -275,14 +275,9 @@ def test_a_file_that_does_not_say_its_rate(tmp_path: Path) -> None:
 
 
 def test_timestamps_that_jump_are_not_followed() -> None:
-    def stamped(times: list[int | None]) -> Iterator[av.VideoFrame]:
-        for time in times:
-            frame = av.VideoFrame(16, 16, "rgb24")
-            frame.pts, frame.time_base = time, Fraction(1, 25)
-            yield frame
-
     def paced(*times: int | None, duration: int = 12) -> list[int | None]:
-        return [frame.pts for frame in files._paced(stamped(list(times)), Fraction(25), Fraction(duration))]
+        stamped = ((time, None if time is None else Fraction(time, 25), Fraction(0)) for time in times)
+        return list(timing.paced(stamped, Fraction(25), lambda: Fraction(duration)))
 
     assert paced(7, 8, 10) == [7, 8, 8, 10]
     assert paced(0, 1, 10**12, 10**12 + 1) == [0, 1, 10**12, 10**12 + 1]
