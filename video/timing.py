@@ -57,7 +57,7 @@ class Stamp(NamedTuple):
     """Timestamps of a packet, in the stream's units."""
 
     time: int
-    decoded: int
+    decoded: int | None
     shown: int
     """How long its frame is shown."""
 
@@ -78,7 +78,10 @@ def scan(container: InputContainer, stream: VideoStream, name: object) -> Timing
         times = np.cumsum([0, *shown[:-1]], dtype=np.int64)
         duration = sum(shown) * unit
     else:
-        run = [stamp.decoded if decoding_order else stamp.time for stamp in _longest_run(stamps)]
+        run = [
+            stamp.decoded if decoding_order and stamp.decoded is not None else stamp.time
+            for stamp in _longest_run(stamps)
+        ]
         times = np.unique(run).astype(np.int64)
     rate = _rate(times, unit, stream)
     frames = None
@@ -104,7 +107,7 @@ def _stamps(container: InputContainer, stream: VideoStream) -> tuple[list[Stamp]
             if packet.stream.index == stream.index:
                 time = packet.dts if packet.pts is None else packet.pts
                 if time is not None:
-                    stamps.append(Stamp(time, time if packet.dts is None else packet.dts, packet.duration or 0))
+                    stamps.append(Stamp(time, packet.dts, packet.duration or 0))
                 if len(stamps) == SCANNED:
                     return stamps, heard, False
             elif packet.stream.type == "audio" and packet.pts is not None:
@@ -116,7 +119,8 @@ def _stamps(container: InputContainer, stream: VideoStream) -> tuple[list[Stamp]
 
 def _longest_run(stamps: list[Stamp]) -> list[Stamp]:
     """The longest part that is decoded in order: where files were joined, time begins again."""
-    starts = [n for n, (a, b) in enumerate(pairwise(stamps), 1) if b.decoded < a.decoded]
+    known = [(n, stamp.decoded) for n, stamp in enumerate(stamps) if stamp.decoded is not None]
+    starts = [n for (_, a), (n, b) in pairwise(known) if b < a]
     bounds = [0, *starts, len(stamps)]
     return max((stamps[a:b] for a, b in pairwise(bounds)), key=len, default=[])
 

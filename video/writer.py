@@ -9,7 +9,8 @@ from types import TracebackType
 
 import av
 import numpy as np
-from autolink.video.container import VideoError, opened, packet_end
+from autolink.video.container import VideoError, default_stream, moving, opened, packet_end, to_seconds
+from autolink.video.decoding import first_shown
 from autolink.video.sound import sound_packets
 from autolink.video.stills import find_stills
 from av.container import OutputContainer
@@ -36,10 +37,13 @@ class VideoWriter:
         OSError: the folder cannot be written to, or the disk is full.
     """
 
-    def __init__(self, path: Path, rate: Fraction, audio: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, rate: Fraction, audio: Path | None = None, audio_from: Fraction = Fraction(0)
+    ) -> None:
         if path.suffix.lower() not in WRITTEN:
             raise VideoError(f"{path}: videos are written as {' or '.join(WRITTEN)}; choose a name that ends so")
         self.path, self.rate, self.audio = path, rate.limit_denominator(65535), audio
+        self.audio_from = audio_from
         self.format = WRITTEN[path.suffix.lower()]
         self.beside = path.with_name(f".{path.name}.{os.getpid()}")
         self.count = 0
@@ -81,8 +85,16 @@ class VideoWriter:
         self.shape = shape
         self.encoder = (_Gif if self.format == "gif" else _H264)(self.container, shape[0], shape[1], self.rate)
         if self.source and self.source.streams.audio:
-            self.sound = sound_packets(self.source, self.container)
+            self.sound = sound_packets(self.source, self.container, self._sound_start())
         self.waiting = next(self.sound, None)
+
+    def _sound_start(self) -> Fraction:
+        """The time of the source at which the written video begins: its first picture that can be seen."""
+        assert self.source and self.audio
+        if moving(self.source):
+            return first_shown(self.audio) + self.audio_from
+        stream = default_stream(self.source.streams.audio)
+        return (to_seconds(stream.start_time, stream.time_base) or Fraction(0)) + self.audio_from
 
     def _mux(self, packets: Iterable[av.Packet]) -> None:
         for packet in packets:
