@@ -84,7 +84,7 @@ class Detector(nn.Module):
         self.sharpness = config.sharpness
         initialise(self)
         last.reset_parameters()  # faint heatmaps at first: the log-prior decides where keypoints start
-        axis = torch.linspace(-1, 1, config.heatmap_size)
+        axis = torch.linspace(-1, 1, config.heatmap_size, device="cpu")  # as the anchors, on whatever the rest is built
         grid = torch.cartesian_prod(axis, axis).flip(1)  # (h * w, 2) as (x, y), rows first
         anchors = torch.quasirandom.SobolEngine(2, seed=3).draw(config.keypoints) * 1.3 - 0.65
         self.register_buffer("grid", grid, persistent=False)

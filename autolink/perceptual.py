@@ -1,17 +1,15 @@
 """Perceptual loss: distances between images as frozen feature networks see them."""
 
-import pickle
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from autolink.errors import UserError
+from autolink.files import read_weights
 from autolink.layers import channels_last
 
 FeatureNetwork = Literal["efficientnet-lite0", "vgg16"]
@@ -102,7 +100,7 @@ class VGG16(nn.Module):
         from torchvision.models import vgg16
 
         network = vgg16()
-        state = _downloaded_vgg16() if weights is None else _read_weights(weights)
+        state = _downloaded_vgg16() if weights is None else read_weights("--feature-weights", weights)
         try:
             network.load_state_dict(state)
         except (RuntimeError, TypeError, AttributeError):
@@ -120,19 +118,6 @@ class VGG16(nn.Module):
             if n in self.taps:
                 features.append(x)
         return features
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    """Weights from a file the user names: safetensors or torchvision's .pth, nothing unpickled but tensors."""
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
-        reason = (
-            "it holds more than tensors" if isinstance(error, pickle.UnpicklingError) else str(error).splitlines()[0]
-        )
-        raise UserError(f"--feature-weights {path} cannot be read: {reason}") from None
 
 
 def _downloaded_vgg16() -> dict[str, Tensor]:

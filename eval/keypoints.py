@@ -78,7 +78,7 @@ def evaluate(model: AutoLink, data: ImageSet, config: KeypointsConfig, device: t
         UserError: there are no landmarks, or too few pictures for a fit.
     """
     annotation = data.annotation
-    if annotation is None:
+    if annotation is None or not annotation.landmarks.shape[1]:
         raise UserError(f"{config.data} has no landmarks.csv; the regression error needs annotated pictures")
     name, lengths = normalising_lengths(annotation, config.normalise)
     rows = np.flatnonzero(annotation.annotated & (lengths > 0))

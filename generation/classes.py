@@ -1,6 +1,7 @@
 """Which class a picture is of, and whether it is kept for testing: both follow from its name."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from autolink.data import RENDERED
 from autolink.data.animal_traits import SPECIES
+from autolink.data.folders import read_folders
 from autolink.data.images import ImageSet
 from autolink.data.source import Source
 
@@ -23,8 +25,8 @@ def data_classes(data: str, root: Path | None) -> tuple[str, ...]:
 
 
 def class_names(names: list[str]) -> tuple[str, ...]:
-    """The classes of pictures by their names: the subfolders, where all pictures are in more than one, else `all`."""
-    folders = {name.split("/")[0] if "/" in name else "" for name in names}
+    """The classes of pictures by their names: the folders, where all pictures are in more than one, else `all`."""
+    folders = set(read_folders(names).label)
     return tuple(sorted(folders)) if len(folders) > 1 and "" not in folders else ("all",)
 
 
@@ -33,7 +35,7 @@ def classes_of(names: list[str], classes: tuple[str, ...]) -> NDArray[np.int64]:
     if classes == ("all",):
         return np.zeros(len(names), np.int64)
     number = {name: n for n, name in enumerate(classes)}
-    return np.array([number[name.split("/")[0]] for name in names], np.int64)
+    return np.array([number[label] for label in read_folders(names).label], np.int64)
 
 
 def kept_for_testing(data: ImageSet) -> NDArray[np.bool_]:
@@ -43,4 +45,4 @@ def kept_for_testing(data: ImageSet) -> NDArray[np.bool_]:
 
 def _held_out(name: str) -> bool:
     """Whether a picture is kept for testing, by a hash so that the choice is the same everywhere."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % HELD_OUT == 0
+    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:4], "big") % HELD_OUT == 0

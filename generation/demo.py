@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from autolink.generation import sample, transfer
+from autolink.generation.moving import moving_error
 from autolink.generation.sample import SampleConfig
-from autolink.generation.train_transfer import MOVING
 from autolink.generation.transfer_options import TransferConfig
 from autolink.generation.translator import PoseTransfer
 from autolink.video.writer import VideoWriter
@@ -91,10 +91,10 @@ def pose_transfer(seed: int) -> dict[str, Any]:
     )
     still = shown.expand_as(truth)
     moved = model.transfer(still[:, None], model.stage_one.detect(moves))
-    moving = ((still - truth).abs().mean(1, keepdim=True) > MOVING).expand_as(truth)
+    (error, pixels), (copied, _) = (moving_error(x, truth, still) for x in (moved, still))
     return {
-        "transfer_error_on_moving_pixels": round((moved - truth).abs()[moving].mean().item() / 2, 4),
-        "copying_error_on_moving_pixels": round((still - truth).abs()[moving].mean().item() / 2, 4),
+        "transfer_error_on_moving_pixels": round((error.sum() / pixels.sum()).item(), 4),
+        "copying_error_on_moving_pixels": round((copied.sum() / pixels.sum()).item(), 4),
         "frames": FRAMES,
     }
 

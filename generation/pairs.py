@@ -17,9 +17,9 @@ from scipy.spatial.distance import pdist, squareform
 from torch import Tensor
 
 from autolink.data import load_images
-from autolink.data.clips import find_videos, read_clip
+from autolink.data.clips import read_clip
 from autolink.data.figures import render, sample_identity, sample_pose, sample_scene
-from autolink.data.source import SUFFIXES, Source, files_below
+from autolink.data.source import Source
 from autolink.device import to_network
 from autolink.errors import UserError
 
@@ -88,14 +88,14 @@ def load_views(data: str, size: int) -> Views:
     if data == "figures":
         return rendered_views(FIGURES_TRAIN, FIGURES_TEST, size)
     folder = Path(data)
-    videos = find_videos(folder)
+    source = Source.find(folder, videos=True)
     clips, skipped = [], {}
-    for path in videos:
+    for name in source.videos:
         try:
-            clips.append((path.name, read_clip(path, size)))
+            clips.append((name, read_clip(source.path / name, size)))
         except video.VideoError as error:
-            skipped[path.name] = str(error)
-    if videos and not _has_pictures(folder):
+            skipped[name] = str(error)
+    if not source.names:
         if not clips:
             name, reason = next(iter(skipped.items()))
             raise UserError(f"none of the videos in {folder} can be read; {name}: {reason}")
@@ -136,12 +136,8 @@ def check_views(data: str) -> None:
     Raises:
         UserError: no such folder, or neither videos nor pictures in it.
     """
-    if data != "figures" and not find_videos(Path(data)):
-        Source.find(Path(data))
-
-
-def _has_pictures(folder: Path) -> bool:
-    return folder.is_dir() and any(p.suffix.lower() in SUFFIXES for p in files_below(folder))
+    if data != "figures":
+        Source.find(Path(data), videos=True)
 
 
 def rendered_views(train: int, test: int, size: int) -> Views:

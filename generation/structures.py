@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from autolink.data.picture import from_pixels, square
-from autolink.data.source import SUFFIXES, Source
+from autolink.data.source import Source
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError
+from autolink.pictures import PictureError
 from autolink.train import detect_all
 
 OUTSIDE = 1.25
@@ -112,12 +113,13 @@ def _one(gan: Gan, path: Path) -> Structures:
             square(Image.fromarray(f), gan.config.size, gan.stage_one.config.fit) for f in video.read_frames(path)
         ]
         return replace(_detected(gan, [f"{path.name}, frame {n}" for n in range(len(frames))], frames), moving=True)
-    source = Source.single(path) if path.suffix.lower() in SUFFIXES else Source.find(path)
+    source = Source.of(path)
     names, pictures, first = [], [], ""
     for name in source.names:
-        picture = source.picture(name)
-        if isinstance(picture, str):
-            first = first or f"{name}: {picture}"
+        try:
+            picture = source.picture(name)
+        except PictureError as error:
+            first = first or f"{name}: {error}"
             continue
         names.append(f"{path.name}/{name}" if len(source.names) > 1 else f"{path.parent.name}/{name}")
         pictures.append(square(picture, gan.config.size, gan.stage_one.config.fit))

@@ -16,6 +16,7 @@ import tyro
 from accelerate import Accelerator
 from autolink.generation.adversarial import AdversarialTrainer
 from autolink.generation.discriminator import PatchDiscriminator, discriminator_loss, generator_loss, gradient_penalty
+from autolink.generation.moving import moving_error
 from autolink.generation.pairs import Views, check_views, draw_pairs, load_views, shown_pairs, to_views
 from autolink.generation.translator import PoseTransfer, Translation, Translator, translate
 from autolink.generation.translator_config import TranslatorConfig
@@ -41,9 +42,6 @@ LAYOUT_PICTURES = 500
 """Pictures from which it is learned how subjects are framed."""
 
 SAMPLES = 8
-
-MOVING = 0.1
-"""A pixel has moved where source and target differ by more than this, mean of the channels, in [-1, 1] units."""
 
 PENALTY_EVERY = 8
 """Steps between two gradient penalties, which then count so many times more (lazy regularisation)."""
@@ -187,9 +185,9 @@ class TransferTrainer(AdversarialTrainer[Translator, PatchDiscriminator]):
         for sources, targets in self.shown(np.flatnonzero(self.views.test), MEASURED):
             count += len(sources)
             image = self.translate(self.average, sources, targets)[0].image.clamp(-1, 1)
-            moving = (sources - targets).abs().mean(1, keepdim=True) > MOVING
-            error, copied = ((x - targets).abs().mean(1, keepdim=True) / 2 for x in (image, sources))
-            values = [(error * moving).sum(), (copied * moving).sum(), moving.sum(), error.mean() * len(sources)]
+            (error, moved), (copied, _) = (moving_error(x, targets, sources) for x in (image, sources))
+            everywhere = (image - targets).abs().mean() / 2 * len(sources)
+            values = [error.sum(), copied.sum(), moved.sum(), everywhere]
             sums += torch.stack(values).double().cpu()
         if not sums[2]:
             return {}

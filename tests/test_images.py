@@ -82,7 +82,7 @@ def write_video(path: Path, frames: int) -> None:
 def test_a_folder_of_videos_alone(tmp_path: Path) -> None:
     write_video(tmp_path / "clip.mp4", 3)
     assert len(load_images(tmp_path, 16, "stretch", videos=True)) == 3
-    with pytest.raises(UserError, match=r"holds no jpg, png or webp pictures$"):
+    with pytest.raises(UserError, match=r"holds no pictures$"):
         load_images(tmp_path, 16, "stretch")
     (tmp_path / "clip.mp4").write_bytes(b"bad")
     with pytest.raises(UserError, match=r"none of the 1 videos in .* can be read"):
@@ -90,7 +90,7 @@ def test_a_folder_of_videos_alone(tmp_path: Path) -> None:
 
 
 def test_nothing_to_read_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no jpg, png or webp"):
+    with pytest.raises(UserError, match="holds no pictures"):
         load_images(tmp_path, 8, "stretch")
     with pytest.raises(UserError, match="does not exist"):
         load_images(tmp_path / "nowhere", 8, "stretch")

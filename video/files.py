@@ -1,6 +1,5 @@
 """Reads video: frame by frame in constant memory, at exact rates, upright and square."""
 
-import warnings
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,16 +10,15 @@ import numpy as np
 from autolink.video.colour import Renderer, square_size
 from autolink.video.container import VideoError, opened
 from autolink.video.decoding import Decoding, timing
-from autolink.video.stills import find_stills, read_stills
-from autolink.video.timing import STILL_RATE, paced
+from autolink.video.stills import find_stills, pace_of, read_stills
+from autolink.video.timing import paced
 from numpy.typing import NDArray
+
+from autolink.pictures import VIDEOS, warn_once
 
 Image = NDArray[np.uint8]
 
-SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts"}
-    | {".webm", ".wmv"}
-)
+SUFFIXES = VIDEOS
 """Files that are read as video."""
 
 
@@ -49,7 +47,7 @@ def video_facts(path: Path) -> VideoFacts:
         height, width = next(frames).shape[:2]
     stills = find_stills(path)
     if stills:
-        return VideoFacts(STILL_RATE, len(stills), width, height, audio=False)
+        return VideoFacts(*pace_of(stills), width, height, audio=False)
     facts = timing(path)
     with opened(path) as container:
         return VideoFacts(facts.rate, facts.frames, width, height, bool(container.streams.audio))
@@ -108,5 +106,5 @@ def spread_frames(path: Path, count: int) -> list[Image]:
     except VideoError as error:
         if not pictures:
             raise
-        warnings.warn(str(error), stacklevel=2)
+        warn_once(str(error))
     return pictures

@@ -2,7 +2,6 @@
 
 import ctypes
 import re
-import warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
@@ -15,6 +14,8 @@ from av.audio.layout import AudioLayout
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.filter import Graph
+
+from autolink.pictures import warn_once
 
 COPIED_SOUND = frozenset({"aac", "ac3", "alac", "eac3", "mp3", "opus"})
 """Sound that an mp4 holds as it is; any other is turned into AAC."""
@@ -50,7 +51,7 @@ def sound_packets(source: InputContainer, target: OutputContainer, start: Fracti
 
 
 def _warn(source: InputContainer, text: str) -> None:
-    warnings.warn(f"{source.name.removeprefix('file:')}: {text}", stacklevel=2)
+    warn_once(f"{source.name.removeprefix('file:')}: {text}")
 
 
 def _copied(source: InputContainer, stream: AudioStream, track: AudioStream, start: Fraction) -> Iterator[av.Packet]:

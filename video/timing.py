@@ -10,12 +10,11 @@ from typing import NamedTuple, TypeVar
 import av
 import numpy as np
 from autolink.video.container import VideoError, packet_end, to_seconds
+from autolink.video.stills import STILL_RATE
 from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-STILL_RATE = Fraction(25)
-"""Frames a second of pictures, which have none of their own."""
 STANDARD_RATES = tuple(
     Fraction(rate)
     for rate in ("1", "2", "3", "4", "5", "6", "8", "10", "12", "25/2", "15", "18", "20", "24000/1001", "24", "25")
