@@ -1,4 +1,3 @@
-import os
 import tracemalloc
 import wave
 from collections.abc import Iterable, Iterator
@@ -529,9 +528,20 @@ def test_a_file_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is needed")
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.gif"])
 def test_a_full_disk_names_the_file(tmp_path: Path, name: str) -> None:
-    (tmp_path / f".{name}.{os.getpid()}").symlink_to("/dev/full")
-    with pytest.raises(OSError, match="No space left") as told:
-        write(tmp_path / name, grey(*range(40)))
+    writer = VideoWriter(tmp_path / name, Fraction(25))
+    opened = av.open
+
+    def full(url: str, *given: object, **options: object) -> object:
+        beside = Path(url.removeprefix("file:"))
+        beside.unlink()
+        beside.symlink_to("/dev/full")
+        return opened(url, *given, **options)  # type: ignore[call-overload]
+
+    with pytest.raises(OSError, match="No space left") as told, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(av, "open", full)
+        with writer:
+            for frame in grey(*range(40)):
+                writer.write(frame)
     assert told.value.filename == str(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 

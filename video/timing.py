@@ -16,9 +16,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 STANDARD_RATES = tuple(
-    Fraction(rate)
-    for rate in ("1", "2", "3", "4", "5", "6", "8", "10", "12", "25/2", "15", "18", "20", "24000/1001", "24", "25")
-    + ("30000/1001", "30", "48", "50", "60000/1001", "60", "90", "100", "120", "240")
+    map(Fraction, "1 2 3 4 5 6 8 10 12 25/2 15 18 20 24000/1001 24 25 30000/1001 30 48 50 60000/1001 60 90 120".split())
 )
 """Rates to choose from where timestamps lie on no step."""
 FASTEST_STEP = Fraction(60)
