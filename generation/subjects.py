@@ -12,7 +12,8 @@ from autolink.generation.transfer_options import TransferConfig
 from autolink.video import files as video
 from autolink.video.crop import Crop, parse_crop
 from autolink.video.motion import Motion, best_frame, read_motion
-from autolink.video.subject import find_subject, follow
+from autolink.video.following import follow
+from autolink.video.subject import find_subject
 from numpy.typing import NDArray
 from tqdm import tqdm
 

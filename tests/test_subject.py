@@ -8,7 +8,8 @@ import pytest
 from autolink.video.crop import Crop, parse_crop
 from autolink.video.layout import SMALLEST_VARIANCE, Layout, Shape
 from autolink.video.motion import smooth, smoothing_reach
-from autolink.video.subject import Followed, find_subject, follow, look
+from autolink.video.following import Followed, follow
+from autolink.video.subject import find_subject, look
 from numpy.typing import NDArray
 
 from autolink.data.picture import to_pixels

@@ -16,7 +16,7 @@ from autolink.generation.translator import PoseTransfer
 from autolink.video import files as video
 from autolink.video.crop import Crop
 from autolink.video.motion import MotionError, pose_distance, read_motion
-from autolink.video.subject import Subject
+from autolink.video.subject import Localization
 from autolink.video.writer import VideoWriter
 from PIL import Image
 from test_pairs import write_clip
@@ -252,7 +252,7 @@ def test_an_existing_result_is_kept(run: Callable[..., None], files: Path, fails
 def test_no_subject_is_told(
     run: Callable[..., None], monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
 ) -> None:
-    monkeypatch.setattr(subjects, "find_subject", lambda image, *rest: Subject(None, False, 1.0))  # type: ignore[arg-type]
+    monkeypatch.setattr(subjects, "find_subject", lambda image, *rest: Localization(None, False, 1.0))  # type: ignore[arg-type]
     assert "--crop none" in fails(1, run)
 
 
