@@ -5,10 +5,11 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 import torch
+from autolink.generation.motion import carried, maximum_spanning_tree, relative, retarget
 from autolink.generation.networks import Networks
 from autolink.generation.subjects import Driver, Source, whole_frames
 from autolink.generation.transfer_options import TransferConfig
-from autolink.video.motion import carried, edge_matrix, maximum_spanning_tree, relative, retarget, smooth
+from autolink.video.motion import edge_matrix, smooth
 from autolink.video.writer import VideoWriter
 from numpy.typing import NDArray
 from tqdm import tqdm

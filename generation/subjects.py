@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from autolink.generation.motion import best_frame
 from autolink.generation.networks import LOOKS, Networks
 from autolink.generation.transfer_options import TransferConfig
 from autolink.video import files as video
 from autolink.video.crop import Crop, parse_crop
-from autolink.video.motion import Motion, best_frame, read_motion
 from autolink.video.following import follow
+from autolink.video.motion import Motion, read_motion
 from autolink.video.subject import find_subject
 from numpy.typing import NDArray
 from tqdm import tqdm

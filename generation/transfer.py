@@ -9,12 +9,13 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 import numpy as np
 import tyro
 from autolink.generation.finetune import finetuned
+from autolink.generation.motion import pose_distance
 from autolink.generation.networks import Networks, choose_checkpoint
 from autolink.generation.redrawing import driving_poses, write_result
 from autolink.generation.subjects import Driver, Source, read_driver, read_source
 from autolink.generation.transfer_options import LARGEST, TransferConfig, check_files
 from autolink.video import files as video
-from autolink.video.motion import MotionError, pose_distance, write_motion
+from autolink.video.motion import MotionError, write_motion
 
 from autolink.device import pick_device, prepare_cpu
 from autolink.errors import UserError, command

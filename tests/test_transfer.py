@@ -9,13 +9,14 @@ import pytest
 import torch
 import tyro
 from autolink.generation import redrawing, subjects, transfer
+from autolink.generation.motion import pose_distance
 from autolink.generation.networks import CHECKPOINTS, Networks, choose_checkpoint
 from autolink.generation.subjects import Source
 from autolink.generation.transfer_options import TransferConfig
 from autolink.generation.translator import PoseTransfer
 from autolink.video import files as video
 from autolink.video.crop import Crop
-from autolink.video.motion import MotionError, pose_distance, read_motion
+from autolink.video.motion import MotionError, read_motion
 from autolink.video.subject import Localization
 from autolink.video.writer import VideoWriter
 from PIL import Image
@@ -41,7 +42,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     found = subjects.find_subject
 
-    def known(*arguments: object) -> Subject:
+    def known(*arguments: object) -> Localization:
         return found(*arguments)._replace(settled=True)  # type: ignore[arg-type]
 
     monkeypatch.setattr(subjects, "find_subject", known)

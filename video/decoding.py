@@ -31,7 +31,8 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
         raise VideoError(f"{path} has a codec that is unknown here; convert it to H.264 in mp4 first")
     if context.width * context.height > MOST_PIXELS:
         raise VideoError(
-            f"{path} has frames of {context.width}x{context.height} pixels, more than {MOST_PIXELS} in all; scale it down"
+            f"{path} has frames of {context.width}x{context.height} pixels, more than {MOST_PIXELS} in all; "
+            "scale it down"
         )
     stream.thread_type = "AUTO"
     return stream

@@ -133,8 +133,7 @@ class _Watcher:
             if cut:
                 self.cut, self.shown = True, False
                 self.lost_for = self.next_search = 0
-            if found.settled:
-                self.crop, anew = found.crop, True
+                self.crop, anew = (found.crop if found.settled else self.crop), True
         return self._tracked(image, self.layout, anew) or self._searched(image, self.layout)
 
     def _shows_the_same(self, image: Image, crop: Crop) -> bool:

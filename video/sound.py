@@ -3,6 +3,7 @@
 import ctypes
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from itertools import chain
 
@@ -155,10 +156,8 @@ def _names(layout: AudioLayout) -> list[str]:
     """What the channels are; where a layout does not say, those that so many usually are."""
     names = [channel.name for channel in layout.channels]
     if set(names) == {"NONE"}:
-        try:
+        with suppress(ValueError):  # so many are never usual
             names = [channel.name for channel in AudioLayout(f"{len(names)}c").channels]
-        except ValueError:  # so many are never usual
-            pass
     return names
 
 

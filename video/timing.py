@@ -15,9 +15,11 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-STANDARD_RATES = tuple(
-    map(Fraction, "1 2 3 4 5 6 8 10 12 25/2 15 18 20 24000/1001 24 25 30000/1001 30 48 50 60000/1001 60 90 120".split())
-)
+STANDARD_RATES = (
+    *map(Fraction, (1, 2, 3, 4, 5, 6, 8, 10, 12, 12.5, 15, 18, 20)),
+    Fraction(24000, 1001), Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(30), Fraction(48), Fraction(50),
+    Fraction(60000, 1001), Fraction(60), Fraction(90), Fraction(120),
+)  # fmt: skip
 """Rates to choose from where timestamps lie on no step."""
 FASTEST_STEP = Fraction(60)
 """Frames a second up to which the greatest common step of all timestamps is taken as the rate."""
