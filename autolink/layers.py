@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 def channels_last(network: nn.Module) -> None:
     """Store weights in the layout that convolutions run fastest on."""
-    network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stubs
 
 
 class PooledConv(nn.Conv2d):

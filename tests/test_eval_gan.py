@@ -131,7 +131,7 @@ def test_distribution_of_itself_and_of_another(monkeypatch: pytest.MonkeyPatch) 
 class Bright(AutoLink):
     """A stage one whose first keypoint is the brightness' centre of mass, the others at the centre."""
 
-    def detect(self, images: torch.Tensor) -> torch.Tensor:
+    def keypoints(self, images: torch.Tensor) -> torch.Tensor:
         light = images.mean(1) + 1
         axis = torch.linspace(-1, 1, images.shape[-1])
         x, y = (light.sum(1) * axis).sum(1), (light.sum(2) * axis).sum(1)

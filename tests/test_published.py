@@ -446,6 +446,7 @@ def test_a_checkpoint_is_measured_by_the_sets_own_protocol(
     error = found["published_error"]
     said = capsys.readouterr().out
     assert name in said and f"Protocol of {PUBLISHED[name].protocol}: " in said and error.protocol in said
+    assert error.value is not None and error.baseline is not None
     assert np.isfinite([error.value, error.baseline]).all() and error.data == name
     assert (error.samples, error.count) == (f"test pictures, fitted on {COUNTS[name][0]}", COUNTS[name][2])
     assert (error.better == "higher") == (name == "deepfashion")

@@ -78,7 +78,7 @@ def ways_on(folder: Path) -> list[str]:
     for option in ("", "overwrite", "resume"):
         run = RunFolder(folder)
         try:
-            run.open(replace(CONFIG, **({option: True} if option else {})))
+            run.open(replace(CONFIG, overwrite=option == "overwrite", resume=option == "resume"))
             if option == "resume":
                 read_run_config(CONFIG, folder)
                 run.load_checkpoint()

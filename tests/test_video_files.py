@@ -618,7 +618,7 @@ def test_the_default_streams_are_taken(tmp_path: Path) -> None:
             stream.height, stream.width, stream.pix_fmt = 16, 16, "bgr0"
             stream.disposition = Disposition.default if n else Disposition(0)
         for stream, level in zip(streams, (10, 200), strict=True):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey(level)[0], format="rgb24")))  # type: ignore[attr-defined]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey(level)[0], format="rgb24")))
             container.mux(stream.encode())
     assert levels(path) == [200]
 

@@ -84,15 +84,16 @@ def scan(container: InputContainer, stream: VideoStream, name: object) -> Timing
         ]
         times = np.unique(run).astype(np.int64)
     rate = _rate(times, unit, stream)
-    frames = None
+    frames: int | None = None
     if stamps and whole:
         last = gif_delay(stamps[-1].shown) if is_gif else max(stamps, key=lambda stamp: stamp.time).shown
-        frames = round((int(times[-1] - times[0]) + max(last, 1 / (rate * unit))) * unit * rate)
+        frames = round((int(times[-1] - times[0]) + max(Fraction(last), 1 / (rate * unit))) * unit * rate)
     elif stream.duration or duration:
         frames = round((to_seconds(stream.duration, unit) or duration) * rate) or None
-    if max(frames or 0, duration * rate) > MOST_REPEATS * len(stamps) + FREE_REPEATS and heard < duration / 2:
+    claimed = max(Fraction(frames or 0), duration * rate)
+    if claimed > MOST_REPEATS * len(stamps) + FREE_REPEATS and heard < duration / 2:
         raise VideoError(
-            f"{name} says that its {len(stamps)} frames last {float(max(frames or 0, duration * rate) / rate):.0f} s; "
+            f"{name} says that its {len(stamps)} frames last {float(claimed / rate):.0f} s; "
             "its timestamps are faulty, re-encode it at a constant rate"
         )
     return Timing(rate, frames, duration, decoding_order)

@@ -87,9 +87,9 @@ def measure_judge(subject: Subject, seed: int, device: torch.device) -> Measured
     """
     judge = Judge.from_pretrained(subject.folder).to(device)
     if subject.data == "figures":
-        data = figure_data(judge.config.size, 1, seed)
+        data = figure_data(judge.config.size)
     else:
-        data = folder_data(Path(subject.data), judge.config.size, judge.config.fit, 1, seed)
+        data = folder_data(Path(subject.data), judge.config.size, judge.config.fit)
     if data.truth.landmarks.shape[1] != judge.config.joints:
         raise UserError(
             f"--data {subject.data} does not fit {subject.name}: it has {data.truth.landmarks.shape[1]} landmarks, "
