@@ -1,7 +1,9 @@
 """Who is redrawn and what moves: source and driver, read, framed and told by their keypoints."""
 
+import math
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
@@ -108,6 +110,13 @@ def read_driving_motion(
     if clip.is_motion:
         assert clip.path
         motion = read_motion(clip.path)
+        first, last = (
+            round(clip.start * motion.rate),
+            None if math.isinf(clip.end) else math.ceil(clip.end * motion.rate),
+        )
+        if not len(motion.keypoints[first:last]):
+            raise UserError(f"--driver {clip.path} is over before --start {clip.start:g}; choose an earlier one")
+        motion = replace(motion, keypoints=motion.keypoints[first:last])
         if motion.keypoints.shape[1] != K:
             raise UserError(
                 f"--driver {clip.path} has {motion.keypoints.shape[1]} keypoints, the checkpoint {K}; give a "

@@ -1,5 +1,6 @@
 """Video pose transfer from Python; the command of generation/transfer.py does nothing else."""
 
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autolink import __version__
 from autolink.device import pick_device
 from autolink.errors import UserError
 from autolink.generation.motion import pose_distance
@@ -18,6 +20,7 @@ from autolink.generation.transfer_options import LARGEST, TransferOptions
 from autolink.generation.translator import PoseTransfer
 from autolink.progress import Progress, silent
 from autolink.video.clip import Clip, ClipLike
+from autolink.video.synthetic import tags, watermarked
 from autolink.video.writer import VideoWriter
 
 Image = NDArray[np.uint8]
@@ -47,6 +50,8 @@ class VideoTransfer:
     def __init__(
         self, source: Clip, driver: Clip, model: PoseTransfer | str | Path, options: TransferOptions, progress: Progress
     ) -> None:
+        if options.start or options.end:
+            driver = driver.between(options.start, options.end or math.inf)
         self.source, self.driver, self.options, self.progress = source, driver, options, progress
         if source.is_motion:
             raise UserError(f"--src {source.path} is a motion; give a video or picture that shows whose appearance")
@@ -71,15 +76,19 @@ class VideoTransfer:
         patches = redraw(networks, self.appearance, poses, self.side, self.options.batch)
         beside = driver_frames(self.driver, self.driving) if self.options.side_by_side else iter(())
         frames = composed(self.options, self.appearance, patches, self.side, beside)
+        if self.options.watermark:
+            frames = map(watermarked, frames)
         return self.progress(frames, len(self), "redrawing")
 
     def write(self, out: Path, audio: Path | None = None) -> None:
-        """Write the frames to an mp4 or GIF, whole or not at all, with the sound of a file.
+        """Write the frames to an mp4 or GIF, whole or not at all, with the sound of a file; its tags say synthetic.
 
         Raises:
             VideoError, OSError: it cannot be written, or the sound cannot be read.
         """
-        with VideoWriter(out, self.rate, audio) as writer:
+        made_with = f"AutoLink {__version__}, pose transfer, checkpoint {Path(self.checkpoint).name}"
+        begins = Fraction(self.options.start).limit_denominator(1000) if audio == self.driver.path else Fraction(0)
+        with VideoWriter(out, self.rate, audio, tags(made_with), begins) as writer:
             for frame in self:
                 writer.write(frame)
 
