@@ -50,7 +50,7 @@ def announce(transfer: VideoTransfer) -> None:
     if crop.side < PART * min(width, height):
         print(
             f"note: of the source, {width}x{height}, only a square of {crop.side:.0f} px is redrawn: what the checkpoint "
-            f"{transfer.checkpoint} knows (no model of whole bodies is bundled); --paste-back keeps the rest"
+            f"{transfer.checkpoint} knows (none of whole bodies is bundled); --paste-back keeps the rest"
         )
     print(
         f"{len(transfer)} frames at {transfer.rate} a second, {transfer.options.motion} motion from the driver's "
