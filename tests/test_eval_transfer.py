@@ -20,7 +20,7 @@ from autolink.errors import UserError
 from autolink.eval import transfer
 from autolink.eval.clips import FIRST_FIGURE, figure, is_clips, load_clips, spread_pairs, video_clip
 from autolink.eval.judge_model import Found, Judge, JudgeConfig
-from autolink.eval.measure import ARMS, Evaluation, Mean, Measurements, Rulers, Table, measure
+from autolink.eval.measure import ARMS, Evaluation, Mean, Measurements, Rulers, Table, bare_network, measure
 from autolink.eval.metrics import (
     FeatureDistance,
     l1,
@@ -236,7 +236,7 @@ class Fake:
     def __init__(self, made: Callable[[Tensor, Tensor], Tensor]) -> None:
         self.made, self.stage_one = made, self
 
-    def detect(self, images: Tensor) -> Tensor:
+    def keypoints(self, images: Tensor) -> Tensor:
         self.drivers = images
         return torch.arange(len(images)).float().view(-1, 1, 1).expand(-1, 4, 2)
 
@@ -251,7 +251,8 @@ class Fake:
 def figures_of(made: Callable[[Tensor, Tensor], Tensor], features: FeatureDistance, judge: Judge) -> Measurements:
     clips = list(load_clips("figures", 3, 4, 32, 0))
     fake: Any = Fake(made)
-    found, sheet = measure(Evaluation(fake, Rulers(features, None, judge), CPU), clips, True, lambda: None)
+    evaluation = Evaluation(fake, Rulers(features, None, judge), CPU, bare_network)
+    found, sheet = measure(evaluation, clips, True, lambda: None)
     assert len(sheet) == 3 and all(len(column) == len(SHEET_ROWS) for column in sheet)
     return found
 
@@ -285,7 +286,7 @@ def test_a_transfer_that_shows_the_driver(features: FeatureDistance, judge: Judg
 def test_figures_stand_beside_copying_the_source(features: FeatureDistance, judge: Judge) -> None:
     found = figures_of(lambda source, driver: driver, features, judge)
     made = partial(Figure, data="figures", count=12, samples="frames")
-    by_key = {figure.key: figure for figure in figures(found, made, "a judge")}
+    by_key = {figure.key: figure for figure in figures(found, made, "a judge", "users")}
     moving = by_key["self.moving_l1"]
     copied = found.tables["self_copy"]["moving_l1"]
     assert (moving.baseline, moving.baseline_name) == (copied.value, "copying the source")
