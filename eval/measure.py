@@ -158,7 +158,7 @@ Redraw = Callable[[PoseTransfer, Array, Clip], Array]
 
 
 class UsersPath:
-    """Transfer as users get it: the whole driver through `transfer_video` with its defaults, put back into the frame."""
+    """Transfer as users get it: the whole driver through `transfer_video`, put back into the frame."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
