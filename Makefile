@@ -20,7 +20,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m autolink.generation.demo
 
 test: $(INSTALLED) check
-	$(PYTEST)
+	$(PYTEST) --cov --cov-report=
 
 test-all: $(INSTALLED) check
 	$(PYTEST) -m ''
