@@ -17,7 +17,7 @@ $(INSTALLED): setup.cfg pyproject.toml uv.lock
 	touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/python -m autolink.generation.demo
+	$(BIN)/autolink demo
 
 test: $(INSTALLED) check
 	$(PYTEST) --cov --cov-report=

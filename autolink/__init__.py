@@ -1,11 +1,11 @@
 """AutoLink: self-supervised keypoints, one graph for all images, and what can be generated from them.
 
-    from autolink import AutoLink, Gan, PoseTransfer, draw, transfer_video
+from autolink import AutoLink, Gan, PoseTransfer, draw, transfer_video
 
-    keypoints = AutoLink.from_pretrained("faces").detect("photo.jpg", pixels=True)  # (K, 2)
-    for frame in transfer_video("photo.jpg", "driver.mp4"):  # (H, W, 3), 8-bit RGB
-        ...
-    cats = Gan.from_pretrained("pets-gan").sample(8, appearances=7, seed=0)  # (8, 7, H, W, 3)
+keypoints = AutoLink.from_pretrained("faces").detect("photo.jpg", pixels=True)  # (K, 2)
+for frame in transfer_video("photo.jpg", "driver.mp4"):  # (H, W, 3), 8-bit RGB
+    ...
+cats = Gan.from_pretrained("pets-gan").sample(8, appearances=7, seed=0)  # (8, 7, H, W, 3)
 """
 
 from importlib import import_module

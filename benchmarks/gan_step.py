@@ -61,7 +61,7 @@ def measured(size: int, config: Benchmark) -> dict[str, float]:
     data = rendered_animals(32, 8, size)
     trainer = GanTrainer(run, Accelerator(mixed_precision=pick_precision(run.precision)), stage_one, data)
     trainer.model.train()
-    batch = trainer.draw_batch(np.random.default_rng(0))
+    batch = trainer.data.batch(config.batch, np.random.default_rng(0), trainer.accelerator.device)
     edges = trainer.draw(batch.keypoints)
 
     def augmentation() -> None:
@@ -72,7 +72,7 @@ def measured(size: int, config: Benchmark) -> dict[str, float]:
 
     parts: dict[str, Callable[[], object]] = {
         "step": lambda: float(trainer.train_step()),
-        "batch": lambda: trainer.draw_batch(np.random.default_rng(0)),
+        "batch": lambda: trainer.data.batch(config.batch, np.random.default_rng(0), trainer.accelerator.device),
         "edge_maps": lambda: trainer.draw(batch.keypoints),
         "augmentation": augmentation,
         "average": lambda: update_average(trainer.average, trainer.raw, run.ema, 1000),

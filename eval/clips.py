@@ -14,8 +14,9 @@ from PIL import Image
 from autolink.data.figures import figure_clip
 from autolink.data.images import load_images
 from autolink.data.picture import square
-from autolink.data.source import TABLE
+from autolink.data.source import TABLE, is_video
 from autolink.errors import UserError
+from autolink.pictures import is_hidden
 
 FIRST_FIGURE = 100_000
 """Seeds of rendered clips begin here; no training uses them."""
@@ -131,4 +132,6 @@ def load_clips(data: str, clips: int, count: int, size: int, seed: int) -> Itera
 
 def videos_in(folder: Path) -> list[Path]:
     """The videos directly in a folder, by name; none where it is no folder."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.is_file() and not is_hidden(p.name) and is_video(p))

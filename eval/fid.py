@@ -1,7 +1,6 @@
 """FID, KID, precision and recall of a set of pictures: python eval/fid.py --real DIR --fake DIR [--json FILE]."""
 
 import json
-import os
 import sys
 import zipfile
 from dataclasses import dataclass
@@ -27,9 +26,11 @@ from autolink.eval.features import (
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from autolink.data.images import Source
+from autolink.data.source import Source
 from autolink.device import pick_device
 from autolink.errors import UsageError, UserError, command
+from autolink.files import atomic_path
+from autolink.pictures import PictureError
 from autolink.pretrained import check_output, write_text
 from autolink.run_state import versions
 
@@ -122,11 +123,11 @@ def read_side(option: str, path: Path, config: FidConfig, extractor: Extractor) 
         names = [names[n] for n in sorted(chosen)]
 
     def read(name: str) -> NDArray[np.uint8] | None:
-        picture = source.picture(name)
-        if isinstance(picture, str):
-            skipped[name] = picture
+        try:
+            return np.asarray(source.picture(name))
+        except PictureError as error:
+            skipped[name] = str(error)
             return None
-        return np.asarray(picture)
 
     features = prepared_features(tqdm(names, option, unit="picture", disable=len(names) < 200), read, extractor)
     for name, reason in sorted(skipped.items()):
@@ -146,13 +147,8 @@ def protocol_of(extractor: Extractor) -> dict[str, Any]:
 def save_statistics(path: Path, side: Side, extractor: Extractor) -> None:
     """Write the features of real pictures and where they come from; whole or not at all, without pickle."""
     facts = protocol_of(extractor) | side.facts() | {"versions": all_versions()}
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            np.savez(file, features=side.features, facts=np.array(json.dumps(facts)))
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with atomic_path(path) as beside, beside.open("wb") as file:
+        np.savez(file, features=side.features, facts=np.array(json.dumps(facts)))
 
 
 def load_statistics(path: Path, extractor: Extractor) -> Side:

@@ -28,7 +28,7 @@ from autolink.eval.gan_measures import (
     variety,
 )
 from autolink.eval.metrics import FeatureDistance
-from autolink.generation.classes import classes_of, kept_for_testing
+from autolink.generation.classes import classes_of, held_out
 from autolink.generation.gan import Gan
 from numpy.typing import NDArray
 
@@ -36,10 +36,10 @@ from autolink import draw
 from autolink.data import check_data, load_data
 from autolink.device import pick_device, prepare_cpu, to_network
 from autolink.errors import UsageError, UserError, command
+from autolink.inference import detect_all
 from autolink.model import AutoLink
 from autolink.pretrained import check_output, write_text
 from autolink.run_state import versions
-from autolink.train import detect_all
 
 VARIETY_STRUCTURES, VARIETY_APPEARANCES = 40, 4
 """Pictures from which variety at fixed structure is measured."""
@@ -147,7 +147,7 @@ def read_material(gan: Gan, config: GanEvalConfig) -> Material:
             f"{', '.join(gan.config.classes)}; give the data that it was trained on"
         ) from None
     rows = np.linspace(0, len(data) - 1, min(config.count, len(data))).astype(int)
-    test = kept_for_testing(data)
+    test = held_out(data)
     real = np.ascontiguousarray(data.images[rows])
     keypoints = detect_all(gan.stage_one, real, gan.device)
     fake = generate(gan, keypoints, classes[rows], config.seed, config.truncation)

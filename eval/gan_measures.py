@@ -13,8 +13,8 @@ from torch import Tensor
 
 from autolink.device import to_network
 from autolink.draw import to_image
+from autolink.inference import detect_all
 from autolink.model import AutoLink
-from autolink.train import detect_all
 
 Pictures = NDArray[np.uint8]
 """(N, size, size, 3), RGB."""

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import Self
 
+from autolink.checkpoints import Pretrained
 from autolink.data.figures import JOINTS
 from autolink.data.images import Fit
-from autolink.checkpoints import Pretrained
 from autolink.device import to_network
 from autolink.layers import channels_last
 from autolink.model import Detector, ModelConfig
@@ -66,8 +66,8 @@ library_name: autolink
 pipeline_tag: keypoint-detection
 license: unknown
 ---
-A judge of joint positions, trained on annotated joints, for measuring generated pictures: `autolink eval transfer --judge
-FOLDER`.
+A judge of joint positions, trained on annotated joints, for measuring generated pictures:
+`autolink eval transfer --judge FOLDER`.
 """
 
 

@@ -19,11 +19,11 @@ from autolink.data import Annotation, ImageSet, load_data
 from autolink.data.published import PUBLISHED, check_root, load_published
 from autolink.device import pick_device
 from autolink.errors import UsageError, UserError, command
+from autolink.inference import detect_all
 from autolink.model import AutoLink
 from autolink.pretrained import check_output, write_text
 from autolink.regression import default_lengths, inter_ocular_lengths, pair_lengths, regression_error, side_lengths
 from autolink.run_state import versions
-from autolink.train import detect_all
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def evaluate(model: AutoLink, data: ImageSet, config: KeypointsConfig, device: t
         UserError: there are no landmarks, or too few pictures for a fit.
     """
     annotation = data.annotation
-    if annotation is None:
+    if annotation is None or not annotation.landmarks.shape[1]:
         raise UserError(f"{config.data} has no landmarks.csv; the regression error needs annotated pictures")
     name, lengths = normalising_lengths(annotation, config.normalise)
     rows = np.flatnonzero(annotation.annotated & (lengths > 0))

@@ -1,7 +1,6 @@
 """LPIPS, SSIM and PSNR of pairs, or diversity of sets: python eval/lpips.py --real DIR --fake DIR [--json FILE]."""
 
 import json
-import pickle
 import sys
 import warnings
 from collections.abc import Callable
@@ -18,15 +17,14 @@ import torch
 import tyro
 from autolink.eval.feature_networks import weights_file
 from autolink.eval.metrics import FEATURE_SIZE, SSIM_WINDOW, FeatureDistance, ssim
-from autolink.eval.pairing import Reader, check_same_size, find_source, matched, pairs_of, structures
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from autolink.eval.pairing import Reader, check_same_size, find_source, is_single, matched, pairs_of, structures
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from autolink.data.source import SUFFIXES, Source
+from autolink.data.source import Source
 from autolink.device import pick_device
 from autolink.errors import UsageError, UserError, command
+from autolink.files import read_weights
 from autolink.pretrained import check_output, write_text
 from autolink.run_state import versions
 
@@ -100,13 +98,7 @@ def load_lpips(trunk: Trunk, weights: Path, device: torch.device) -> Distance:
     """
     import lpips
 
-    try:
-        plain = weights.suffix == ".safetensors"
-        state = load_file(weights) if plain else torch.load(weights, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
-        unsafe = isinstance(error, pickle.UnpicklingError)
-        reason = "it holds more than tensors" if unsafe else str(error).splitlines()[0]
-        raise UserError(f"--trunk-weights {weights} cannot be read: {reason}") from None
+    state = read_weights("--trunk-weights", weights)
     with warnings.catch_warnings():  # it calls torchvision in a way that has gone out of use
         warnings.simplefilter("ignore")
         network: nn.Module = lpips.LPIPS(net=trunk, pnet_rand=True, verbose=False)
@@ -167,7 +159,7 @@ def compare_pairs(real: Source, fake: Source, distance: Distance, config: LpipsC
 
 
 def _single(config: LpipsConfig) -> bool:
-    return config.fake.is_file() and config.fake.suffix.lower() in SUFFIXES
+    return is_single(config.fake)
 
 
 def compare_within(source: Source, distance: Distance, config: LpipsConfig, device: torch.device) -> dict:
@@ -202,7 +194,7 @@ def run(config: LpipsConfig) -> None:
     """The command: measure, print, write."""
     fake = find_source("--fake", config.fake)
     real = find_source("--real", config.real) if config.real else None
-    if real and _single(config) != (config.real is not None and config.real.suffix.lower() in SUFFIXES):
+    if real and _single(config) != (config.real is not None and is_single(config.real)):
         raise UsageError("--real and --fake must both be pictures, or both folders or zips of them")
     device = pick_device(config.device)
     if real:

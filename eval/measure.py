@@ -11,13 +11,12 @@ from autolink.eval.judge_model import Judge
 from autolink.eval.metrics import (
     FeatureDistance,
     l1,
-    moving,
-    moving_l1,
     nearest_identity,
     optical_flow,
     ssim,
     warping_error,
 )  # fmt: skip
+from autolink.generation.moving import moving, moving_l1
 from autolink.generation.translator import PoseTransfer
 from numpy.typing import NDArray
 from torch import Tensor

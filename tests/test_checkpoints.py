@@ -33,7 +33,7 @@ def test_an_unknown_name_lists_the_bundled_ones_and_asks_no_network(
 ) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("the Hub was asked"))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="there is no checkpoint .*faces-transfer|no checkpoint: it has no config"):
+    with pytest.raises(UserError, match=r"there is no checkpoint .*faces-transfer|no checkpoint: it has no config"):
         AutoLink.from_pretrained(name)
 
 
@@ -88,8 +88,9 @@ def test_a_name_that_the_hub_lacks_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("name", ["faces", "faces-transfer", "pets-gan", "figures-judge"])
 def test_every_kind_is_published_with_its_parts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from autolink.checkpoints import kind_of
     from autolink.eval.judge_model import Judge
+
+    from autolink.checkpoints import kind_of
 
     sent: dict[str, object] = {}
 
@@ -110,3 +111,22 @@ def test_every_kind_is_published_with_its_parts(name: str, monkeypatch: pytest.M
     own = {"config.json", "model.safetensors", "README.md"}
     parts = {f"stage_one/{file}" for file in own} if (BUNDLED / name / "stage_one").is_dir() else set()
     assert sent["files"] == own | parts
+
+
+CARDS = sorted(BUNDLED.rglob("README.md"))
+
+
+@pytest.mark.parametrize("card", CARDS, ids=[path.parent.relative_to(BUNDLED).as_posix() for path in CARDS])
+def test_model_cards_name_what_the_hub_asks_for(card: Path) -> None:
+    values = huggingface_hub.ModelCard.load(card).data
+    assert values.library_name == "autolink" and values.license == "mit"
+    assert values.pipeline_tag and values.datasets
+    assert values.base_model or (card.parent.parent == BUNDLED and (card.parent / "stage_one").is_dir() is False)
+    words = ("data", "limits", "command")
+    assert all(word in card.read_text().lower() for word in words), f"{card} must name {words}"
+
+
+def test_bundled_checkpoints_are_small_and_whole() -> None:
+    for folder in [path.parent for path in CARDS]:
+        assert {"config.json", "model.safetensors", "README.md"} <= {path.name for path in folder.iterdir()}
+    assert sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file()) < 34e6

@@ -206,4 +206,4 @@ def test_faults_of_data(
     (tmp_path / "b").mkdir()
     shutil.copy(next((animals / "cat").iterdir()), tmp_path / "b")
     assert "at least 8" in fails(1, lambda: run(GanEvalConfig(str(tiny_gan), str(tmp_path / "b"))))
-    assert "no checkpoint of gan" in fails(1, lambda: run(GanEvalConfig(str(tiny_checkpoint), str(animals))))
+    assert "holds a stage one" in fails(1, lambda: run(GanEvalConfig(str(tiny_checkpoint), str(animals))))

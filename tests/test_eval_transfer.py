@@ -16,8 +16,6 @@ from autolink.eval.measure import ARMS, Evaluation, Rulers, Table, measure
 from autolink.eval.metrics import (
     FeatureDistance,
     l1,
-    moving,
-    moving_l1,
     nearest_identity,
     optical_flow,
     ssim,
@@ -25,6 +23,7 @@ from autolink.eval.metrics import (
     warping_error,
 )  # fmt: skip
 from autolink.eval.transfer import SHEET_ROWS, TransferConfig
+from autolink.generation.moving import moving, moving_l1
 from autolink.generation.translator import PoseTransfer, Translator
 from autolink.generation.translator_config import TranslatorConfig
 from autolink.video.writer import VideoWriter

@@ -301,7 +301,7 @@ def test_wrong_input_is_told(
     assert "does not exist" in said(2, json=tmp_path / "no" / "x.json")
     assert "is a folder" in said(2, json=tmp_path)
     (tmp_path / "empty").mkdir()
-    assert "holds no jpg" in said(1, fake=tmp_path / "empty")
+    assert "holds no pictures" in said(1, fake=tmp_path / "empty")
     (tmp_path / "few").mkdir()
     for n in range(3):
         Image.new("RGB", (9, 9)).save(tmp_path / "few" / f"{n}.png")

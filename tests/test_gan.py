@@ -3,15 +3,12 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from autolink.generation.gan import Gan, GanConfig, Generator, draw_structure
 from autolink.generation.projected import (
     Change,
     Discriminator,
     ProjectedFeatures,
     changed,
-    difference,
-    discriminator_loss,
     draw_change,
 )
 
@@ -78,16 +75,6 @@ def test_a_verdict_does_not_depend_on_its_neighbours() -> None:
     assert (together[0] - together[3]).abs().max() > 1e-4  # same picture, other edge map
 
 
-def test_hinge_loss_against_a_plain_loop() -> None:
-    real, fake, *mismatched = torch.randn(4, 4, 5).unbind()
-    wanted = sum(max(0.0, 1 - r) for r in real.flatten().tolist()) / 20
-    for values, share in ((fake, 0.5), (mismatched[0], 0.25), (mismatched[1], 0.25)):
-        wanted += share * sum(max(0.0, 1 + f) for f in values.flatten().tolist()) / 20
-    assert discriminator_loss(real, fake, mismatched).item() == pytest.approx(wanted, rel=1e-5)
-    alone = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
-    torch.testing.assert_close(discriminator_loss(real, fake, []), alone)
-
-
 def test_augmentation_moves_picture_and_edge_map_alike() -> None:
     images = torch.rand(2, 1, 32, 32).repeat(1, 3, 1, 1) * 2 - 1
     still = Change(torch.tensor([[0.0, 1.0, 1.0]] * 2), torch.zeros(2, 2))
@@ -103,17 +90,6 @@ def test_augmentation_moves_picture_and_edge_map_alike() -> None:
     assert changes.shift.abs().max() <= 0.25 and (changes.light[:, 1] >= 0).all()
     none = draw_change(3, 0.0, torch.Generator())
     assert (none.shift == 0).all() and (none.light == torch.tensor([0.0, 1.0, 1.0])).all()
-
-
-def test_difference_is_a_distance_of_coarse_colours() -> None:
-    a = torch.rand(2, 3, 32, 32)
-    assert difference(a, a) == 0
-    assert difference(a, a + 0.3).item() == pytest.approx(0, abs=1e-6)  # light alone
-    redder = a + torch.tensor([0.6, 0.0, 0.0]).view(3, 1, 1)
-    assert difference(a, redder).item() == pytest.approx((0.4 + 0.2 + 0.2) / 3, rel=1e-4)
-    checks = torch.ones(2, 3, 32, 32)
-    checks[..., ::2] = -1
-    assert difference(checks, -checks).item() == pytest.approx(0, abs=1e-6)  # finer than it looks
 
 
 def test_features_are_fixed_and_alike_in_size() -> None:

@@ -42,7 +42,9 @@ def test_a_tensor_of_the_same_picture_agrees(model: AutoLink) -> None:
 @pytest.mark.parametrize("fit", ["stretch", "crop"])
 def test_pixels_are_of_each_picture(fit: str) -> None:
     torch.manual_seed(0)
-    model = AutoLink(ModelConfig(keypoints=5, size=32, fit=fit, detector_channels=(4, 8, 8), decoder_channels=(4, 8, 8)))  # type: ignore[arg-type]
+    model = AutoLink(
+        ModelConfig(keypoints=5, size=32, fit=fit, detector_channels=(4, 8, 8), decoder_channels=(4, 8, 8))
+    )  # type: ignore[arg-type]
     small = model.detect(PICTURE)
     scale, start = ([59, 39], [0, 0]) if fit == "stretch" else ([39, 39], [10, 0])
     wanted = (small + 1) / 2 * torch.tensor(scale) + torch.tensor(start)

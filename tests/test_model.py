@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from autolink import AutoLink, ModelConfig
-from autolink.edge_map import edge_map
 from autolink.config import PRESETS
+from autolink.edge_map import edge_map
 from autolink.errors import UserError
 from autolink.layers import PooledConv
 
@@ -111,7 +111,7 @@ def test_a_card_is_kept(model: AutoLink, tmp_path: Path) -> None:
 
 
 def test_wrong_checkpoints_are_told(model: AutoLink, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no checkpoint .*nowhere"):
+    with pytest.raises(UserError, match=r"no checkpoint .*nowhere"):
         AutoLink.from_pretrained(tmp_path / "nowhere" / "deep")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"no config\.json"):

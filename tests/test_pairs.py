@@ -108,7 +108,7 @@ def test_long_clips_are_thinned_evenly(tmp_path: Path, monkeypatch: pytest.Monke
 def test_nothing_to_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         pairs.check_views(str(tmp_path / "no"))
-    with pytest.raises(UserError, match="holds no jpg"):
+    with pytest.raises(UserError, match="holds no pictures"):
         pairs.check_views(str(tmp_path))
     (tmp_path / "broken.mp4").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"none of the videos.*broken\.mp4"):

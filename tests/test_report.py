@@ -309,7 +309,7 @@ def test_wrong_input_is_told(
     assert "folder of videos" in said(2, moving, data=str(tmp_path / "odd"))
     assert "keeps nobody for testing" in said(1, moving)
     assert "does not exist" in said(2, tiny_checkpoint, data=str(tmp_path / "none"))
-    assert "holds no jpg" in said(1, tiny_checkpoint, data=str(tmp_path / "odd"))
+    assert "holds no pictures" in said(1, tiny_checkpoint, data=str(tmp_path / "odd"))
     assert "no class of this GAN" in said(1, tiny_gan)
     assert "no bundled checkpoint" in said(2)
     assert "--root" in said(2, tiny_checkpoint, data="taichi")

@@ -112,7 +112,7 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
     ).save_pretrained(tmp_path / "model" / "stage_one")
     with pytest.raises(UserError, match="trained for 5 keypoints"):
         PoseTransfer.from_pretrained(tmp_path / "model")
-    with pytest.raises(UserError, match="holds a stage one .* where a pose transfer is wanted"):
+    with pytest.raises(UserError, match=r"holds a stage one .* where a pose transfer is wanted"):
         PoseTransfer.from_pretrained(tmp_path / "model" / "stage_one")
 
 

@@ -10,21 +10,17 @@ from pathlib import Path
 import av
 import numpy as np
 from autolink.video.container import VideoError, moving, opened, packet_end, to_seconds
-from autolink.video.stills import find_stills, read_stills
+from autolink.video.stills import STILL_RATE, find_stills, pace_of, read_stills
 from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from autolink.pictures import VIDEOS, warn_once
+
 Image = NDArray[np.uint8]
 
-SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts"}
-    | {".webm", ".wmv"}
-)
+SUFFIXES = VIDEOS
 """Files that are read as video."""
-
-STILL_RATE = Fraction(25)
-"""Frames a second of pictures, which have none of their own."""
 
 LONG_PAUSE = 10
 """Seconds that one frame may be shown where a file does not say how long it is."""
@@ -55,7 +51,7 @@ def video_facts(path: Path) -> VideoFacts:
         height, width = next(frames).shape[:2]
     stills = find_stills(path)
     if stills:
-        return VideoFacts(STILL_RATE, len(stills), width, height, audio=False)
+        return VideoFacts(*pace_of(stills), width, height, audio=False)
     with opened(path) as container:
         stream = _video_stream(container, path)
         rate = _rate(stream, path)
@@ -100,7 +96,12 @@ def spread_frames(path: Path, count: int) -> list[Image]:
         if count > 1:
             length = video_facts(path).frames or count
             wanted = set(np.linspace(0, length - 1, count).round().astype(int)[1:].tolist())
-            pictures += [frame for n, frame in enumerate(frames, 1) if n in wanted]
+            try:
+                for n, frame in enumerate(frames, 1):
+                    if n in wanted:
+                        pictures.append(frame)
+            except VideoError as error:  # what could be read is enough
+                warn_once(str(error))
     return pictures
 
 

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from autolink.eval import gan, transfer
 from autolink.eval.gan import GanEvalConfig
-from autolink.eval.judge import measured
-from autolink.eval.judge_data import figure_data, folder_data
+from autolink.eval.judge_data import figure_data, folder_data, measured
 from autolink.eval.judge_model import Judge
 from autolink.eval.reporting.content import Conditions, Figure, Picture, Section
 from autolink.eval.reporting.inputs import Subject
@@ -246,9 +245,9 @@ def measure_judge(subject: Subject, seed: int, device: torch.device) -> Section:
     """
     judge = Judge.from_pretrained(subject.folder).to(device)
     if subject.data == "figures":
-        data = figure_data(judge.config.size, 1, seed)
+        data = figure_data(judge.config.size)
     else:
-        data = folder_data(Path(subject.data), judge.config.size, judge.config.fit, 1, seed)
+        data = folder_data(Path(subject.data), judge.config.size, judge.config.fit)
     if data.truth.landmarks.shape[1] != judge.config.joints:
         raise UserError(
             f"--data {subject.data} does not fit {subject.name}: it has {data.truth.landmarks.shape[1]} landmarks, "

@@ -20,8 +20,8 @@ from autolink.data.figures import JOINTS
 from autolink.data.published import PUBLISHED, load_published
 from autolink.device import to_network
 from autolink.edge_map import edge_pairs
+from autolink.inference import detect_all
 from autolink.model import AutoLink
-from autolink.train import detect_all
 
 LANDMARK_NAMES = {"figures": JOINTS, "animals": LANDMARKS}
 
@@ -70,7 +70,7 @@ def _regression(
             _published_figures(section, result, name, seed)
     else:
         data = load_data(name, model.config.size, model.config.fit)
-        if data.annotation is not None:
+        if data.annotation is not None and data.annotation.landmarks.shape[1]:
             config = KeypointsConfig(str(subject.folder), name, seed=seed)
             _figures(section, evaluate(model, data, config, device), name, seed)
     if not section.figures:
