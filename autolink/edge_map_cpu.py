@@ -21,7 +21,10 @@ def nearest_edge(keypoints: Tensor, cost: Tensor, size: int) -> tuple[Tensor, Te
     best = keypoints.new_empty(len(keypoints), size, size)
     winner = torch.empty(best.shape, dtype=torch.int32)
     keypoints, cost = keypoints.detach().contiguous(), cost.detach().contiguous()
-    _in_threads(lambda part: _nearest_edge(keypoints[part].numpy(), cost.numpy(), best[part].numpy(), winner[part].numpy()), len(best))
+    _in_threads(
+        lambda part: _nearest_edge(keypoints[part].numpy(), cost.numpy(), best[part].numpy(), winner[part].numpy()),
+        len(best),
+    )
     return best, winner
 
 
@@ -98,7 +101,15 @@ def _from_edge(table: NDArray, e: int, x: float, y: float) -> tuple[float, float
 
 @compiled
 def _edges_that_may_win(
-    table: NDArray, names: NDArray, count: int, x: float, y: float, half: float, value: NDArray, kept: NDArray, kept_names: NDArray
+    table: NDArray,
+    names: NDArray,
+    count: int,
+    x: float,
+    y: float,
+    half: float,
+    value: NDArray,
+    kept: NDArray,
+    kept_names: NDArray,
 ) -> int:
     """Copy those of the first `count` edges that can win in the square of side 2 `half` about (x, y); their number.
 
@@ -136,7 +147,15 @@ def _edges_that_may_win(
 
 @compiled
 def _draw_tile(
-    table: NDArray, names: NDArray, count: int, x: float, y: float, xs: NDArray, ys: NDArray, best: NDArray, winner: NDArray
+    table: NDArray,
+    names: NDArray,
+    count: int,
+    x: float,
+    y: float,
+    xs: NDArray,
+    ys: NDArray,
+    best: NDArray,
+    winner: NDArray,
 ) -> None:
     """Least f_e of the first `count` edges and who attains it, at pixels that lie (xs, ys) from (x, y)."""
     zero = table.dtype.type(0)
@@ -162,7 +181,10 @@ def _nearest_edge(keypoints: NDArray, cost: NDArray, best: NDArray, winner: NDAr
     step = scalar(2) / scalar(size - 1)
     tile_half, block_half = step * scalar((TILE - 1) / 2), step * scalar((BLOCK - 1) / 2)
     pixel = np.arange(TILE * TILE)
-    xs, ys = (pixel % TILE).astype(keypoints.dtype) * step - tile_half, (pixel // TILE).astype(keypoints.dtype) * step - tile_half
+    xs, ys = (
+        (pixel % TILE).astype(keypoints.dtype) * step - tile_half,
+        (pixel // TILE).astype(keypoints.dtype) * step - tile_half,
+    )
     names = np.arange(E).astype(np.int32)
     scratch = np.empty(E, keypoints.dtype)
     block, block_names = np.empty((6, E), keypoints.dtype), np.empty(E, np.int32)

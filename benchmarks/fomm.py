@@ -26,13 +26,6 @@ import numpy as np
 import torch
 import tyro
 from accelerate import Accelerator
-from autolink.eval.clips import Clip, load_clips
-from autolink.eval.judge_model import Judge
-from autolink.eval.measure import Evaluation, Rulers
-from autolink.eval.metrics import FeatureDistance
-from autolink.generation.pairs import Views, draw_pairs, rendered_views, to_views
-from autolink.generation.train_transfer import PRESETS, TransferTrainer
-from autolink.generation.translator import PoseTransfer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -40,6 +33,13 @@ from tqdm import tqdm
 from autolink import draw
 from autolink.device import keep_memory, pick_precision, to_network
 from autolink.errors import UsageError, command
+from autolink.eval.clips import Clip, load_clips
+from autolink.eval.judge_model import Judge
+from autolink.eval.measure import Evaluation, Rulers
+from autolink.eval.metrics import FeatureDistance
+from autolink.generation.pairs import Views, draw_pairs, rendered_views, to_views
+from autolink.generation.train_transfer import PRESETS, TransferTrainer
+from autolink.generation.translator import PoseTransfer
 from autolink.model import AutoLink
 from autolink.perceptual import PerceptualLoss
 

@@ -22,14 +22,14 @@ import numpy as np
 import torch
 import tyro
 from accelerate import Accelerator
-from autolink.generation.gan_options import PRESETS, STAGE_ONE
-from autolink.generation.projected import changed, draw_change
-from autolink.generation.train_gan import GanTrainer
 
 from autolink.data import rendered_animals
 from autolink.data.animal_traits import SPECIES
 from autolink.device import keep_memory, pick_precision
 from autolink.errors import command
+from autolink.generation.gan_options import PRESETS, STAGE_ONE
+from autolink.generation.projected import changed, draw_change
+from autolink.generation.train_gan import GanTrainer
 from autolink.model import AutoLink
 from autolink.trainer import update_average
 

@@ -6,8 +6,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from autolink.generation.pairs import scenes
-from autolink.video.files import SUFFIXES, VideoError, read_frames
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -16,7 +14,9 @@ from autolink.data.images import load_images
 from autolink.data.picture import square
 from autolink.data.source import TABLE, is_video
 from autolink.errors import UserError
+from autolink.generation.pairs import scenes
 from autolink.pictures import is_hidden
+from autolink.video.files import SUFFIXES, VideoError, read_frames
 
 FIRST_FIGURE = 100_000
 """Seeds of rendered clips begin here; no training uses them."""

@@ -13,6 +13,12 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 
 import numpy as np
 import tyro
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from autolink.data.source import Source
+from autolink.device import pick_device
+from autolink.errors import UsageError, UserError, command
 from autolink.eval.features import (
     Extractor,
     Features,
@@ -23,12 +29,6 @@ from autolink.eval.features import (
     precision_recall,
     prepared_features,
 )
-from numpy.typing import NDArray
-from tqdm import tqdm
-
-from autolink.data.source import Source
-from autolink.device import pick_device
-from autolink.errors import UsageError, UserError, command
 from autolink.files import atomic_path
 from autolink.pictures import PictureError
 from autolink.pretrained import check_output, write_text

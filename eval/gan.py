@@ -13,6 +13,12 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 import numpy as np
 import torch
 import tyro
+from numpy.typing import NDArray
+
+from autolink import draw
+from autolink.data import check_data, load_data
+from autolink.device import pick_device, prepare_cpu, to_network
+from autolink.errors import UsageError, UserError, command
 from autolink.eval.features import Features, count_warnings, features_of, load_extractor
 from autolink.eval.gan_measures import (
     FEWEST,
@@ -30,12 +36,6 @@ from autolink.eval.gan_measures import (
 from autolink.eval.metrics import FeatureDistance
 from autolink.generation.classes import classes_of, held_out
 from autolink.generation.gan import Gan
-from numpy.typing import NDArray
-
-from autolink import draw
-from autolink.data import check_data, load_data
-from autolink.device import pick_device, prepare_cpu, to_network
-from autolink.errors import UsageError, UserError, command
 from autolink.inference import detect_all
 from autolink.model import AutoLink
 from autolink.pretrained import check_output, write_text

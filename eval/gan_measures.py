@@ -4,15 +4,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from autolink.eval.features import frechet, kernel, precision_recall
-from autolink.eval.metrics import FeatureDistance
-from autolink.generation.gan import Gan
-from autolink.generation.projected import Change, changed, draw_change
 from numpy.typing import NDArray
 from torch import Tensor
 
 from autolink.device import to_network
 from autolink.draw import to_image
+from autolink.eval.features import frechet, kernel, precision_recall
+from autolink.eval.metrics import FeatureDistance
+from autolink.generation.gan import Gan
+from autolink.generation.projected import Change, changed, draw_change
 from autolink.inference import detect_all
 from autolink.model import AutoLink
 

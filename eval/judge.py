@@ -9,11 +9,6 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from autolink.eval.augment import augment
-from autolink.eval.judge_data import JudgeData, figure_data, folder_data, measured
-from autolink.eval.judge_loss import joint_loss
-from autolink.eval.judge_model import Judge
-from autolink.eval.judge_options import JudgeTrainConfig, parse_config
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,6 +16,11 @@ from autolink import draw
 from autolink.data.source import Source
 from autolink.device import to_network
 from autolink.errors import command
+from autolink.eval.augment import augment
+from autolink.eval.judge_data import JudgeData, figure_data, folder_data, measured
+from autolink.eval.judge_loss import joint_loss
+from autolink.eval.judge_model import Judge
+from autolink.eval.judge_options import JudgeTrainConfig, parse_config
 from autolink.loop import start
 from autolink.pretrained import write_text
 from autolink.trainer import BaseTrainer

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from autolink.eval.augment import FACE_MIRROR, Augmentation
-from autolink.eval.judge_model import Judge, JudgeConfig
 from numpy.typing import NDArray
 
 from autolink.data.figures import figure_images, render, sample_identity, sample_pose, sample_scene
 from autolink.data.images import Annotation, Fit, load_images
 from autolink.errors import UserError
+from autolink.eval.augment import FACE_MIRROR, Augmentation
+from autolink.eval.judge_model import Judge, JudgeConfig
 from autolink.regression import default_lengths
 
 TEST_SEED, TEST_FIGURES = 7_500_000, 1000

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from autolink.eval.judge_model import JudgeConfig
-
 from autolink.data.picture import Fit
 from autolink.errors import UsageError
+from autolink.eval.judge_model import JudgeConfig
 from autolink.options import help_text, read_options
 from autolink.run_config import DataOptions, Options, RunConfig
 

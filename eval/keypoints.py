@@ -12,13 +12,13 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 import numpy as np
 import torch
 import tyro
-from autolink.eval import published
 from numpy.typing import NDArray
 
 from autolink.data import Annotation, ImageSet, load_data
 from autolink.data.published import PUBLISHED, check_root, load_published
 from autolink.device import pick_device
 from autolink.errors import UsageError, UserError, command
+from autolink.eval import published
 from autolink.inference import detect_all
 from autolink.model import AutoLink
 from autolink.pretrained import check_output, write_text

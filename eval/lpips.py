@@ -15,15 +15,15 @@ if __package__ in (None, ""):  # run as a file: import from the clone; `lpips` m
 import numpy as np
 import torch
 import tyro
-from autolink.eval.feature_networks import weights_file
-from autolink.eval.metrics import FEATURE_SIZE, SSIM_WINDOW, FeatureDistance, ssim
-from autolink.eval.pairing import Reader, check_same_size, find_source, is_single, matched, pairs_of, structures
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from autolink.data.source import Source
 from autolink.device import pick_device
 from autolink.errors import UsageError, UserError, command
+from autolink.eval.feature_networks import weights_file
+from autolink.eval.metrics import FEATURE_SIZE, SSIM_WINDOW, FeatureDistance, ssim
+from autolink.eval.pairing import Reader, check_same_size, find_source, is_single, matched, pairs_of, structures
 from autolink.files import read_weights
 from autolink.pretrained import check_output, write_text
 from autolink.run_state import versions

@@ -6,6 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from autolink import draw
+from autolink.data.figures import JOINTS
+from autolink.device import to_network
 from autolink.eval.clips import Clip, figure
 from autolink.eval.judge_model import Judge
 from autolink.eval.metrics import (
@@ -18,12 +24,6 @@ from autolink.eval.metrics import (
 )  # fmt: skip
 from autolink.generation.moving import moving, moving_l1
 from autolink.generation.translator import PoseTransfer
-from numpy.typing import NDArray
-from torch import Tensor
-
-from autolink import draw
-from autolink.data.figures import JOINTS
-from autolink.device import to_network
 from autolink.regression import LEFT_EYE, MOUTH, RIGHT_EYE
 
 ARMS = [n for n, name in enumerate(JOINTS) if "elbow" in name or "wrist" in name]

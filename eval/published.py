@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from autolink.eval import protocols
 from numpy.typing import NDArray
 
 from autolink.data import Annotation
 from autolink.data.published import PUBLISHED, Protocol
 from autolink.errors import UserError
+from autolink.eval import protocols
 
 PROTOCOLS: dict[Protocol, tuple[Callable[..., float], str, str]] = {
     "celeba": (

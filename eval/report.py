@@ -17,6 +17,13 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 
 import torch
 import tyro
+from safetensors import safe_open
+
+from autolink import draw
+from autolink.data.published import check_root
+from autolink.device import pick_device, prepare_cpu
+from autolink.draw import Image
+from autolink.errors import UsageError, command
 from autolink.eval.reporting.compare import as_html, as_markdown, as_text, compare, read_report
 from autolink.eval.reporting.content import Section, plain, shown_spread, shown_value
 from autolink.eval.reporting.generated_figures import measure_gan, measure_judge, measure_transfer
@@ -26,13 +33,6 @@ from autolink.eval.reporting.literature import beside
 from autolink.eval.reporting.page import html
 from autolink.eval.reporting.summary import put_into, summary
 from autolink.eval.reporting.text import markdown
-from safetensors import safe_open
-
-from autolink import draw
-from autolink.data.published import check_root
-from autolink.device import pick_device, prepare_cpu
-from autolink.draw import Image
-from autolink.errors import UsageError, command
 from autolink.run_state import HANDLING, versions
 
 REPORT = frozenset({"report.json", "report.md", "report.html", "pictures"})

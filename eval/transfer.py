@@ -11,18 +11,18 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 
 import torch
 import tyro
-from autolink.eval.clips import load_clips
-from autolink.eval.judge_model import Judge
-from autolink.eval.lpips import load_lpips
-from autolink.eval.measure import Array, Evaluation, Rulers, measure
-from autolink.eval.metrics import SSIM_WINDOW, FeatureDistance
-from autolink.generation.translator import PoseTransfer
 from tqdm import tqdm
 
 from autolink import draw
 from autolink.data.figures import JOINTS
 from autolink.device import pick_device
 from autolink.errors import UsageError, UserError, command
+from autolink.eval.clips import load_clips
+from autolink.eval.judge_model import Judge
+from autolink.eval.lpips import load_lpips
+from autolink.eval.measure import Array, Evaluation, Rulers, measure
+from autolink.eval.metrics import SSIM_WINDOW, FeatureDistance
+from autolink.generation.translator import PoseTransfer
 from autolink.pretrained import check_output, write_text
 from autolink.run_state import versions
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
-from autolink.generation.structures import StructuresLike, as_structures, kept_edges
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from typing_extensions import Self
@@ -19,6 +18,7 @@ from autolink.checkpoints import Pretrained
 from autolink.draw import to_image
 from autolink.edge_map import edge_map
 from autolink.errors import UsageError, UserError
+from autolink.generation.structures import StructuresLike, as_structures, kept_edges
 from autolink.layers import channels_last, initialise
 from autolink.model import AutoLink
 from autolink.pretrained import load_folder, save_folder

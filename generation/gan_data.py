@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from autolink.generation.classes import classes_of, held_out
-from autolink.generation.gan import REMEMBERED, Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
 from autolink.data import ImageSet
 from autolink.device import to_network
+from autolink.generation.classes import classes_of, held_out
+from autolink.generation.gan import REMEMBERED, Generator
 from autolink.inference import detect_all
 from autolink.model import AutoLink
 

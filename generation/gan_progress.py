@@ -3,14 +3,14 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
-from autolink.generation.gan import Gan
-from autolink.generation.gan_data import GanData
-from autolink.generation.losses import difference
 from numpy.typing import NDArray
 from torch import Tensor
 
 from autolink import draw
 from autolink.device import to_network
+from autolink.generation.gan import Gan
+from autolink.generation.gan_data import GanData
+from autolink.generation.losses import difference
 
 MEASURED = 200
 """Pictures generated for the figures while training."""

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from autolink.generation.translator import Translation
 from torch import Tensor
+
+from autolink.generation.translator import Translation
 
 
 def translation_loss(

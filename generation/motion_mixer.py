@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from autolink.generation.candidates import bone_distances, candidate_motions, move
-from autolink.generation.translator_config import TranslatorConfig
 from torch import Tensor, nn
 
+from autolink.generation.candidates import bone_distances, candidate_motions, move
+from autolink.generation.translator_config import TranslatorConfig
 from autolink.layers import activation, conv, down_block, initialise
 
 

@@ -8,8 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from autolink.generation.classes import held_out
-from autolink.video import files as video
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.sparse.csgraph import connected_components
@@ -22,6 +20,8 @@ from autolink.data.figures import render, sample_identity, sample_pose, sample_s
 from autolink.data.source import Source
 from autolink.device import to_network
 from autolink.errors import UserError
+from autolink.generation.classes import held_out
+from autolink.video import files as video
 
 FIGURES_TRAIN, FIGURES_TEST, FIGURES_POSES = 3000, 100, 4
 FIGURES_SEED = 1

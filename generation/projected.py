@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from autolink.generation.gan import GanConfig
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from autolink.generation.gan import GanConfig
 from autolink.layers import channels_last
 from autolink.perceptual import EfficientNetLite0
 

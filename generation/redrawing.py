@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
+from autolink.draw import draw_graph, to_image
 from autolink.generation.networks import Networks
 from autolink.generation.subjects import Appearance, DrivingMotion
 from autolink.generation.transfer_options import TransferOptions
 from autolink.video.clip import Clip
 from autolink.video.motion import carried, edge_matrix, maximum_spanning_tree, relative, retarget, smooth
-from numpy.typing import NDArray
-
-from autolink.draw import draw_graph, to_image
 
 Image = NDArray[np.uint8]
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
-from autolink.video import files as video
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -23,6 +22,7 @@ from autolink.errors import UsageError, UserError
 from autolink.inference import detect_all
 from autolink.inputs import Picture, read_pictures
 from autolink.pictures import PictureError
+from autolink.video import files as video
 
 if TYPE_CHECKING:
     from autolink.generation.gan import Gan

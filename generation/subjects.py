@@ -6,16 +6,16 @@ from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+
+from autolink.errors import UsageError, UserError
 from autolink.generation.networks import LOOKS, Networks
 from autolink.generation.transfer_options import TransferOptions
+from autolink.progress import Progress
 from autolink.video.clip import Clip
 from autolink.video.crop import Crop, parse_crop
 from autolink.video.motion import Motion, best_frame, read_motion
 from autolink.video.subject import find_subject, follow
-from numpy.typing import NDArray
-
-from autolink.errors import UsageError, UserError
-from autolink.progress import Progress
 
 Image = NDArray[np.uint8]
 

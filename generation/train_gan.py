@@ -11,6 +11,12 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from autolink.data import ImageSet, check_data, load_data
+from autolink.device import to_network
+from autolink.errors import UserError, command
 from autolink.generation import gan_progress
 from autolink.generation.adversarial import BETAS, AdversarialTrainer
 from autolink.generation.classes import data_classes
@@ -19,12 +25,6 @@ from autolink.generation.gan_data import Batch, GanData
 from autolink.generation.gan_options import GanTrainConfig, parse_config
 from autolink.generation.losses import hinge_generator_loss, hinge_loss, structure_loss, variety_loss
 from autolink.generation.projected import Discriminator, ProjectedFeatures, changed, draw_change
-from numpy.typing import NDArray
-from torch import Tensor
-
-from autolink.data import ImageSet, check_data, load_data
-from autolink.device import to_network
-from autolink.errors import UserError, command
 from autolink.loop import start
 from autolink.model import AutoLink
 from autolink.pretrained import check_same_shape

@@ -11,6 +11,11 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from autolink import draw
+from autolink.errors import UsageError, UserError, command
 from autolink.generation.adversarial import AdversarialTrainer
 from autolink.generation.discriminator import PatchDiscriminator
 from autolink.generation.losses import cross_entropy_loss, gradient_penalty, non_saturating_loss, translation_loss
@@ -18,16 +23,11 @@ from autolink.generation.moving import moving_error
 from autolink.generation.pairs import Views, check_views, draw_pairs, load_views, shown_pairs, to_views
 from autolink.generation.transfer_training_options import PRESETS, TransferTrainConfig, parse_config
 from autolink.generation.translator import PoseTransfer, Translation, Translator, translate
-from autolink.video.layout import Layout
-from numpy.typing import NDArray
-from torch import Tensor
-
-from autolink import draw
-from autolink.errors import UsageError, UserError, command
 from autolink.inference import detect_all
 from autolink.loop import start
 from autolink.model import AutoLink
 from autolink.perceptual import PerceptualLoss
+from autolink.video.layout import Layout
 
 __all__ = ["PRESETS", "TransferTrainConfig", "TransferTrainer", "main", "parse_config", "run"]
 

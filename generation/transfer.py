@@ -8,14 +8,14 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import tyro
-from autolink.generation.transfer_options import TransferConfig, TransferOptions, check_files
-from autolink.generation.transfer_video import VideoTransfer
-from autolink.video.clip import Clip
-from autolink.video.motion import write_motion
 
 from autolink.device import pick_device, prepare_cpu
 from autolink.errors import command
+from autolink.generation.transfer_options import TransferConfig, TransferOptions, check_files
+from autolink.generation.transfer_video import VideoTransfer
 from autolink.progress import bar
+from autolink.video.clip import Clip
+from autolink.video.motion import write_motion
 
 
 def run(config: TransferConfig) -> None:

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from autolink.video.crop import parse_crop
-from autolink.video.writer import WRITTEN
-
 from autolink.errors import UsageError
 from autolink.pretrained import check_output
+from autolink.video.crop import parse_crop
+from autolink.video.writer import WRITTEN
 
 LARGEST = 512
 """Side of the result in pixels at most, unless another is asked for."""

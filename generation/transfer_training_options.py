@@ -4,9 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from autolink.generation.translator_config import TranslatorConfig
-
 from autolink.errors import UsageError
+from autolink.generation.translator_config import TranslatorConfig
 from autolink.options import help_text, read_options
 from autolink.run_config import DataOptions, PerceptualOptions, RunConfig
 

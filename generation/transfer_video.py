@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from autolink.device import pick_device
+from autolink.errors import UserError
 from autolink.generation.networks import Networks, choose_checkpoint
 from autolink.generation.redrawing import composed, driver_frames, driving_poses, redraw
 from autolink.generation.subjects import read_appearance, read_driving_motion
 from autolink.generation.transfer_options import LARGEST, TransferOptions
 from autolink.generation.translator import PoseTransfer
+from autolink.progress import Progress, silent
 from autolink.video.clip import Clip, ClipLike
 from autolink.video.motion import pose_distance
 from autolink.video.writer import VideoWriter
-from numpy.typing import NDArray
-
-from autolink.device import pick_device
-from autolink.errors import UserError
-from autolink.progress import Progress, silent
 
 Image = NDArray[np.uint8]
 

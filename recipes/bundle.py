@@ -2,11 +2,10 @@
 
 import sys
 
-from autolink.eval.judge_model import Judge
-
 from autolink import AutoLink, Gan, PoseTransfer
 from autolink.checkpoints import find_checkpoint, kind_of
 from autolink.errors import UsageError, command
+from autolink.eval.judge_model import Judge
 
 KINDS = {"autolink": AutoLink, "transfer": PoseTransfer, "gan": Gan, "judge": Judge}
 

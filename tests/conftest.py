@@ -86,9 +86,9 @@ def animals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_gan(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
     """An untrained GAN of 32 px and two classes, of the tiny checkpoint's graph."""
     import torch
-    from autolink.generation.gan import Gan, GanConfig, Generator
 
     from autolink import AutoLink
+    from autolink.generation.gan import Gan, GanConfig, Generator
 
     torch.manual_seed(0)
     stage_one = AutoLink.from_pretrained(tiny_checkpoint)

@@ -88,9 +88,8 @@ def test_a_name_that_the_hub_lacks_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("name", ["faces", "faces-transfer", "pets-gan", "figures-judge"])
 def test_every_kind_is_published_with_its_parts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from autolink.eval.judge_model import Judge
-
     from autolink.checkpoints import kind_of
+    from autolink.eval.judge_model import Judge
 
     sent: dict[str, object] = {}
 

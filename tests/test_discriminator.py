@@ -1,4 +1,5 @@
 import torch
+
 from autolink.generation.discriminator import PatchDiscriminator
 
 

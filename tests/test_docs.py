@@ -13,6 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import TINY, TINY_GAN, TINY_TRANSFER
+from PIL import Image
+from test_convert import PARAMETERS, Restated, save
+from test_published import celeba
+
+from autolink.data.figures import figure_clip
 from autolink.eval import report
 from autolink.eval.feature_networks import Extractor
 from autolink.eval.fid import Side, save_statistics
@@ -20,12 +26,6 @@ from autolink.eval.report import ReportConfig
 from autolink.eval.reporting.summary import BEGIN, END
 from autolink.video.motion import Motion, write_motion
 from autolink.video.writer import VideoWriter
-from conftest import TINY, TINY_GAN, TINY_TRANSFER
-from PIL import Image
-from test_convert import PARAMETERS, Restated, save
-from test_published import celeba
-
-from autolink.data.figures import figure_clip
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

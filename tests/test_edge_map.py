@@ -87,7 +87,15 @@ def test_renumbering_keypoints_changes_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("K", "size", "batch", "thickness"),
-    [(2, 2, 1, 0.1), (2, 31, 3, 1e-3), (5, 33, 1, 1e-3), (8, 64, 4, 100.0), (16, 65, 2, 1e-3), (256, 40, 1, 1e-3), (3, 8, 0, 0.1)],
+    [
+        (2, 2, 1, 0.1),
+        (2, 31, 3, 1e-3),
+        (5, 33, 1, 1e-3),
+        (8, 64, 4, 100.0),
+        (16, 65, 2, 1e-3),
+        (256, 40, 1, 1e-3),
+        (3, 8, 0, 0.1),
+    ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_kernel_equals_the_loop_over_edges(K: int, size: int, batch: int, thickness: float, dtype: torch.dtype) -> None:

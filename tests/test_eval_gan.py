@@ -6,6 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import array
+from scipy.spatial.distance import cdist
+
+from autolink import AutoLink, ModelConfig
+from autolink.data.animals import animal_images
 from autolink.eval import gan, gan_measures
 from autolink.eval.features import Kernel
 from autolink.eval.gan import GanEvalConfig, run
@@ -24,11 +29,6 @@ from autolink.eval.gan_measures import (
 )
 from autolink.eval.metrics import FeatureDistance
 from autolink.generation.gan import Gan
-from conftest import array
-from scipy.spatial.distance import cdist
-
-from autolink import AutoLink, ModelConfig
-from autolink.data.animals import animal_images
 
 
 def quick(patch: pytest.MonkeyPatch) -> None:

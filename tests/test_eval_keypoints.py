@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from autolink.eval import keypoints
-from autolink.eval.keypoints import KeypointsConfig, bootstrap_interval, in_detail
 from PIL import Image
 
 from autolink.data import Annotation
+from autolink.eval import keypoints
+from autolink.eval.keypoints import KeypointsConfig, bootstrap_interval, in_detail
 
 ROOT = Path(__file__).resolve().parents[1]
 

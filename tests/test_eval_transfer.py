@@ -9,6 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch import Tensor
+
+from autolink import AutoLink
+from autolink.data.figures import figure_clip, figure_images
+from autolink.errors import UserError
 from autolink.eval import transfer
 from autolink.eval.clips import FIRST_FIGURE, figure, is_clips, load_clips, spread_pairs, video_clip
 from autolink.eval.judge_model import Found, Judge, JudgeConfig
@@ -27,12 +33,6 @@ from autolink.generation.moving import moving, moving_l1
 from autolink.generation.translator import PoseTransfer, Translator
 from autolink.generation.translator_config import TranslatorConfig
 from autolink.video.writer import VideoWriter
-from PIL import Image
-from torch import Tensor
-
-from autolink import AutoLink
-from autolink.data.figures import figure_clip, figure_images
-from autolink.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")

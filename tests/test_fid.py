@@ -10,15 +10,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from autolink.eval import feature_networks, fid
-from autolink.eval.feature_networks import Extractor, PooledLite0, PooledVGG16, load_extractor
-from autolink.eval.features import count_warnings, features_of, frechet, kernel, mean_and_covariance, precision_recall
-from autolink.eval.fid import FidConfig
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
 from autolink.data.figures import figure_images
+from autolink.eval import feature_networks, fid
+from autolink.eval.feature_networks import Extractor, PooledLite0, PooledVGG16, load_extractor
+from autolink.eval.features import count_warnings, features_of, frechet, kernel, mean_and_covariance, precision_recall
+from autolink.eval.fid import FidConfig
 
 CPU = torch.device("cpu")
 

@@ -3,6 +3,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from autolink import AutoLink, ModelConfig
+from autolink.errors import UserError
 from autolink.generation.gan import Gan, GanConfig, Generator, draw_structure
 from autolink.generation.projected import (
     Change,
@@ -11,9 +14,6 @@ from autolink.generation.projected import (
     changed,
     draw_change,
 )
-
-from autolink import AutoLink, ModelConfig
-from autolink.errors import UserError
 
 TINY = GanConfig(keypoints=5, channels=(8, 8, 8, 4), latent=6, edge_size=8, edge_channels=4, classes=("cat", "dog"))
 

@@ -6,9 +6,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from autolink.generation.classes import class_names, classes_of, data_classes, held_out
-from autolink.video.files import spread_frames
-from autolink.video.writer import VideoWriter
 from PIL import Image
 
 from autolink.data.folders import read_folders
@@ -17,7 +14,10 @@ from autolink.data.landmarks import held_out
 from autolink.data.picture import from_pixels, to_pixels
 from autolink.data.source import Source
 from autolink.errors import UserError
+from autolink.generation.classes import class_names, classes_of, data_classes, held_out
 from autolink.pictures import warn_once
+from autolink.video.files import spread_frames
+from autolink.video.writer import VideoWriter
 
 
 def picture(

@@ -8,12 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from autolink.eval import judge as judge_command
-from autolink.eval import judge_data
-from autolink.eval.augment import COVERED, FACE_MIRROR, Augmentation, augment, blurred, covered, moved, recoloured
-from autolink.eval.judge_data import figure_data
-from autolink.eval.judge_loss import DISTANCE_WEIGHT, TARGET_WIDTH, joint_loss
-from autolink.eval.judge_model import NEAR, Judge, JudgeConfig
 from conftest import array
 from PIL import Image
 from safetensors.torch import load_file
@@ -22,6 +16,12 @@ from torch import Tensor, nn
 from autolink.data.figures import figure_images
 from autolink.data.images import load_images
 from autolink.errors import UserError
+from autolink.eval import judge as judge_command
+from autolink.eval import judge_data
+from autolink.eval.augment import COVERED, FACE_MIRROR, Augmentation, augment, blurred, covered, moved, recoloured
+from autolink.eval.judge_data import figure_data
+from autolink.eval.judge_loss import DISTANCE_WEIGHT, TARGET_WIDTH, joint_loss
+from autolink.eval.judge_model import NEAR, Judge, JudgeConfig
 from autolink.regression import inter_ocular_lengths
 from autolink.run_state import RunFolder
 

@@ -13,16 +13,16 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from autolink.eval import judge
-from autolink.eval.judge_data import folder_data
-from autolink.generation import train_gan, train_transfer
-from autolink.generation.pairs import rendered_views
 from conftest import TINY, TINY_GAN, TINY_TRANSFER
 from safetensors.torch import load_file
 
 from autolink import AutoLink, train
 from autolink.data import load_images
 from autolink.errors import UsageError
+from autolink.eval import judge
+from autolink.eval.judge_data import folder_data
+from autolink.generation import train_gan, train_transfer
+from autolink.generation.pairs import rendered_views
 from autolink.run_state import RunFolder
 from autolink.trainer import BaseTrainer
 

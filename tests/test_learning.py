@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
-from autolink.eval import keypoints
-from autolink.eval.keypoints import KeypointsConfig
 
 from autolink import train
+from autolink.eval import keypoints
+from autolink.eval.keypoints import KeypointsConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+
 from autolink.generation.discriminator import PatchDiscriminator
 from autolink.generation.losses import (
     cross_entropy_loss,
@@ -19,7 +20,6 @@ from autolink.generation.losses import (
     variety_loss,
 )
 from autolink.generation.translator import Translation
-
 from autolink.losses import feature_distance, reconstruction_loss, relative_feature_distance
 from autolink.model import AutoLinkOutput
 

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from autolink.eval import lpips
-from autolink.eval.lpips import LpipsConfig, load_lpips, psnr
-from autolink.eval.metrics import l1
-from autolink.eval.pairing import matched, pairs_of
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from autolink.data.figures import figure_images
 from autolink.data.source import Source
+from autolink.eval import lpips
+from autolink.eval.lpips import LpipsConfig, load_lpips, psnr
+from autolink.eval.metrics import l1
+from autolink.eval.pairing import matched, pairs_of
 
 CPU = torch.device("cpu")
 

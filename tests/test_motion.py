@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from autolink.video.motion import (
     Motion,
     MotionError,
@@ -22,7 +24,6 @@ from autolink.video.motion import (
     smoothing_reach,
     write_motion,
 )
-from numpy.typing import NDArray
 
 
 def rotation(angle: float) -> NDArray:
@@ -276,10 +277,9 @@ def test_written_and_read_again(tmp_path: Path, rng: np.random.Generator) -> Non
 
 
 def test_reads_what_detect_writes_for_a_video(tmp_path: Path, tiny_checkpoint: Path) -> None:
-    from autolink.video.writer import VideoWriter
-
     from autolink.data.figures import figure_clip
     from autolink.detect import DetectConfig, run
+    from autolink.video.writer import VideoWriter
 
     with VideoWriter(tmp_path / "clip.mp4", Fraction(25)) as writer:
         for frame in figure_clip(3, 1, 32)[0]:

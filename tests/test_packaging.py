@@ -14,10 +14,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from autolink.video.writer import VideoWriter
 from PIL import Image
 
 from autolink.data.figures import figure_clip
+from autolink.video.writer import VideoWriter
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {

@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from autolink.generation import pairs
-from autolink.video.writer import VideoWriter
 
 from autolink.data import clips
 from autolink.data.figures import figure_clip
 from autolink.errors import UserError
+from autolink.generation import pairs
+from autolink.video.writer import VideoWriter
 
 
 def views() -> pairs.Views:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from autolink.video.files import VideoError, read_frames, video_facts
 from PIL import Image
 
 from autolink.pictures import (
@@ -21,6 +20,7 @@ from autolink.pictures import (
     is_hidden,
     is_picture,
 )
+from autolink.video.files import VideoError, read_frames, video_facts
 
 RED = (200, 40, 90)
 

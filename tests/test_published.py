@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from autolink.eval import keypoints, protocols
-from autolink.eval.keypoints import KeypointsConfig
 from PIL import Image
 from scipy.io import savemat
 
@@ -26,6 +24,8 @@ from autolink.data import check_data, load_data
 from autolink.data.pickled_table import read_names_and_points
 from autolink.data.published import PUBLISHED, load_published, read_listing
 from autolink.errors import UserError
+from autolink.eval import keypoints, protocols
+from autolink.eval.keypoints import KeypointsConfig
 from autolink.run_state import RunFolder
 
 rng = np.random.default_rng(0)

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from autolink.eval.judge_model import Judge
 
 from autolink import AutoLink, Gan, PoseTransfer
 from autolink.checkpoints import kind_of
+from autolink.eval.judge_model import Judge
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.sh"))

@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import array
+from test_eval_gan import quick
+
+from autolink import AutoLink
 from autolink.eval import gan
 from autolink.eval.judge_model import Judge, JudgeConfig
 from autolink.eval.report import ReportConfig, over_seeds, run, write_folder
@@ -21,10 +25,6 @@ from autolink.eval.reporting.literature import beside
 from autolink.eval.reporting.summary import BEGIN, END, summary
 from autolink.generation.translator import PoseTransfer, Translator
 from autolink.generation.translator_config import TranslatorConfig
-from conftest import array
-from test_eval_gan import quick
-
-from autolink import AutoLink
 
 ROOT = Path(__file__).resolve().parents[1]
 

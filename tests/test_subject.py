@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
+from autolink.data.picture import to_pixels
 from autolink.video.crop import Crop, parse_crop
 from autolink.video.layout import SMALLEST_VARIANCE, Layout, Shape
 from autolink.video.motion import smooth, smoothing_reach
 from autolink.video.subject import Followed, find_subject, follow, look
-from numpy.typing import NDArray
-
-from autolink.data.picture import to_pixels
 
 SIZE = 48
 COLOURS = np.array([[230, 20, 20], [20, 220, 20], [30, 30, 240], [230, 220, 20]])

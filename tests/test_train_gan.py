@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from autolink.generation import gan_progress, train_gan
-from autolink.generation.classes import class_names, classes_of
-from autolink.generation.gan import REMEMBERED, Gan
 from conftest import TINY_GAN, array
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from autolink.generation import gan_progress, train_gan
+from autolink.generation.classes import class_names, classes_of
+from autolink.generation.gan import REMEMBERED, Gan
 from autolink.run_state import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from autolink.generation import train_transfer
-from autolink.generation.pairs import rendered_views
-from autolink.generation.translator import PoseTransfer
 from conftest import TINY_TRANSFER, array
 from safetensors.torch import load_file
 from test_pairs import write_clip
 
+from autolink.generation import train_transfer
+from autolink.generation.pairs import rendered_views
+from autolink.generation.translator import PoseTransfer
 from autolink.run_state import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]

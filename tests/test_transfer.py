@@ -8,18 +8,6 @@ import numpy as np
 import pytest
 import torch
 import tyro
-from autolink.generation import subjects, transfer, transfer_video
-from autolink.generation.networks import Networks, choose_checkpoint
-from autolink.generation.subjects import Appearance
-from autolink.generation.transfer_options import TransferConfig, TransferOptions
-from autolink.generation.translator import PoseTransfer
-from autolink.video import clip
-from autolink.video import files as video
-from autolink.video.clip import Clip
-from autolink.video.crop import Crop
-from autolink.video.motion import pose_distance, read_motion
-from autolink.video.subject import Subject
-from autolink.video.writer import VideoWriter
 from PIL import Image
 from test_pairs import write_clip
 from test_translator import transfer_model
@@ -27,7 +15,19 @@ from test_translator import transfer_model
 from autolink import transfer_video as transfer_from_python
 from autolink.data.figures import figure_clip
 from autolink.errors import UserError
+from autolink.generation import subjects, transfer, transfer_video
+from autolink.generation.networks import Networks, choose_checkpoint
+from autolink.generation.subjects import Appearance
+from autolink.generation.transfer_options import TransferConfig, TransferOptions
+from autolink.generation.translator import PoseTransfer
 from autolink.progress import silent
+from autolink.video import clip
+from autolink.video import files as video
+from autolink.video.clip import Clip
+from autolink.video.crop import Crop
+from autolink.video.motion import pose_distance, read_motion
+from autolink.video.subject import Subject
+from autolink.video.writer import VideoWriter
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from autolink.video import files
-from autolink.video import sound as sound_tracks
-from autolink.video.files import VideoError, read_frames, video_facts
-from autolink.video.writer import VideoWriter
 from av.stream import Disposition
 from PIL import Image
 
 from autolink.data.figures import figure_clip
+from autolink.video import files
+from autolink.video import sound as sound_tracks
+from autolink.video.files import VideoError, read_frames, video_facts
+from autolink.video.writer import VideoWriter
 
 NTSC = Fraction(30000, 1001)
 CORNERS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255))

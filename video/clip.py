@@ -8,11 +8,11 @@ from typing import TypeAlias
 
 import numpy as np
 import PIL.Image
-from autolink.video.files import STILL_RATE, VideoError, VideoFacts, read_frames, spread_frames, video_facts
 from numpy.typing import NDArray
 
 from autolink.errors import UserError
 from autolink.inputs import Picture, read_pictures
+from autolink.video.files import STILL_RATE, VideoError, VideoFacts, read_frames, spread_frames, video_facts
 
 Image = NDArray[np.uint8]
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import av
 import numpy as np
-from autolink.video.container import VideoError, moving, opened, packet_end, to_seconds
-from autolink.video.stills import STILL_RATE, find_stills, pace_of, read_stills
 from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from autolink.pictures import VIDEOS, warn_once
+from autolink.video.container import VideoError, moving, opened, packet_end, to_seconds
+from autolink.video.stills import STILL_RATE, find_stills, pace_of, read_stills
 
 Image = NDArray[np.uint8]
 

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 import av
-from autolink.video.container import moving, packet_end, to_seconds
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
+
+from autolink.video.container import moving, packet_end, to_seconds
 
 COPIED_SOUND = frozenset({"aac", "ac3", "alac", "eac3", "mp3", "opus"})
 """Sound that an mp4 holds as it is; any other is turned into AAC."""

@@ -6,7 +6,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from autolink.video.container import VideoError
 from numpy.typing import NDArray
 
 from autolink.pictures import (
@@ -20,6 +19,7 @@ from autolink.pictures import (
     is_picture,
     warn_once,
 )
+from autolink.video.container import VideoError
 
 Image = NDArray[np.uint8]
 

@@ -6,10 +6,11 @@ from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+
 from autolink.video.crop import Crop
 from autolink.video.layout import Layout
 from autolink.video.motion import radius, smooth, smoothing_reach
-from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 Detect = Callable[[Image], NDArray]

@@ -9,13 +9,14 @@ from types import TracebackType
 
 import av
 import numpy as np
-from autolink.video.container import VideoError, opened, packet_end
-from autolink.video.sound import sound_packets
-from autolink.video.stills import find_stills
 from av.container import OutputContainer
 from av.filter import Graph
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
+
+from autolink.video.container import VideoError, opened, packet_end
+from autolink.video.sound import sound_packets
+from autolink.video.stills import find_stills
 
 Image = NDArray[np.uint8]
 

@@ -6,11 +6,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from autolink.errors import UsageError, UserError
 from autolink.eval.reporting.content import shown_value
 from autolink.eval.reporting.page import document, table
 from autolink.eval.reporting.text import table as text_table
-
-from autolink.errors import UsageError, UserError
 
 MUST_AGREE = ("data", "protocol", "samples", "unit", "features", "judge")
 """Figures are comparable only where these are the same."""

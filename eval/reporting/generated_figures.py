@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from autolink.data.figures import JOINTS
+from autolink.errors import UserError
 from autolink.eval import gan, transfer
 from autolink.eval.gan import GanEvalConfig
 from autolink.eval.judge_data import figure_data, folder_data, measured
@@ -14,9 +17,6 @@ from autolink.eval.reporting.inputs import Subject
 from autolink.eval.transfer import LINES, SHEET_ROWS, TransferConfig
 from autolink.generation.gan import Gan
 from autolink.generation.translator import PoseTransfer
-
-from autolink.data.figures import JOINTS
-from autolink.errors import UserError
 
 GROUPS = {"self": "Same person, other frames of the clip", "cross": "Driven by another person's motion"}
 

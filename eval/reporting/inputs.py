@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autolink.eval.clips import is_clips, videos_in
-
 from autolink.data import RENDERED, check_data
 from autolink.data.published import PUBLISHED
 from autolink.data.source import TABLE
 from autolink.errors import UsageError, UserError
+from autolink.eval.clips import is_clips, videos_in
 
 KINDS = {
     "autolink": "keypoints and graph",

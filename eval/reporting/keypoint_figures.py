@@ -5,11 +5,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from autolink.eval import published
-from autolink.eval.keypoints import KeypointsConfig, evaluate
-from autolink.eval.metrics import FeatureDistance, l1
-from autolink.eval.reporting.content import Conditions, Figure, Picture, Section
-from autolink.eval.reporting.inputs import Subject
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,6 +15,11 @@ from autolink.data.figures import JOINTS
 from autolink.data.published import PUBLISHED, load_published
 from autolink.device import to_network
 from autolink.edge_map import edge_pairs
+from autolink.eval import published
+from autolink.eval.keypoints import KeypointsConfig, evaluate
+from autolink.eval.metrics import FeatureDistance, l1
+from autolink.eval.reporting.content import Conditions, Figure, Picture, Section
+from autolink.eval.reporting.inputs import Subject
 from autolink.inference import detect_all
 from autolink.model import AutoLink
 

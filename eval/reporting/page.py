@@ -7,11 +7,11 @@ from itertools import groupby
 from typing import Any
 
 import imageio.v3 as imageio
+
+from autolink.draw import Image
 from autolink.eval.reporting import charts
 from autolink.eval.reporting.content import shown_spread, shown_value
 from autolink.eval.reporting.style import STYLE
-
-from autolink.draw import Image
 
 MANY = 20
 """Longer tables of landmarks are folded away."""

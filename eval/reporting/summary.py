@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from autolink.errors import UserError
 from autolink.eval.reporting.content import shown_spread, shown_value
 from autolink.eval.reporting.text import table
-
-from autolink.errors import UserError
 from autolink.pretrained import write_text
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
