@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numba
@@ -41,7 +42,7 @@ def _in_threads(work: Callable[[slice], None], batch: int) -> None:
     """Give each of torch's threads a part of the batch; pictures are independent, so their number changes no bit."""
     threads = min(torch.get_num_threads(), batch)
     cuts = [n * batch // max(threads, 1) for n in range(threads + 1)]
-    first, *others = [slice(*ends) for ends in zip(cuts, cuts[1:])] or [slice(0, 0)]
+    first, *others = [slice(*ends) for ends in pairwise(cuts)] or [slice(0, 0)]
     running = [_pool(threads).submit(work, part) for part in others]
     work(first)
     for part in running:
@@ -61,7 +62,7 @@ if hasattr(os, "register_at_fork"):
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile at the first call, once for ever where a place on disk for it can be written."""
     # infinite costs are meant, so of fast mathematics only fused multiply-add; error_model: division without checks
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
         return numba.njit(function, cache=True, **options)
     except RuntimeError:  # neither beside this file nor in the user's cache
@@ -113,8 +114,8 @@ def _edges_that_may_win(
 ) -> int:
     """Copy those of the first `count` edges that can win in the square of side 2 `half` about (x, y); their number.
 
-    f_e = d_e^2 + cost_e is convex, so it lies above its tangent at the centre, and a tangent minus the f of the edge
-    that wins at the centre is concave, so least at a corner: edges whose tangent is above that f at all corners never win.
+    f_e = d_e^2 + cost_e is convex, so it lies above its tangent at the centre; a tangent minus the f of the edge that
+    wins at the centre is concave, so least at a corner: if the tangent of e is above that f at all four, e never wins.
     """
     for n in range(count):
         beyond, across, _ = _from_edge(table, n, x, y)

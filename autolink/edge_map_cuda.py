@@ -1,4 +1,4 @@
-"""The edge map's two loops over pixels as Triton kernels for CUDA tensors; one program draws one tile of one picture."""
+"""The edge map's two loops over pixels as Triton kernels for CUDA tensors: one program a tile."""
 
 import torch
 import triton

@@ -1,4 +1,4 @@
-"""The edge map's two loops over pixels in plain torch: for devices without a kernel, and what the kernels are held to."""
+"""The edge map's two loops over pixels in plain torch: for other devices, and what the kernels are tested by."""
 
 import torch
 from torch import Tensor
@@ -43,10 +43,9 @@ def pulls(keypoints: Tensor, winner: Tensor, pull: Tensor) -> tuple[Tensor, Tens
     Returns:
         Sums over pixels on each keypoint (B, K, 2), and sums of `pull` on each edge over the batch (E,).
     """
-    B, K, _ = keypoints.shape
-    i, j = edge_pairs(K, keypoints.device)
+    i, j = edge_pairs(keypoints.shape[1], keypoints.device)
     y, x = _pixel_coordinates(winner.shape[1], keypoints)
-    winner, pull = winner.view(B, -1).long(), pull.reshape(B, -1)
+    winner, pull = winner.flatten(1).long(), pull.flatten(1)
     frames = edge_frames(keypoints)
     own = frames.gather(2, winner[:, None].expand(-1, 5, -1))
     beyond, across, inside = _from_edge(own, x.expand(len(y), -1).reshape(-1), y.expand(-1, len(y)).reshape(-1))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 def channels_last(network: nn.Module) -> None:
     """Store weights in the layout that convolutions run fastest on."""
-    network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stubs
 
 
 class PooledConv(nn.Conv2d):
@@ -100,7 +100,7 @@ class SumOverProcesses(torch.autograd.Function):
 class ProcessBatchNorm2d(nn.BatchNorm2d):
     """`nn.SyncBatchNorm` for CPUs, where torch has none: while training, the batches of all processes are one."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that callers of nn.Module know
         """(B, C, H, W), the same B everywhere -> as much, normalised."""
         if not self.training:
             return super().forward(input)

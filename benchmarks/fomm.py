@@ -186,7 +186,7 @@ def figures(evaluation: Evaluation, clips: list[Clip]) -> dict[str, float]:
     found = evaluation.tables["self"].summary()
     copied = evaluation.tables["self_copy"].summary()
     names = ("l1", "moving_l1", "akd_percent_of_side")
-    return {name: found[name] for name in names} | {f"copy_{name}": copied[name] for name in names}
+    return {name: found[name].value for name in names} | {f"copy_{name}": copied[name].value for name in names}
 
 
 def main(config: Benchmark) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +31,14 @@ ARMS = [n for n, name in enumerate(JOINTS) if "elbow" in name or "wrist" in name
 Array = NDArray[Any]
 
 
+class Mean(NamedTuple):
+    """Of all frames."""
+
+    value: float
+    spread: float | None = None
+    """Standard deviation of the clips' means."""
+
+
 @dataclass
 class Table:
     """Measurements frame by frame, one array (frames,) a clip, with NaN where there is nothing to measure."""
@@ -46,18 +54,19 @@ class Table:
         for name, value in (weights or {}).items():
             self.weights.setdefault(name, []).append(np.asarray(value, np.float64))
 
-    def summary(self) -> dict[str, Any]:
-        """Means over all frames and, under `spread_over_clips`, the standard deviation of the clips' means."""
-        means: dict[str, Any] = {}
-        spread: dict[str, float] = {}
+    def summary(self) -> dict[str, Mean]:
+        """The mean of everything that was measured on some frame, and what depends on two of them."""
+        means: dict[str, Mean] = {}
         for name, clips in self.rows.items():
             weights = self.weights.get(name, [np.ones_like(clip) for clip in clips])
             mean = _weighted_mean(np.concatenate(clips), np.concatenate(weights))
             if not np.isnan(mean):
-                means[name] = mean
                 parts = [_weighted_mean(*pair) for pair in zip(clips, weights, strict=True)]
-                spread[name] = float(np.nanstd(parts))
-        return {**means, "spread_over_clips": spread}
+                means[name] = Mean(mean, float(np.nanstd(parts)))
+        real = means.get("warping_error_of_real")
+        if real and real.value:
+            means["flicker_over_real"] = Mean(means["warping_error"].value / real.value)
+        return means
 
 
 def _weighted_mean(values: Array, weights: Array) -> float:
@@ -142,6 +151,31 @@ def flicker(images: Array, real: Array) -> dict[str, Array]:
     }
 
 
+class Appearance(NamedTuple):
+    """How often the nearest of all people is whose, in per cent of the pictures."""
+
+    people: int
+    generated: float
+    """Generated pictures, the source's person."""
+    generated_as_driver: float
+    """Generated pictures, the driver's person."""
+    copy: float
+    """The source as it stands, its own person."""
+    real: float
+    """Real frames, their own person."""
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Everything that is measured of a transfer."""
+
+    tables: dict[str, dict[str, Mean]]
+    """self, self_copy, cross and cross_copy; what is measured, by name."""
+    driver_gap: dict[str, Mean]
+    """Distance of the driver's true joints from those of the truth; empty where there is no truth."""
+    appearance: Appearance
+
+
 class Evaluation:
     """The measurements of a transfer, clip by clip."""
 
@@ -203,46 +237,30 @@ class Evaluation:
         self.signatures["copy"].append(self.rulers.signatures(self._network(clip.source[None])))
         return shown
 
-    def appearance(self) -> dict[str, float]:
-        """How often the nearest of all people is the source's, and how often the driver's, in per cent."""
+    def appearance(self) -> Appearance:
+        """How often the nearest of all people is the source's, and how often the driver's."""
         references = self.signatures["references"]
         shortest = min(map(len, references))  # short videos have fewer frames
         stacked = np.stack([r[:shortest] for r in references])
-        people = len(references)
-        values = {"chance_percent": 100 / people, "people": people}
-        for name in ("generated", "copy", "real"):
+
+        def share(name: str, whose: int) -> float:
             found = [nearest_identity(signatures, stacked) for signatures in self.signatures[name]]
-            hits = np.concatenate([f == n for n, f in enumerate(found)])
-            values[f"{name}_percent"] = float(hits.mean() * 100)
-            if name == "generated":
-                leaks = np.concatenate([f == (n + 1) % people for n, f in enumerate(found)])
-                values["generated_as_driver_percent"] = float(leaks.mean() * 100)
-        return values
+            hits = [f == (n + whose) % len(references) for n, f in enumerate(found)]
+            return float(np.concatenate(hits).mean() * 100)
+
+        return Appearance(
+            len(references), share("generated", 0), share("generated", 1), share("copy", 0), share("real", 0)
+        )
 
 
 def measure(
     evaluation: Evaluation, clips: list[Clip], figures: bool, show: Callable[[], object]
-) -> tuple[dict[str, Any], list[list[Array]]]:
-    """All figures of a transfer, ready for JSON, and a column of pictures a clip; the next clip drives each one."""
+) -> tuple[Measurements, list[list[Array]]]:
+    """All measurements of a transfer, and a column of pictures a clip; the next clip drives each one."""
     sheet = []
     for clip, driver in zip(clips, clips[1:] + clips[:1], strict=True):
         truth = figure(clip.seed, len(clip.frames), len(clip.source), driver.seed) if figures else None
         sheet.append(evaluation.reconstruct(clip) + evaluation.cross(clip, driver, truth))
         show()
-    found: dict[str, Any] = {name: table.summary() for name, table in evaluation.tables.items()}
-    for values in found.values():
-        _add_ratios(values)
-    if figures:
-        found["cross_driver_joints_from_truth"] = evaluation.driver_gap.summary()
-    return found | {"appearance": evaluation.appearance()}, sheet
-
-
-def _add_ratios(values: dict[str, Any]) -> None:
-    """What reads best as a ratio: joint error in units of the judge's own, flicker in units of real frames'."""
-    for name, over, ratio in (
-        ("joint_error_percent_of_side", "judge_own_error_percent_of_side", "joint_error_over_judges_own"),
-        ("joint_error_arms_percent_of_side", "judge_own_error_arms_percent_of_side", "arm_error_over_judges_own"),
-        ("warping_error", "warping_error_of_real", "flicker_over_real"),
-    ):
-        if values.get(over):
-            values[ratio] = values[name] / values[over]
+    tables = {name: table.summary() for name, table in evaluation.tables.items()}
+    return Measurements(tables, evaluation.driver_gap.summary(), evaluation.appearance()), sheet

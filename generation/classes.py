@@ -37,7 +37,7 @@ def classes_of(names: list[str], classes: tuple[str, ...]) -> NDArray[np.int64]:
     return np.array([number[label] for label in read_folders(names).label], np.int64)
 
 
-def held_out(data: ImageSet) -> NDArray[np.bool_]:
+def held_out_pictures(data: ImageSet) -> NDArray[np.bool_]:
     """Which pictures are held out, (N,): as their annotation says, or by their names."""
     if data.annotation:
         return data.annotation.test

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from autolink.data import ImageSet
 from autolink.device import to_network
-from autolink.generation.classes import classes_of, held_out
+from autolink.generation.classes import classes_of, held_out_pictures
 from autolink.generation.gan import REMEMBERED, Generator
 from autolink.inference import detect_all
 from autolink.model import AutoLink
@@ -49,7 +49,7 @@ class GanData:
         """The structures of pictures as stage one, which is on `device`, finds them."""
         sides = [data.images, data.images[:, :, ::-1]] if flip else [data.images]
         keypoints = np.stack([detect_all(stage_one, side, device) for side in sides])
-        test = held_out(data)
+        test = held_out_pictures(data)
         return cls(
             data.images, torch.from_numpy(keypoints), classes_of(data.names, classes),
             np.flatnonzero(~test), np.flatnonzero(test),

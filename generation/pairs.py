@@ -20,7 +20,7 @@ from autolink.data.figures import render, sample_identity, sample_pose, sample_s
 from autolink.data.source import Source
 from autolink.device import to_network
 from autolink.errors import UserError
-from autolink.generation.classes import held_out
+from autolink.generation.classes import held_out_pictures
 from autolink.video import files as video
 
 FIGURES_TRAIN, FIGURES_TEST, FIGURES_POSES = 3000, 100, 4
@@ -102,7 +102,7 @@ def load_views(data: str, size: int) -> Views:
         return _grouped(clips, [], skipped)
     pictures = load_images(folder, size, "stretch")
     known = pictures.annotation
-    test = held_out(pictures)
+    test = held_out_pictures(pictures)
     found = scenes(pictures.images, known.identity) if known else [np.array([n]) for n in range(len(pictures))]
     return _grouped(clips, [(pictures.images[scene], test[scene[0]]) for scene in found], skipped | pictures.skipped)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from autolink.data.source import Source, is_video
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError
 from autolink.inference import detect_all
-from autolink.inputs import Picture, read_pictures
+from autolink.inputs import Picture, Pictures, read_pictures
 from autolink.pictures import PictureError
 from autolink.video import files as video
 
@@ -72,7 +72,8 @@ def as_structures(gan: Gan, value: StructuresLike) -> Structures:
         check_inside(given)
         return given
     fit, size = gan.stage_one.config.fit, gan.config.size
-    squares = [square(Image.fromarray(picture), size, fit) for picture in read_pictures(value)]
+    pictures = read_pictures(cast("Pictures", value))
+    squares = [square(Image.fromarray(picture), size, fit) for picture in pictures]
     return _detected(gan, [f"picture {n}" for n in range(len(squares))], squares)
 
 

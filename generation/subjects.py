@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autolink.errors import UsageError, UserError
+from autolink.generation.motion import best_frame, shots
 from autolink.generation.networks import LOOKS, Networks
 from autolink.generation.transfer_options import TransferOptions
 from autolink.progress import Progress
 from autolink.video.clip import Clip
 from autolink.video.crop import Crop, parse_crop
-from autolink.video.motion import Motion, best_frame, read_motion
-from autolink.video.subject import find_subject, follow
+from autolink.video.following import filled, follow, told
+from autolink.video.motion import Motion, read_motion
+from autolink.video.subject import find_subject
 
 Image = NDArray[np.uint8]
 
@@ -40,8 +42,12 @@ class DrivingMotion(NamedTuple):
     """Where the subject is in the reference frame: what [-1, 1] means for it."""
     reference: int
     """The frame that stands for the source's pose."""
-    damage: str | None = None
-    """What could not be read, where something could not."""
+    empty: NDArray[np.bool_]
+    """(T,), frames that show no subject since the last cut: they keep the source's own pose."""
+    shots: list[slice]
+    """The frames from one cut to the next; motion starts anew in each."""
+    notes: list[str]
+    """What could not be read, and which frames do not show the subject, a sentence each."""
 
 
 def read_appearance(clip: Clip, options: TransferOptions, networks: Networks) -> Appearance:
@@ -99,7 +105,6 @@ def read_driving_motion(
     """
     layout = networks.model.layout
     K = networks.model.translator.config.keypoints
-    damage = None
     if clip.is_motion:
         assert clip.path
         motion = read_motion(clip.path)
@@ -108,38 +113,61 @@ def read_driving_motion(
                 f"--driver {clip.path} has {motion.keypoints.shape[1]} keypoints, the checkpoint {K}; give a "
                 "motion that was written with the same stage one"
             )
+        seen = Seen(motion, np.zeros(len(motion.keypoints), bool), [slice(0, len(motion.keypoints))], [])
     else:
-        motion, damage = follow_driver(clip, options.crop == "none", networks, progress)
+        seen = follow_driver(clip, options.crop == "none", networks, progress)
+    shown = np.flatnonzero(~seen.empty)
     chosen = list(layout.chosen)
-    reference = reference_frame(options.best_frame, appearance.keypoints[0][chosen], motion.keypoints[:, chosen])
-    if options.crop == "none":
-        crop = Crop.centre(motion.width, motion.height)
+    track = seen.motion.keypoints[:, chosen]
+    if options.best_frame == "auto":
+        reference = int(shown[best_frame(appearance.keypoints[0][chosen], track[shown])])
     else:
-        crop = layout.crop(*layout.where(motion.keypoints[reference]))
-    return DrivingMotion(motion, crop, reference, damage)
+        reference = int(options.best_frame)
+        if reference >= len(track):
+            raise UsageError(f"--best-frame {reference}: the driver has {len(track)} frames, from 0")
+    crop = crop_at(seen.motion, reference, options, networks)
+    return DrivingMotion(seen.motion, crop, reference, seen.empty, seen.shots, seen.notes)
 
 
-def follow_driver(clip: Clip, still: bool, networks: Networks, progress: Progress) -> tuple[Motion, str | None]:
-    """Keypoints in every frame of the driving clip, in a crop that follows or stands still; and what was damaged."""
+def crop_at(motion: Motion, frame: int, options: TransferOptions, networks: Networks) -> Crop:
+    """Where the driver's subject is in a frame."""
+    if options.crop == "none":
+        return Crop.centre(motion.width, motion.height)
+    layout = networks.model.layout
+    return layout.crop(*layout.where(motion.keypoints[frame]))
+
+
+class Seen(NamedTuple):
+    """What was seen of a driver; fields as in `DrivingMotion`."""
+
+    motion: Motion
+    empty: NDArray[np.bool_]
+    shots: list[slice]
+    notes: list[str]
+
+
+def follow_driver(clip: Clip, still: bool, networks: Networks, progress: Progress) -> Seen:
+    """Keypoints in every frame of the driving clip, in a crop that follows or stands still."""
     facts = clip.facts()
     damage: list[str] = []
     with closing(clip.readable_frames(damage)) as frames:
         first = next(frames)
-        height, width = first.shape[:2]
-        start = Crop.centre(width, height) if still else frame_with_subject(first, clip, networks, "--driver")[1]
-        followed = follow(
-            progress(chain([first], frames), facts.frames, "driver"),
-            networks.detect, None if still else networks.model.layout, start, networks.detector_size,
-        )  # fmt: skip
-        track = np.stack([frame.keypoints for frame in followed])
-    return Motion(track, facts.rate, width, height, networks.weights), damage[0] if damage else None
-
-
-def reference_frame(best: str, source: NDArray[np.float64], track: NDArray[np.float64]) -> int:
-    """The driver's frame, of (T, n, 2), that stands for the source's pose (n, 2); `best` is auto or its number."""
-    if best == "auto":
-        return best_frame(source, track)
-    n = int(best)
-    if n >= len(track):
-        raise UsageError(f"--best-frame {n}: the driver has {len(track)} frames, from 0")
-    return n
+        start = (
+            Crop.centre(facts.width, facts.height)
+            if still
+            else frame_with_subject(first, clip, networks, "--driver")[1]
+        )
+        followed = [
+            (frame.keypoints, frame.state, frame.cut)
+            for frame in follow(
+                progress(chain([first], frames), facts.frames, "driver"),
+                networks.detect, None if still else networks.model.layout, start, networks.detector_size,
+            )
+        ]  # fmt: skip
+    track, states, cuts = (list(values) for values in zip(*followed, strict=True))
+    if set(states) == {"empty"}:
+        raise UserError(f"--driver {clip.path or clip.name}: no frame shows a subject that this checkpoint knows")
+    notes = [f"{damage[0]}; the {len(track)} frames that could be read are used"] if damage else []
+    absent = told(states, cuts)
+    motion = Motion(filled(np.stack(track)), facts.rate, facts.width, facts.height, networks.weights)
+    return Seen(motion, np.array([s == "empty" for s in states]), shots(cuts), notes + ([absent] if absent else []))

@@ -196,8 +196,8 @@ def take_over(generator: Generator, known: Generator) -> None:
     names = generator.embedding.weight.detach()
     for n, name in enumerate(generator.config.classes):
         if name in known.config.classes:
-            names[n] = known.name.weight[known.config.classes.index(name)]
-    generator.load_state_dict(known.state_dict() | {"name.weight": names})
+            names[n] = known.embedding.weight[known.config.classes.index(name)]
+    generator.load_state_dict(known.state_dict() | {"embedding.weight": names})
 
 
 def with_data(config: GanTrainConfig, stage_one: AutoLink, classes: tuple[str, ...]) -> GanTrainConfig:

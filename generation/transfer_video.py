@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from autolink.device import pick_device
 from autolink.errors import UserError
+from autolink.generation.motion import pose_distance
 from autolink.generation.networks import Networks, choose_checkpoint
 from autolink.generation.redrawing import composed, driver_frames, driving_poses, redraw
 from autolink.generation.subjects import read_appearance, read_driving_motion
@@ -17,7 +18,6 @@ from autolink.generation.transfer_options import LARGEST, TransferOptions
 from autolink.generation.translator import PoseTransfer
 from autolink.progress import Progress, silent
 from autolink.video.clip import Clip, ClipLike
-from autolink.video.motion import pose_distance
 from autolink.video.writer import VideoWriter
 
 Image = NDArray[np.uint8]
@@ -86,9 +86,7 @@ class VideoTransfer:
     @property
     def warnings(self) -> list[str]:
         """What may spoil the result, a sentence each."""
-        told = []
-        if self.driving.damage:
-            told.append(f"{self.driving.damage}; the {len(self)} frames that could be read are used")
+        told = list(self.driving.notes)
         if self.apart > FAR and self.options.motion == "relative":
             told.append(
                 f"the driver's frame {self.driving.reference}, where its motion starts from, is far from the source's "

@@ -1,13 +1,13 @@
-"""Store a trained model like those that come with AutoLink: python -m recipes.bundle runs/mine/model checkpoints/mine."""
+"""Store a trained model like those that come with AutoLink: python -m recipes.bundle runs/mine/model DIR."""
 
 import sys
 
 from autolink import AutoLink, Gan, PoseTransfer
-from autolink.checkpoints import find_checkpoint, kind_of
+from autolink.checkpoints import Pretrained, find_checkpoint, kind_of
 from autolink.errors import UsageError, command
 from autolink.eval.judge_model import Judge
 
-KINDS = {"autolink": AutoLink, "transfer": PoseTransfer, "gan": Gan, "judge": Judge}
+KINDS: dict[str, type[Pretrained]] = {"autolink": AutoLink, "transfer": PoseTransfer, "gan": Gan, "judge": Judge}
 
 
 def main() -> None:

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 from PIL import Image
 
 from autolink.data.figures import figure_clip, figure_images
+from autolink.eval.results import Figure, from_json
 
 TINY = [
     "--size", "32", "--keypoints", "4", "--detector-channels", "4", "8", "8", "--decoder-channels", "4", "8", "8",
@@ -24,6 +26,11 @@ TINY_GAN = [
     "--batch", "4", "--steps", "4", "--feature-size", "32", "--log-every", "2", "--threads", "1",
 ]  # fmt: skip
 """The same for the GAN."""
+
+
+def figures_in(path: Path) -> dict[str, Figure]:
+    """The figures by their keys in what a command wrote with --json."""
+    return {values["key"]: from_json(Figure, json.dumps(values)) for values in json.loads(path.read_text())["figures"]}
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -101,17 +102,17 @@ def test_renumbering_keypoints_changes_nothing() -> None:
 def test_kernel_equals_the_loop_over_edges(K: int, size: int, batch: int, thickness: float, dtype: torch.dtype) -> None:
     keypoints, weights = (t.detach().to(dtype) for t in random_graph(K, batch))
     cost = -thickness * weights.log()
-    precision = {"rtol": 1e-5, "atol": 1e-5 * max(1, thickness)} if dtype == torch.float32 else {}
+    rtol, atol = (1e-5, 1e-5 * max(1, thickness)) if dtype == torch.float32 else (1e-7, 1e-7)
     best, winner = edge_map_cpu.nearest_edge(keypoints, cost, size)
     wanted, edge = edge_map_torch.nearest_edge(keypoints, cost, size)
-    torch.testing.assert_close(best, wanted, **precision)
+    torch.testing.assert_close(best, wanted, rtol=rtol, atol=atol)
     assert batch == 0 or (winner == edge).double().mean() > 0.999
     pull = torch.rand(best.shape, dtype=dtype)
     for got, expected in zip(
         edge_map_cpu.pulls(keypoints, edge, pull), edge_map_torch.pulls(keypoints, edge, pull), strict=True
     ):
         scale = max(1.0, float(expected.abs().sum()))
-        torch.testing.assert_close(got / scale, expected / scale, **precision)
+        torch.testing.assert_close(got / scale, expected / scale, rtol=rtol, atol=atol)
 
 
 def run_with_threads(threads: int) -> list[Tensor]:
@@ -133,16 +134,18 @@ def test_no_bit_depends_on_the_threads() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_draws_after_a_fork() -> None:
+def test_kernel_runs_after_a_fork() -> None:
+    """The kernel alone: torch's own operations on several threads hang in a child whose parent used them."""
     program = """
 import os, torch
-from autolink.edge_map import edge_map
+from autolink import edge_map_cpu
 torch.set_num_threads(2)
-edge_map(torch.rand(4, 3, 2), torch.rand(3), 16, 0.1)
+def draw():
+    edge_map_cpu.nearest_edge(torch.rand(4, 3, 2), torch.rand(3), 16)
+draw()
 child = os.fork()
 if not child:
-    torch.manual_seed(0)
-    edge_map(torch.rand(4, 3, 2), torch.rand(3), 16, 0.1)
+    draw()
     os._exit(7)
 raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
@@ -151,18 +154,20 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def test_draws_where_no_cache_can_be_written(tmp_path: Path) -> None:
-    """In a read-only installation by a user without a home."""
+    """As in a read-only installation by a user without a home; permissions alone would not stop root."""
+    shutil.copy(edge_map_cpu.__file__, tmp_path)
+    (tmp_path / "__pycache__").touch()
     program = """
-import numba.core.caching as caching
-for locator in (caching._InTreeCacheLocator, caching._UserWideCacheLocator, caching._UserProvidedCacheLocator):
-    locator.from_function = classmethod(lambda *_: None)
-caching._CacheImpl._locator_classes = []
-import autolink.edge_map_cpu as module, torch
-assert type(module._pulls._cache).__name__ == "NullCache"
-print(module.nearest_edge(torch.zeros(1, 2, 2), torch.zeros(1), 3)[0].sum().item())
+import torch, edge_map_cpu
+print(edge_map_cpu.nearest_edge(torch.zeros(1, 2, 2), torch.zeros(1), 3)[0].sum().item())
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    nowhere = {"PYTHONPATH": str(tmp_path), "HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null/cache"}
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"} | nowhere
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.stdout.strip() == "12.0", done.stderr  # four corners at 2 and four sides at 1
+    assert not list(tmp_path.rglob("*.nb?"))
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
@@ -216,7 +221,7 @@ from autolink import edge_map_cuda, edge_map_torch
 device = "cuda" if torch.cuda.is_available() else "cpu"
 torch.manual_seed(0)
 for dtype in (torch.float32, torch.float64):
-    for K, size in ((2, 7), (6, 20), (13, 33)):
+    for K, size in ((2, 7), (6, 17)):
         keypoints = (torch.rand(2, K, 2, dtype=dtype) * 2.6 - 1.3).to(device)
         keypoints[0, 1] = keypoints[0, 0]
         cost = -0.01 * torch.rand(K * (K - 1) // 2, dtype=dtype).to(device).log()

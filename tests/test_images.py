@@ -14,7 +14,7 @@ from autolink.data.landmarks import held_out
 from autolink.data.picture import from_pixels, to_pixels
 from autolink.data.source import Source
 from autolink.errors import UserError
-from autolink.generation.classes import class_names, classes_of, data_classes, held_out
+from autolink.generation.classes import class_names, classes_of, data_classes, held_out_pictures
 from autolink.pictures import warn_once
 from autolink.video.files import spread_frames
 from autolink.video.writer import VideoWriter
@@ -356,7 +356,7 @@ def test_names_that_are_no_utf8_are_read_cached_and_split(tmp_path: Path) -> Non
     for _ in range(2):
         data = load_images(tmp_path / "data", 8, "stretch", tmp_path / "cache")
         assert [os.fsencode(name) for name in data.names] == [b"b.png", b"caf\xe9.png"]
-        assert held_out(data).shape == (2,)
+        assert held_out_pictures(data).shape == (2,)
     assert held_out(np.full(2, ""), np.zeros(2, bool), data.names).shape == (2,)
 
 
@@ -389,7 +389,7 @@ def test_afhq_as_it_is_distributed(tmp_path: Path) -> None:
     assert class_names(data.names) == data_classes(str(tmp_path / "afhq"), None) == ("cat", "dog", "wild")
     assert classes_of(data.names, ("cat", "dog", "wild")).tolist() == [0, 1, 2, 0, 1, 2]
     assert data.annotation is not None and not data.annotation.annotated.any()
-    assert held_out(data).tolist() == [False] * 3 + [True] * 3
+    assert held_out_pictures(data).tolist() == [False] * 3 + [True] * 3
 
 
 def test_every_table_is_read_and_the_nearest_counts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

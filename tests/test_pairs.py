@@ -20,10 +20,11 @@ def views() -> pairs.Views:
     )
 
 
-def write_clip(path: Path, frames: int, seed: int = 1) -> None:
+def write_clip(path: Path, frames: int, seed: int = 1) -> Path:
     with VideoWriter(path, Fraction(25)) as writer:
         for frame in figure_clip(frames, seed, 48)[0]:
             writer.write(frame)
+    return path
 
 
 def test_pairs_stay_within_their_group_and_out_of_the_held_out() -> None:

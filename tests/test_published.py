@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import figures_in
 from PIL import Image
 from scipy.io import savemat
 
@@ -441,13 +442,15 @@ def test_a_checkpoint_is_measured_by_the_sets_own_protocol(
     name: str, trees: Callable[[str], Path], tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keypoints.run(KeypointsConfig(str(tiny_checkpoint), name, tmp_path / "r.json", root=trees(name)))
-    found = json.loads((tmp_path / "r.json").read_text())
+    found = figures_in(tmp_path / "r.json")
+    error = found["published_error"]
     said = capsys.readouterr().out
-    assert name in said and f"protocol {PUBLISHED[name].protocol}: " in said
-    assert found["protocol_name"] == PUBLISHED[name].protocol
-    assert np.isfinite([found["error"], found["mean_pose_error"]]).all()
-    assert (found["train_images"], found["images"]) == (COUNTS[name][0], COUNTS[name][2])
-    assert ("error_with_mended_pairs" in found) == name.startswith("human36m")
+    assert name in said and f"Protocol of {PUBLISHED[name].protocol}: " in said and error.protocol in said
+    assert error.value is not None and error.baseline is not None
+    assert np.isfinite([error.value, error.baseline]).all() and error.data == name
+    assert (error.samples, error.count) == (f"test pictures, fitted on {COUNTS[name][0]}", COUNTS[name][2])
+    assert (error.better == "higher") == (name == "deepfashion")
+    assert ("published_error_with_mended_pairs" in found) == name.startswith("human36m")
 
 
 def test_the_figure_is_the_protocols(trees: Callable[[str], Path], tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -468,7 +471,7 @@ def test_the_figure_is_the_protocols(trees: Callable[[str], Path], tiny_checkpoi
         sides.append((found, np.array(landmarks)))
     expected = protocols.deepfashion(sides[0][0], sides[1][0], sides[0][1], sides[1][1])
     keypoints.run(KeypointsConfig(str(tiny_checkpoint), "deepfashion", tmp_path / "r.json", root=root))
-    assert json.loads((tmp_path / "r.json").read_text())["error"] == pytest.approx(expected * 100)
+    assert figures_in(tmp_path / "r.json")["published_error"].value == pytest.approx(expected * 100)
 
 
 def test_training_reads_a_set_and_goes_on_from_anywhere(

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from autolink import AutoLink, Gan, PoseTransfer
-from autolink.checkpoints import kind_of
+from autolink.checkpoints import Pretrained, kind_of
 from autolink.eval.judge_model import Judge
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.sh"))
-KINDS = {"autolink": AutoLink, "transfer": PoseTransfer, "gan": Gan, "judge": Judge}
+KINDS: dict[str, type[Pretrained]] = {"autolink": AutoLink, "transfer": PoseTransfer, "gan": Gan, "judge": Judge}
 
 SHORT = ["--steps", "2", "--batch", "4"]
 TRAINING = ["--feature-size", "32", "--log-every", "1", "--threads", "1"]

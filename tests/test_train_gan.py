@@ -174,7 +174,7 @@ def test_it_begins_with_the_weights_of_another_gan(
     train_gan.run(options(out, *still, "--steps", "2"))
     train_gan.run(["--resume", "--out", str(out)])
     known, learned = (Gan.from_pretrained(folder).generator for folder in (tiny_gan, out / "model"))
-    names = known.name.weight, learned.name.weight
+    names = known.embedding.weight, learned.embedding.weight
     torch.testing.assert_close(names[1][0], names[0][1])
     assert (names[1][1] - names[0][0]).abs().max() > 0.1
     for name, weight in learned.named_parameters():

@@ -16,6 +16,7 @@ from autolink import transfer_video as transfer_from_python
 from autolink.data.figures import figure_clip
 from autolink.errors import UserError
 from autolink.generation import subjects, transfer, transfer_video
+from autolink.generation.motion import pose_distance
 from autolink.generation.networks import Networks, choose_checkpoint
 from autolink.generation.subjects import Appearance
 from autolink.generation.transfer_options import TransferConfig, TransferOptions
@@ -25,8 +26,8 @@ from autolink.video import clip
 from autolink.video import files as video
 from autolink.video.clip import Clip
 from autolink.video.crop import Crop
-from autolink.video.motion import pose_distance, read_motion
-from autolink.video.subject import Subject
+from autolink.video.motion import read_motion
+from autolink.video.subject import Localization
 from autolink.video.writer import VideoWriter
 
 
@@ -45,7 +46,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     found = subjects.find_subject
 
-    def known(*arguments: object) -> Subject:
+    def known(*arguments: object) -> Localization:
         return found(*arguments)._replace(settled=True)  # type: ignore[arg-type]
 
     monkeypatch.setattr(subjects, "find_subject", known)
@@ -253,7 +254,7 @@ def test_an_existing_result_is_kept(run: Callable[..., None], files: Path, fails
 def test_no_subject_is_told(
     run: Callable[..., None], monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
 ) -> None:
-    monkeypatch.setattr(subjects, "find_subject", lambda image, *rest: Subject(None, False, 1.0))  # type: ignore[arg-type]
+    monkeypatch.setattr(subjects, "find_subject", lambda image, *rest: Localization(None, False, 1.0))  # type: ignore[arg-type]
     assert "--crop none" in fails(1, run)
 
 

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from autolink.errors import UserError
 from autolink.inputs import Picture, read_pictures
-from autolink.video.files import STILL_RATE, VideoError, VideoFacts, read_frames, spread_frames, video_facts
+from autolink.video.container import VideoError
+from autolink.video.files import VideoFacts, read_frames, spread_frames, video_facts
+from autolink.video.stills import STILL_RATE
 
 Image = NDArray[np.uint8]
 
