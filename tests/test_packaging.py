@@ -24,7 +24,7 @@ FOLDERS = {
     "autolink": "autolink", "generation": "autolink.generation", "video": "autolink.video", "eval": "autolink.eval",
 }  # fmt: skip
 FLOORS = [
-    {"autolink.errors", "autolink.pictures"},
+    {"autolink.errors", "autolink.files", "autolink.inputs", "autolink.pictures"},
     {"autolink.video"},
     {"autolink"},
     {"autolink.generation"},
