@@ -12,7 +12,7 @@ from autolink.generation.networks import LOOKS, Networks
 from autolink.generation.transfer_options import TransferConfig
 from autolink.video import files as video
 from autolink.video.crop import Crop, parse_crop
-from autolink.video.following import follow
+from autolink.video.following import filled, follow
 from autolink.video.motion import Motion, read_motion
 from autolink.video.subject import find_subject
 from numpy.typing import NDArray
@@ -134,7 +134,7 @@ def follow_driver(config: TransferConfig, networks: Networks) -> tuple[Motion, s
             chain([first], tqdm(frames, total=facts.frames, unit="frame", desc="driver", initial=1)),
             networks.detect, None if still else networks.model.layout, start, networks.detector_size,
         )  # fmt: skip
-        track = np.stack([frame.keypoints for frame in followed])
+        track = filled(np.stack([frame.keypoints for frame in followed]))
     return Motion(track, facts.rate, width, height, networks.weights), damage[0] if damage else None
 
 

@@ -86,7 +86,7 @@ def scan(container: InputContainer, stream: VideoStream, name: object) -> Timing
     frames = None
     if stamps and whole:
         last = gif_delay(stamps[-1].shown) if is_gif else max(stamps, key=lambda stamp: stamp.time).shown
-        frames = round((int(times[-1] - times[0]) + max(last, 1 / (rate * unit))) * unit * rate)
+        frames = round((int(times[-1] - times[0]) * unit + max(last * unit, 1 / rate)) * rate)
     elif stream.duration or duration:
         frames = round((to_seconds(stream.duration, unit) or duration) * rate) or None
     if max(frames or 0, duration * rate) > MOST_REPEATS * len(stamps) + FREE_REPEATS and heard < duration / 2:
