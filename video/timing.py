@@ -89,9 +89,10 @@ def scan(container: InputContainer, stream: VideoStream, name: object) -> Timing
         frames = round((int(times[-1] - times[0]) * unit + max(last * unit, 1 / rate)) * rate)
     elif stream.duration or duration:
         frames = round((to_seconds(stream.duration, unit) or duration) * rate) or None
-    if max(frames or 0, duration * rate) > MOST_REPEATS * len(stamps) + FREE_REPEATS and heard < duration / 2:
+    claimed = max(Fraction(frames or 0), Fraction(duration * rate))
+    if claimed > MOST_REPEATS * len(stamps) + FREE_REPEATS and heard < duration / 2:
         raise VideoError(
-            f"{name} says that its {len(stamps)} frames last {float(max(frames or 0, duration * rate) / rate):.0f} s; "
+            f"{name} says that its {len(stamps)} frames last {float(claimed / rate):.0f} s; "
             "its timestamps are faulty, re-encode it at a constant rate"
         )
     return Timing(rate, frames, duration, decoding_order)
