@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from autolink import AutoLink, ModelConfig
-from autolink.edge_map import edge_map
 from autolink.config import PRESETS
+from autolink.edge_map import edge_map
 from autolink.errors import UserError
 from autolink.layers import PooledConv
 
