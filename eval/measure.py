@@ -176,15 +176,20 @@ class UsersPath:
         return np.stack(list(video))[driver.pairs]
 
 
-@torch.no_grad()
-def bare_network(transfer: PoseTransfer, source: Array, driver: Clip) -> Array:
-    """The networks alone, each frame by itself: absolute keypoints of the uncropped frames, the network's own size."""
-    device = next(transfer.parameters()).device
-    frames = driver.frames.reshape(-1, *source.shape)
-    keypoints = transfer.stage_one.keypoints(to_network(torch.from_numpy(frames), device))
-    sources = to_network(torch.from_numpy(np.array(source[None])), device)[:, None]
-    images = transfer.transfer(sources.expand(len(frames), -1, -1, -1, -1), keypoints)
-    return draw.to_image(images.permute(0, 2, 3, 1).cpu().numpy()).reshape(driver.frames.shape)
+class BareNetwork:
+    """The networks alone, frame by frame: absolute keypoints of uncropped frames, at the network's own size."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    @torch.no_grad()
+    def __call__(self, transfer: PoseTransfer, source: Array, driver: Clip) -> Array:
+        """As `Redraw`."""
+        frames = driver.frames.reshape(-1, *source.shape)
+        keypoints = transfer.stage_one.keypoints(to_network(torch.from_numpy(frames), self.device))
+        sources = to_network(torch.from_numpy(np.array(source[None])), self.device)[:, None]
+        images = transfer.transfer(sources.expand(len(frames), -1, -1, -1, -1), keypoints)
+        return draw.to_image(images.permute(0, 2, 3, 1).cpu().numpy()).reshape(driver.frames.shape)
 
 
 class Appearance(NamedTuple):

@@ -21,7 +21,7 @@ from autolink.errors import UsageError, UserError, command
 from autolink.eval.clips import load_clips
 from autolink.eval.judge_model import Judge
 from autolink.eval.lpips import load_lpips
-from autolink.eval.measure import Array, Evaluation, Rulers, UsersPath, bare_network, measure
+from autolink.eval.measure import Array, BareNetwork, Evaluation, Rulers, UsersPath, measure
 from autolink.eval.metrics import SSIM_WINDOW, FeatureDistance
 from autolink.eval.results import Figure, Picture, Section, as_text, data_name, write_results
 from autolink.eval.transfer_figures import figures
@@ -121,7 +121,7 @@ def evaluate(transfer: PoseTransfer, config: TransferConfig, device: torch.devic
     if len(clips) < 2:
         raise UserError(f"{config.data} holds one clip; at least 2 are needed, so that one can drive the other")
     users = UsersPath(device)
-    redraw = users if config.protocol == "users" else bare_network
+    redraw = users if config.protocol == "users" else BareNetwork(device)
     evaluation = Evaluation(transfer, Rulers(FeatureDistance(device), lpips, judge), device, redraw)
     with tqdm(total=len(clips), unit="clip", dynamic_ncols=True) as bar:
         found, columns = measure(evaluation, clips, config.data == "figures", bar.update)
