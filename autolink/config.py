@@ -127,6 +127,11 @@ class TrainConfig(RunConfig):
     """Steps after which that pull has gone."""
     start_from: str = ""
     """Checkpoint folder of a model of the same widths to begin with, of any size, with as many keypoints or fewer."""
+    nest: str = ""
+    """Checkpoint folder of a parent: learn a child of it, from the region of --data that --region says."""
+    region: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """NAME=x,y,side: a square of the parent's mean picture, centre and side in its [-1, 1] plane; repeated for others
+    that look alike, with `,mirrored` for those that do so mirrored."""
     known_keypoints: Annotated[int, tyro.conf.Suppress] = 0
     """How many keypoints that one gave: they have their places already and are not pulled."""
 
@@ -140,6 +145,8 @@ class TrainConfig(RunConfig):
             raise ValueError(f"--mask-blocks must divide --size {self.model.size}, got {self.mask_blocks}")
         if min(self.spread, self.spread_steps) < 0:
             raise ValueError("--spread and --spread-steps cannot be negative")
+        if bool(self.nest) != bool(self.region):
+            raise ValueError("--nest PARENT and --region NAME=x,y,side belong together")
 
 
 SMALL = TrainConfig()

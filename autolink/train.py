@@ -20,6 +20,7 @@ from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError, command
 from autolink.loop import start
 from autolink.model import AutoLink, AutoLinkOutput
+from autolink.nest import Nest
 from autolink.options import read_options
 from autolink.perceptual import PerceptualLoss
 from autolink.pretrained import check_same_shape
@@ -231,13 +232,16 @@ def run(arguments: list[str]) -> None:
     if known:
         config = replace(config, known_keypoints=known.config.keypoints)
     check_data(config.data, config.root, videos=True)
+    nest = Nest(config) if config.nest else None
 
     def build(accelerator: Accelerator, cache: Path | None) -> Trainer:
         with accelerator.main_process_first():
-            data = load_with_progress(config, cache, accelerator.is_main_process)
+            data = nest.images() if nest else load_with_progress(config, cache, accelerator.is_main_process)
         return Trainer(config, accelerator, data, known)
 
     start(config, "accelerate launch train_autolink.py", build)
+    if nest:
+        nest.save_child()
 
 
 def load_with_progress(config: TrainConfig, cache: Path | None, visible: bool) -> ImageSet:
