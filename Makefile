@@ -16,7 +16,7 @@ $(INSTALLED): setup.cfg pyproject.toml
 	touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/python -m autolink.generation.demo
+	$(BIN)/autolink demo
 
 test: $(INSTALLED) check
 	$(PYTEST)

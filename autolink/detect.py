@@ -216,8 +216,6 @@ def run(config: DetectConfig) -> None:
         result = {"checkpoint": config.checkpoint, "graph": finder.graph(), **found}
         write_text(beside / RESULT, json.dumps(result, indent=1) + "\n")
         replace_result(beside, out, config.input)
-    except video.VideoError as error:
-        raise UserError(str(error)) from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
         if not there and not any(out.iterdir()):

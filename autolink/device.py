@@ -6,7 +6,6 @@ import os
 import torch
 from torch import Tensor
 
-from autolink.config import RunConfig
 from autolink.errors import UsageError
 
 
@@ -21,10 +20,10 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def pick_precision(config: RunConfig) -> str:
+def pick_precision(precision: str = "auto") -> str:
     """`auto` is bf16 on graphics cards and processors that have it in hardware, else full precision."""
-    if config.precision != "auto":
-        return config.precision
+    if precision != "auto":
+        return precision
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if torch.cpu.get_capabilities().get("avx512_bf16", False) else "no"

@@ -114,7 +114,9 @@ def start(config: RunConfig, script: str, build: Callable[[Accelerator, Path | N
         script: the command's name, for the advice on how to go on.
         build: from the accelerator and a folder to cache in (None: keep nothing) to the trainer.
     """
-    accelerator = Accelerator(mixed_precision=pick_precision(config), cpu=not torch.accelerator.is_available())
+    accelerator = Accelerator(
+        mixed_precision=pick_precision(config.precision), cpu=not torch.accelerator.is_available()
+    )
     say = accelerator.print
     folder = RunFolder(config.run_folder)
     prepare_cpu(accelerator.device, config.threads, accelerator.num_processes)

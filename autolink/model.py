@@ -4,17 +4,25 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
 
+import numpy as np
+import PIL.Image
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from autolink.checkpoints import Pretrained
+from autolink.data.picture import square, to_pixels
+from autolink.device import to_network
 from autolink.edge_map import edge_map, edge_pairs
+from autolink.inputs import Image, Pictures, check_range, read_pictures
 from autolink.layers import ResidualBlock, activation, channels_last, down_block, initialise, up_block
 from autolink.pretrained import load_folder, save_folder
+
+BATCH = 32
+"""Pictures that are looked at together."""
 
 HEATMAP_UPSAMPLINGS = 2
 """The detector goes down once per entry of `detector_channels` and then up twice, as in the paper."""
@@ -138,6 +146,8 @@ class AutoLinkOutput(NamedTuple):
 
 CARD = """---
 library_name: autolink
+pipeline_tag: keypoint-detection
+license: unknown
 tags: [keypoint-detection, self-supervised]
 ---
 Keypoints and a graph learned without labels by AutoLink (He, Wandt, Rhodin, NeurIPS 2022):
@@ -145,7 +155,7 @@ Keypoints and a graph learned without labels by AutoLink (He, Wandt, Rhodin, Neu
 """
 
 
-class AutoLink(nn.Module):
+class AutoLink(Pretrained):
     """Self-supervised keypoints and one graph for all images (He, Wandt, Rhodin, NeurIPS 2022)."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -158,39 +168,66 @@ class AutoLink(nn.Module):
         channels_last(self)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path) -> Self:
-        """Load a checkpoint folder, or a repository of the Hugging Face Hub, ready to detect.
+    def from_folder(cls, folder: Path) -> Self:
+        """Load a checkpoint folder, ready to detect."""
+        return load_folder("autolink", ModelConfig, cls, folder)
 
-        Raises:
-            UserError: there is no such checkpoint, or it is damaged or of another kind.
-        """
-        return load_folder("autolink", ModelConfig, cls, name)
-
-    def save_pretrained(self, folder: str | Path, card: str = CARD, half: bool = False) -> None:
+    def save_pretrained(self, folder: str | Path, card: str = CARD, *, half: bool = False) -> None:
         """Write config.json, model.safetensors and, if there is none, the card; `half` stores 16-bit weights."""
         save_folder("autolink", self, self.config, Path(folder), card, half)
-
-    def push_to_hub(self, repository: str) -> None:
-        """Publish the model as `owner/name` on the Hugging Face Hub, with the token of `hf auth login`."""
-        from huggingface_hub import HfApi
-
-        with TemporaryDirectory() as folder:
-            self.save_pretrained(Path(folder) / "model")
-            HfApi().create_repo(repository, exist_ok=True)
-            HfApi().upload_folder(repo_id=repository, folder_path=Path(folder) / "model")
 
     @property
     def edge_weights(self) -> Tensor:
         """The graph: (E,), above zero, one for each pair of `edge_pairs`."""
         return F.softplus(self.edge_logits * self.config.edge_learning_rate_scale)
 
-    def detect(self, images: Tensor) -> Tensor:
-        """Find the keypoints of images of any size: (B, 3, H, W) in [-1, 1] -> (B, K, 2), (x, y) in [-1, 1]."""
+    @torch.no_grad()
+    def detect(self, images: Pictures | Tensor, *, pixels: bool = False) -> Tensor:
+        """Find the keypoints of pictures.
+
+        Args:
+            images: a picture file, a PIL image or an 8-bit RGB array (H, W, 3); a list of those, which may differ in
+                size; or a floating point tensor (B, 3, H, W) in [-1, 1].
+            pixels: give (x, y) in pixels of each picture, (0, 0) at the centre of the first, rather than in [-1, 1].
+
+        Returns:
+            (K, 2) for a single picture, else (N, K, 2); without gradient, on the CPU unless a tensor was given.
+
+        Raises:
+            UserError: a picture cannot be read, or a tensor is not in [-1, 1]; the message says what to do.
+        """
+        if isinstance(images, Tensor):
+            check_range(images)
+            found, sizes = self.keypoints(images), [tuple(images.shape[:1:-1])] * len(images)
+        else:
+            pictures = read_pictures(images)
+            found, sizes = self._detect_pictures(pictures), [(p.shape[1], p.shape[0]) for p in pictures]
+        if pixels:
+            points = zip(found.cpu().numpy(), sizes, strict=True)
+            in_pixels = [to_pixels(k, *size, self.config.fit) for k, size in points]
+            found = torch.from_numpy(np.stack(in_pixels)).to(found)
+        single = isinstance(images, (str, Path, PIL.Image.Image)) or getattr(images, "ndim", 0) == 3
+        return found[0] if single else found
+
+    def _detect_pictures(self, pictures: list[Image]) -> Tensor:
+        """(H, W, 3), 8-bit -> (N, K, 2) in [-1, 1] of each picture's square."""
+        device, size = self.edge_logits.device, self.config.size
+        training = self.training
+        self.eval()
+        parts = []
+        for n in range(0, len(pictures), BATCH):
+            squares = [square(PIL.Image.fromarray(p), size, self.config.fit) for p in pictures[n : n + BATCH]]
+            parts.append(self.keypoints(to_network(torch.from_numpy(np.stack(squares)), device)).cpu())
+        self.train(training)
+        return torch.cat(parts)
+
+    def keypoints(self, images: Tensor) -> Tensor:
+        """The keypoints of images, differentiable and unchecked: (B, 3, H, W) in [-1, 1] -> (B, K, 2) in [-1, 1]."""
         return self.detector(self._resized(images))
 
     def edge_map(self, images: Tensor) -> Tensor:
         """Draw the graph found on images: (B, 3, H, W) in [-1, 1] -> (B, 1, size, size), not negative."""
-        return self.draw(self.detect(images))
+        return self.draw(self.keypoints(images))
 
     def draw(self, keypoints: Tensor, size: int | None = None) -> Tensor:
         """Draw the graph at given keypoints: (B, K, 2) -> (B, 1, size, size), by default at the model's size."""
@@ -217,7 +254,12 @@ class AutoLink(nn.Module):
         return AutoLinkOutput(self.decoder(masked, edges), keypoints, edges)
 
     def _resized(self, images: Tensor) -> Tensor:
-        """The images at the model's size, in the layout that convolutions run fastest on."""
+        """The images' squares at the model's size, in the layout that convolutions run fastest on."""
+        height, width = images.shape[2:]
+        if self.config.fit == "crop" and height != width:
+            side = min(height, width)
+            top, left = (height - side) // 2, (width - side) // 2
+            images = images[:, :, top : top + side, left : left + side]
         size = (self.config.size, self.config.size)
         if images.shape[2:] != size:
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)

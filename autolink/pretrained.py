@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from autolink.checkpoints import check_kind
 from autolink.errors import UsageError, UserError
 
 Config = TypeVar("Config")
@@ -80,29 +81,6 @@ def save_folder(kind: str, module: nn.Module, config: Any, folder: Path, card: s
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def find_folder(name: str | Path) -> Path:
-    """The folder itself, or the download of a Hub repository named `owner/name`.
-
-    Raises:
-        UserError: no such folder, and nothing of that name can be downloaded.
-    """
-    folder = Path(name)
-    if folder.is_dir():
-        return folder
-    parts = str(name).split("/")
-    if folder.exists() or len(parts) != 2 or not all(parts) or parts[0] in (".", ".."):
-        raise UserError(f"there is no checkpoint folder {name}; give the folder that holds config.json")
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(str(name), allow_patterns=["config.json", "model.safetensors", "stage_one/*"]))
-    except Exception as error:  # the Hub's client raises many kinds, offline and online
-        raise UserError(
-            f"there is no folder {name}, and the Hub gave no repository of that name ({type(error).__name__}); "
-            f"download config.json and model.safetensors by hand and give their folder"
-        ) from None
-
-
 def read_config(kind: str, config_type: type[Config], folder: Path) -> Config:
     """The configuration of a checkpoint of one kind.
 
@@ -118,9 +96,7 @@ def read_config(kind: str, config_type: type[Config], folder: Path) -> Config:
         raise UserError(f"{folder} is no checkpoint: it has no config.json") from None
     except (ValueError, OSError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
-    if values.pop("model_type", None) != kind:
-        advice = f"; did you mean {folder / 'model'}?" if (folder / "model" / "config.json").exists() else ""
-        raise UserError(f"{folder} is no checkpoint of {kind}: its config.json says otherwise{advice}")
+    check_kind(folder, values.pop("model_type", None), kind)
     wrong = [name for name, value in values.items() if not _like(value, getattr(config_type(), name, value))]
     if wrong:
         raise UserError(f"{path} does not describe a {kind} model: {wrong[0]} is {values[wrong[0]]!r}")
@@ -164,15 +140,12 @@ def load_weights(module: nn.Module, folder: Path) -> None:
         raise UserError(f"{path} holds weights that are not finite; train it again")
 
 
-def load_folder(
-    kind: str, config_type: type[Config], network: Callable[[Config], Network], name: str | Path
-) -> Network:
-    """The network of a checkpoint, by folder or Hub name, ready to use.
+def load_folder(kind: str, config_type: type[Config], network: Callable[[Config], Network], folder: Path) -> Network:
+    """The network of a checkpoint folder, ready to use.
 
     Raises:
-        UserError: there is no such checkpoint, or it is damaged or of another kind.
+        UserError: it is damaged or of another kind.
     """
-    folder = find_folder(name)
     module = network(read_config(kind, config_type, folder))
     load_weights(module, folder)
     return module.eval()

@@ -177,7 +177,7 @@ def detect_all(
     """Keypoints of many pictures, (N, H, W, 3) 8-bit -> (N, K, 2), (x, y) in [-1, 1]; leaves evaluation mode on."""
     model.eval()
     parts = (torch.from_numpy(np.array(images[n : n + batch], order="C")) for n in range(0, len(images), batch))
-    return np.concatenate([model.detect(to_network(part, device)).cpu().numpy() for part in parts])
+    return np.concatenate([model.keypoints(to_network(part, device)).cpu().numpy() for part in parts])
 
 
 def parse_config(arguments: list[str]) -> TrainConfig:

@@ -149,7 +149,7 @@ class Authors(nn.Module):
 def authors_training(config: Benchmark, data: ImageSet) -> tuple[Callable[[], object], nn.Module]:
     """A step of theirs: AdamW, nothing else; and the networks."""
     run = configuration(config)
-    accelerator = Accelerator(mixed_precision=pick_precision(run))
+    accelerator = Accelerator(mixed_precision=pick_precision(run.precision))
     ours = Trainer(run, accelerator, data)  # for its loss and its choice of pictures
     torch.manual_seed(config.seed)
     model = Authors(config.authors, run)
@@ -172,7 +172,7 @@ def authors_training(config: Benchmark, data: ImageSet) -> tuple[Callable[[], ob
 
 def our_training(run: TrainConfig, data: ImageSet) -> tuple[Callable[[], object], nn.Module]:
     """A step of ours, and the averaged networks."""
-    trainer = Trainer(run, Accelerator(mixed_precision=pick_precision(run)), data)
+    trainer = Trainer(run, Accelerator(mixed_precision=pick_precision(run.precision)), data)
     trainer.model.train()
     return trainer.train_step, trainer.average
 

@@ -146,7 +146,7 @@ def train_ours(config: Benchmark, stage_one: AutoLink, views: Views) -> tuple[Po
     preset = PRESETS["figures"]
     model = replace(preset.model, keypoints=stage_one.config.keypoints)
     run = replace(preset, model=model, seed=config.seed, threads=config.threads)
-    accelerator = Accelerator(mixed_precision=pick_precision(run))
+    accelerator = Accelerator(mixed_precision=pick_precision(run.precision))
     probe = TransferTrainer(run, accelerator, stage_one, views)
     start = time.process_time()
     for _ in range(TIMED_STEPS):

@@ -59,7 +59,7 @@ def measured(size: int, config: Benchmark) -> dict[str, float]:
     model = replace(run.model, channels=channels, keypoints=stage_one.config.keypoints, classes=SPECIES)
     run = replace(run, model=model, batch=config.batch, feature_size=run.feature_size * size // SIZES[0])
     data = rendered_animals(32, 8, size)
-    trainer = GanTrainer(run, Accelerator(mixed_precision=pick_precision(run)), stage_one, data)
+    trainer = GanTrainer(run, Accelerator(mixed_precision=pick_precision(run.precision)), stage_one, data)
     trainer.model.train()
     batch = trainer.draw_batch(np.random.default_rng(0))
     edges = trainer.draw(batch.keypoints)

@@ -38,13 +38,13 @@ class Benchmark:
 def main(config: Benchmark) -> None:
     """Print the table."""
     run = PRESETS["figures"]
-    accelerator = Accelerator(mixed_precision=pick_precision(run))
+    accelerator = Accelerator(mixed_precision=pick_precision(run.precision))
     keep_memory()
     torch.set_num_threads(config.threads)
     trainer = train.Trainer(run, accelerator, rendered_figures(512, 32, run.model.size))
     trainer.model.train()
     device = accelerator.device
-    keypoints = trainer.raw.detect(torch.zeros(run.batch, 3, run.model.size, run.model.size, device=device)).detach()
+    keypoints = trainer.raw.keypoints(torch.zeros(run.batch, 3, run.model.size, run.model.size, device=device)).detach()
 
     def whole() -> None:
         float(trainer.train_step())

@@ -133,7 +133,7 @@ def repeated_keypoints(judge: AutoLink, real: Pictures, seed: int, batch: int = 
         shift = change.shift * 2 * REPEATED_SHIFT
         seen, _ = changed(images, images[:, :1], Change(change.light, shift))
         to_ends = images.shape[-1] / (images.shape[-1] - 1)  # shifts are in sides, keypoints between pixel centres
-        found.append(judge.detect(seen).cpu() + shift[:, None] * to_ends)
+        found.append(judge.keypoints(seen).cpu() + shift[:, None] * to_ends)
     return torch.cat(found).numpy()
 
 

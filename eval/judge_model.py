@@ -8,9 +8,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import Self
 
+from autolink.checkpoints import Pretrained
 from autolink.data.figures import JOINTS
 from autolink.data.images import Fit
 from autolink.device import to_network
@@ -60,7 +61,17 @@ class Found(NamedTuple):
     """(B, J) in [0, 1], the share of the heatmap near the joint."""
 
 
-class Judge(nn.Module):
+CARD = """---
+library_name: autolink
+pipeline_tag: keypoint-detection
+license: unknown
+---
+A judge of joint positions, trained on annotated joints, for measuring generated pictures:
+`autolink eval transfer --judge FOLDER`.
+"""
+
+
+class Judge(Pretrained):
     """A supervised joint detector: stage one's architecture, but true joints and weights of its own."""
 
     def __init__(self, config: JudgeConfig) -> None:
@@ -70,15 +81,11 @@ class Judge(nn.Module):
         channels_last(self)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path) -> Self:
-        """Load a checkpoint folder, or a repository of the Hugging Face Hub, ready to judge.
+    def from_folder(cls, folder: Path) -> Self:
+        """Load a checkpoint folder, ready to judge."""
+        return load_folder("judge", JudgeConfig, cls, folder)
 
-        Raises:
-            UserError: there is no such checkpoint, or it is damaged or of another kind.
-        """
-        return load_folder("judge", JudgeConfig, cls, name)
-
-    def save_pretrained(self, folder: str | Path, card: str, half: bool = True) -> None:
+    def save_pretrained(self, folder: str | Path, card: str = CARD, *, half: bool = True) -> None:
         """Write config.json, model.safetensors and, if there is none, the card; `half` stores 16-bit weights."""
         save_folder("judge", self, self.config, Path(folder), card, half)
 

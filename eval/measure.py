@@ -158,7 +158,7 @@ class Evaluation:
     @torch.no_grad()
     def generate(self, source: Array, drivers: Array) -> tuple[Array, Array]:
         """The source (H, W, 3) in the pose of drivers (N, H, W, 3), 8-bit; and the driving edge maps (N, H, W, 3)."""
-        keypoints = self.transfer.stage_one.detect(self._network(drivers))
+        keypoints = self.transfer.stage_one.keypoints(self._network(drivers))
         sources = self._network(source[None])[:, None].expand(len(drivers), -1, -1, -1, -1)
         images = self.transfer.transfer(sources, keypoints).permute(0, 2, 3, 1).cpu().numpy()
         edges = self.transfer.stage_one.draw(keypoints, self.transfer.size)[:, 0].cpu().numpy()

@@ -21,14 +21,13 @@ from autolink.data.figures import JOINTS, figure_clip, figure_images
 from autolink.data.landmarks import Annotation
 from autolink.detect import Finder
 from autolink.device import pick_device, to_network
-from autolink.errors import UserError, command
+from autolink.errors import command
 from autolink.model import AutoLink
 from autolink.pretrained import write_text
 from autolink.regression import regression_error, side_lengths
 from autolink.run_state import versions
 from autolink.train import detect_all
 
-CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 OUT = Path("demo")
 SHOWN_SIZE = 256
 FRAMES, RATE = 75, Fraction(25)
@@ -45,7 +44,7 @@ def fresh_figures(size: int, seed: int, count: int = 600) -> ImageSet:
 def detection(seed: int) -> dict[str, Any]:
     """Detect on fresh figures, measure against their true joints, draw a picture and a clip; the figures."""
     device = pick_device("auto")
-    model = AutoLink.from_pretrained(CHECKPOINTS / "figures")
+    model = AutoLink.from_pretrained("figures")
     finder = Finder(model, device)
     data = fresh_figures(model.config.size, seed)
     assert data.annotation is not None
@@ -73,14 +72,13 @@ def pose_transfer(seed: int) -> dict[str, Any]:
         with VideoWriter(path, RATE) as writer:
             for frame in figure_clip(FRAMES, person, SHOWN_SIZE)[0]:
                 writer.write(frame)
-    checkpoint = CHECKPOINTS / "figures-transfer"
     transfer.run(
         TransferConfig(
-            source, driver, OUT / "transfer.mp4", str(checkpoint), motion="absolute", crop="none", side_by_side=True,
-            overwrite=True,
+            src=source, driver=driver, out=OUT / "transfer.mp4", checkpoint="figures-transfer", motion="absolute",
+            crop="none", side_by_side=True, overwrite=True,
         )
     )  # fmt: skip
-    model = PoseTransfer.from_pretrained(checkpoint)
+    model = PoseTransfer.from_pretrained("figures-transfer")
     shown, moves, truth = (
         to_network(torch.from_numpy(clip), torch.device("cpu"))
         for clip in (
@@ -90,7 +88,7 @@ def pose_transfer(seed: int) -> dict[str, Any]:
         )
     )
     still = shown.expand_as(truth)
-    moved = model.transfer(still[:, None], model.stage_one.detect(moves))
+    moved = model.transfer(still[:, None], model.stage_one.keypoints(moves))
     moving = ((still - truth).abs().mean(1, keepdim=True) > MOVING).expand_as(truth)
     return {
         "transfer_error_on_moving_pixels": round((moved - truth).abs()[moving].mean().item() / 2, 4),
@@ -103,16 +101,14 @@ def animals(seed: int) -> None:
     """Cats and dogs of eight structures in seven appearances, and appearances that move from structure to structure."""
     sample.run(
         SampleConfig(
-            str(CHECKPOINTS / "pets-gan"), rows=8, truncation=0.75, seed=seed, grid=OUT / "animals.png",
+            "pets-gan", rows=8, truncation=0.75, seed=seed, grid=OUT / "animals.png",
             video=OUT / "animals.mp4", overwrite=True,
         )
     )  # fmt: skip
 
 
-def main() -> None:
+def run() -> None:
     """Detect on fresh people, move one as another, and generate animals."""
-    if not (CHECKPOINTS / "figures" / "config.json").exists():
-        raise UserError(f"the bundled checkpoints {CHECKPOINTS} are missing; run the demo from a clone of the project")
     seed = time.time_ns() % 1_000_000 + 1_000  # other people every time
     OUT.mkdir(exist_ok=True)
     found = detection(seed)
@@ -135,5 +131,10 @@ def main() -> None:
     )
 
 
+def main() -> None:
+    """Entry point of `autolink demo`."""
+    command(run)
+
+
 if __name__ == "__main__":
-    command(main)
+    main()

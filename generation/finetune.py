@@ -26,7 +26,7 @@ def finetuned(model: PoseTransfer, pictures: NDArray[np.uint8], steps: int, devi
         steps=steps, batch=4, learning_rate=2e-4, decay_share=0.5, ema=0.99, adversarial_weight=0.0, flip=False,
         feature_size=max(64, translator.config.size), model=translator.config,
     )  # fmt: skip
-    accelerator = Accelerator(mixed_precision=pick_precision(config), cpu=device.type == "cpu")
+    accelerator = Accelerator(mixed_precision=pick_precision(config.precision), cpu=device.type == "cpu")
     n = len(pictures)
     views = Views(pictures, np.zeros(1, np.int64), np.full(1, n), np.zeros(1, bool), {})
     trainer = TransferTrainer(config, accelerator, model.stage_one, views)

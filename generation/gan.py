@@ -1,21 +1,27 @@
 """A GAN whose structure is the learned graph: the edge map says where, noise and class say what it looks like."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
+from autolink.generation.structures import StructuresLike, as_structures, kept_edges
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from autolink.checkpoints import Pretrained
+from autolink.draw import to_image
 from autolink.edge_map import edge_map
 from autolink.errors import UsageError, UserError
 from autolink.layers import channels_last, initialise
 from autolink.model import AutoLink
-from autolink.pretrained import find_folder, load_folder, save_folder
+from autolink.pretrained import load_folder, save_folder
 
 SMALLEST = 4
 """Side in pixels where the generator begins."""
@@ -31,10 +37,12 @@ MEAN_OF = 1024
 
 CARD = """---
 library_name: autolink
+pipeline_tag: unconditional-image-generation
+license: unknown
 tags: [gan, self-supervised]
 ---
 Pictures whose structure is given by the keypoints and the graph of AutoLink:
-`python generation/sample.py --checkpoint FOLDER --out grid.png`.
+`autolink sample --checkpoint FOLDER --grid grid.png`.
 """
 
 
@@ -86,7 +94,7 @@ def activation() -> nn.LeakyReLU:
     return nn.LeakyReLU(0.2)
 
 
-class EdgeReader(nn.Module):
+class EdgeEncoder(nn.Module):
     """Edge map -> what it means at each scale up to `edge_size`, each convolution seeing twice as far as the last."""
 
     def __init__(self, config: GanConfig) -> None:
@@ -145,32 +153,35 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config
         widths, style, K = config.channels, config.latent, config.keypoints
-        self.name = nn.Embedding(len(config.classes), style)
-        self.map = nn.Sequential(nn.Linear(2 * style, style), activation(), nn.Linear(style, style))
-        self.begin = nn.Parameter(torch.randn(1, widths[0], SMALLEST, SMALLEST))
-        self.read = EdgeReader(config)
+        self.embedding = nn.Embedding(len(config.classes), style)
+        self.mapping = nn.Sequential(nn.Linear(2 * style, style), activation(), nn.Linear(style, style))
+        self.constant = nn.Parameter(torch.randn(1, widths[0], SMALLEST, SMALLEST))
+        self.edge_encoder = EdgeEncoder(config)
         steered = (config.edge_size // SMALLEST).bit_length()
         self.blocks = nn.ModuleList(
             Block(c_in, c_out, style, config.edge_channels if n < steered else 0)
             for n, (c_in, c_out) in enumerate(pairwise((widths[0], *widths)))
         )
         self.last = nn.Conv2d(widths[-1], 3, 3, padding=1)
-        initialise(self.read)
+        initialise(self.edge_encoder)
         self.register_buffer("graph", torch.zeros(K * (K - 1) // 2))
         self.register_buffer("structures", torch.zeros(REMEMBERED, K, 2))
         self.register_buffer("structure_classes", torch.zeros(REMEMBERED, dtype=torch.long))
+        self.register_load_state_dict_pre_hook(_rename_earlier_keys)
         channels_last(self)
 
     def style(self, noise: Tensor, classes: Tensor) -> Tensor:
         """What pictures look like: noise (B, latent), normal, and classes (B,) -> (B, latent) of mean square 1."""
-        style = self.map(torch.cat([noise, self.name(classes)], 1)).float()
+        style = self.mapping(torch.cat([noise, self.embedding(classes)], 1)).float()
         return style * (style.square().mean(1, keepdim=True) + 1e-6).rsqrt()
 
     def paint(self, edges: Tensor, style: Tensor) -> Tensor:
         """Edge maps (B, 1, drawn_size, drawn_size) as of `Gan.draw` and styles (B, latent) -> pictures in [-1, 1]."""
-        places: list[Tensor | None] = [*self.read(edges if self.config.conditional else torch.zeros_like(edges))]
+        places: list[Tensor | None] = [
+            *self.edge_encoder(edges if self.config.conditional else torch.zeros_like(edges))
+        ]
         places += [None] * (len(self.blocks) - len(places))
-        x = self.begin.expand(len(edges), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        x = self.constant.expand(len(edges), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         for n, (block, place) in enumerate(zip(self.blocks, places, strict=True)):
             if n:
                 x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
@@ -182,7 +193,19 @@ class Generator(nn.Module):
         return self.paint(edges, self.style(noise, classes))
 
 
-class Gan(nn.Module):
+EARLIER_KEYS = {"name.": "embedding.", "map.": "mapping.", "begin": "constant", "read.": "edge_encoder."}
+"""What parts of the generator were called in checkpoints of version 0.1."""
+
+
+def _rename_earlier_keys(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Have weights saved by version 0.1 load."""
+    for key in [key for key in state if key.startswith(prefix)]:
+        for earlier, now in EARLIER_KEYS.items():
+            if key.removeprefix(prefix).startswith(earlier):
+                state[prefix + now + key.removeprefix(prefix + earlier)] = state.pop(key)
+
+
+class Gan(Pretrained):
     """A frozen stage one and the generator that its graph steers: one checkpoint folder, all that sampling needs.
 
     The folder holds the generator (config.json, model.safetensors) and, in `stage_one/`, the stage one that it was
@@ -207,17 +230,16 @@ class Gan(nn.Module):
         self.generator = generator
 
     @classmethod
-    def from_pretrained(cls, name: str | Path) -> Self:
-        """Load a checkpoint folder, or a repository of the Hugging Face Hub, ready to sample.
+    def from_folder(cls, folder: Path) -> Self:
+        """Load a checkpoint folder, ready to sample.
 
         Raises:
-            UserError: there is no such checkpoint, it is damaged or of another kind, or its two parts do not fit.
+            UserError: it is damaged or of another kind, or its two parts do not fit.
         """
-        folder = find_folder(name)
         generator = load_folder("gan", GanConfig, Generator, folder)
-        return cls(AutoLink.from_pretrained(folder / "stage_one"), generator).eval()
+        return cls(AutoLink.from_folder(folder / "stage_one"), generator).eval()
 
-    def save_pretrained(self, folder: str | Path, card: str = CARD, half: bool = False) -> None:
+    def save_pretrained(self, folder: str | Path, card: str = CARD, *, half: bool = False) -> None:
         """Write generator and stage one; `half` stores 16-bit weights."""
         save_folder("gan", self.generator, self.generator.config, Path(folder), card, half)
         self.stage_one.save_pretrained(Path(folder) / "stage_one", half=half)
@@ -230,7 +252,7 @@ class Gan(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the networks are."""
-        return self.generator.begin.device
+        return self.generator.constant.device
 
     def draw(self, keypoints: Tensor, kept: Tensor | None = None) -> Tensor:
         """Edge maps for the generator, (B, K, 2) -> (B, 1, drawn_size, drawn_size); as `draw_structure`."""
@@ -259,6 +281,61 @@ class Gan(nn.Module):
         """Structures (B, K, 2) in the appearances (B, latent) -> pictures (B, 3, size, size) in [-1, 1]."""
         pieces = zip(keypoints.split(batch), styles.split(batch), strict=True)
         return torch.cat([self.generator.paint(self.draw(k, kept), s) for k, s in pieces])
+
+    def appearances(
+        self, numbers: Sequence[int], *, seed: int = 0, class_number: int = -1, truncation: float = 1.0
+    ) -> Tensor:
+        """The styles (N, latent) of a seed's numbered appearances.
+
+        Each number has a seed of its own, so that an appearance does not depend on the others. `class_number` -1 takes
+        all classes in turn.
+        """
+        dice = [torch.Generator().manual_seed(seed * 2**31 + n) for n in numbers]
+        noise = torch.stack([torch.randn(self.config.latent, generator=d) for d in dice])
+        C = len(self.config.classes)
+        classes = torch.tensor([n % C if class_number < 0 else class_number for n in numbers])
+        return self.styles(noise.to(self.device), classes.to(self.device), truncation)
+
+    def sample(
+        self,
+        structures: StructuresLike = 4,
+        appearances: int | Sequence[int] = 7,
+        *,
+        seed: int = 0,
+        class_name: str = "",
+        truncation: float = 1.0,
+        dropped_edges: Sequence[str] = (),
+    ) -> NDArray[np.uint8]:
+        """Generate every structure in every appearance.
+
+        Args:
+            structures: how many of those that the checkpoint remembers of its training pictures; or a picture, or
+                several (files, PIL images, 8-bit RGB arrays (H, W, 3)), whose structure is taken; or keypoints
+                (S, K, 2), (x, y) in [-1, 1]; or `Structures`.
+            appearances: how many, or which by their numbers; the same seed and number are always the same appearance.
+            seed: which appearances.
+            class_name: class of all; by default that of each structure, and where it is not known all in turn.
+            truncation: below 1, nearer to the average appearance of the class.
+            dropped_edges: edges that are switched off, such as "2-5".
+
+        Returns:
+            (S, A, size, size, 3), 8-bit RGB.
+
+        Raises:
+            UserError: a picture cannot be read, or there is no such class, structure or edge.
+        """
+        found = as_structures(self, structures)
+        numbers = range(appearances) if isinstance(appearances, int) else appearances
+        if not numbers or min(numbers) < 0 or seed < 0:
+            raise UsageError("appearances must be at least one, their numbers and the seed not negative")
+        kept = kept_edges(self, dropped_edges)
+        rows = []
+        for keypoints, known in zip(found.keypoints, found.classes.tolist(), strict=True):
+            number = self.class_number(class_name) if class_name else known
+            styles = self.appearances(numbers, seed=seed, class_number=number, truncation=truncation)
+            repeated = torch.from_numpy(keypoints).to(self.device).expand(len(styles), -1, -1)
+            rows.append(self.generate(repeated, styles, kept).permute(0, 2, 3, 1).cpu().numpy())
+        return to_image(np.stack(rows))
 
     def class_number(self, name: str) -> int:
         """The number of a class.

@@ -13,7 +13,7 @@ from autolink.errors import UsageError
 from autolink.options import read_options
 from autolink.perceptual import FeatureNetwork
 
-STAGE_ONE = Path(__file__).resolve().parents[1] / "checkpoints" / "animals"
+STAGE_ONE = "animals"
 
 Preset = Literal["animals", "pets-cpu", "gpu", "gpu-512"]
 
@@ -28,7 +28,7 @@ class GanTrainConfig(RunConfig):
     """A folder or zip of pictures, each subfolder a class; or `animals`, rendered ones; or a published set."""
     root: Path | None = None
     """Where the published set that --data names is unpacked; see docs/data-sets.md."""
-    stage_one: str = str(STAGE_ONE)
+    stage_one: str = STAGE_ONE
     """Checkpoint folder of the stage one that finds the keypoints."""
     start_from: str = ""
     """Checkpoint folder of a GAN of the same stage one to begin with, in place of a generator that knows nothing."""

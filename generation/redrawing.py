@@ -1,4 +1,4 @@
-"""The source redrawn in the driver's motion and written, frame by frame."""
+"""The source redrawn in the driver's motion, frame by frame."""
 
 from collections.abc import Iterator
 
@@ -6,44 +6,48 @@ import cv2
 import numpy as np
 import torch
 from autolink.generation.networks import Networks
-from autolink.generation.subjects import Driver, Source, whole_frames
-from autolink.generation.transfer_options import TransferConfig
+from autolink.generation.subjects import Appearance, DrivingMotion
+from autolink.generation.transfer_options import TransferOptions
+from autolink.video.clip import Clip
 from autolink.video.motion import carried, edge_matrix, maximum_spanning_tree, relative, retarget, smooth
-from autolink.video.writer import VideoWriter
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from autolink.draw import draw_graph, to_image
 
 Image = NDArray[np.uint8]
 
 
-def driving_poses(config: TransferConfig, networks: Networks, source: Source, driver: Driver) -> NDArray:
+def driving_poses(
+    options: TransferOptions, networks: Networks, appearance: Appearance, driving: DrivingMotion
+) -> NDArray[np.float64]:
     """The poses to redraw the source in: (T, K, 2), (x, y) in [-1, 1] of the source's crop.
 
     Keypoints that do not count jump about; they are carried along by the others.
     """
-    track = driver.crop.from_pixels(smooth(driver.motion.keypoints, config.smooth))
-    if config.motion == "absolute":
+    track = driving.crop.from_pixels(smooth(driving.motion.keypoints, options.smooth))
+    if options.motion == "absolute":
         return track
-    own = source.keypoints[0].astype(np.float64)
+    own = appearance.keypoints[0].astype(np.float64)
     chosen = list(networks.model.layout.chosen)
     start, followed = own[chosen], track[:, chosen]
-    if config.motion == "relative":
-        moved = relative(start, followed, driver.reference, config.adapt_scale)
+    if options.motion == "relative":
+        moved = relative(start, followed, driving.reference, options.adapt_scale)
     else:
         linked = edge_matrix(networks.weights, len(own))[np.ix_(chosen, chosen)]
         tree = maximum_spanning_tree(linked[np.triu_indices(len(chosen), 1)], len(chosen))
-        moved = retarget(start, followed, tree, driver.reference, config.adapt_scale)
+        moved = retarget(start, followed, tree, driving.reference, options.adapt_scale)
     return carried(own, moved, chosen)
 
 
 @torch.no_grad()
-def redraw(networks: Networks, source: Source, poses: NDArray, side: int, batch: int) -> Iterator[Image]:
+def redraw(
+    networks: Networks, appearance: Appearance, poses: NDArray[np.float64], side: int, batch: int
+) -> Iterator[Image]:
     """The source's square, `side` pixels, in each pose of (T, K, 2), `batch` of them at a time."""
-    small = networks.tensor([source.crop.take(p, networks.model.size) for p in source.pictures])
-    large = networks.tensor([source.crop.take(p, side) for p in source.pictures])
-    keypoints = torch.from_numpy(source.keypoints).float().to(networks.device)
+    crop = appearance.crop
+    small = networks.tensor([crop.take(p, networks.model.size) for p in appearance.pictures])
+    large = networks.tensor([crop.take(p, side) for p in appearance.pictures])
+    keypoints = torch.from_numpy(appearance.keypoints).float().to(networks.device)
     for driving in torch.from_numpy(poses).float().to(networks.device).split(batch):
         B = len(driving)
         with torch.autocast(networks.device.type, networks.amp, enabled=networks.amp is not None):
@@ -53,32 +57,22 @@ def redraw(networks: Networks, source: Source, poses: NDArray, side: int, batch:
             yield to_image(one.on(large[None])[0].permute(1, 2, 0).cpu().numpy())
 
 
-def write_result(
-    config: TransferConfig, networks: Networks, source: Source, driver: Driver, poses: NDArray, side: int
-) -> None:
-    """Redraw and write frame by frame."""
-    sound = {"driver": config.driver, "source": config.src, "none": None}[config.audio]
-    if sound is not None and sound.suffix.lower() == ".json":
-        sound = None
-    picture = source.pictures[0]
-    shown = picture if config.paste_back else source.crop.take(picture, side)
-    beside = driver_frames(config, driver) if config.side_by_side else None
-    bar = tqdm(total=len(poses), unit="frame", desc="redrawing")
-    with VideoWriter(config.out, driver.motion.rate, sound) as writer:
-        for patch in redraw(networks, source, poses, side, config.batch):
-            image = source.crop.paste(picture, patch) if config.paste_back else patch
-            if beside is not None:
-                image = np.concatenate([shown, _as_high(next(beside), image), image], 1)
-            writer.write(image)
-            bar.update()
-    bar.close()
+def composed(
+    options: TransferOptions, appearance: Appearance, patches: Iterator[Image], side: int, beside: Iterator[Image]
+) -> Iterator[Image]:
+    """The redrawn squares as they were asked for: put back into the picture, or beside source and driver."""
+    picture, crop = appearance.pictures[0], appearance.crop
+    shown = picture if options.paste_back else crop.take(picture, side)
+    for patch in patches:
+        image = crop.paste(picture, patch) if options.paste_back else patch
+        yield np.concatenate([shown, _as_high(next(beside), image), image], 1) if options.side_by_side else image
 
 
-def driver_frames(config: TransferConfig, driver: Driver) -> Iterator[Image]:
+def driver_frames(clip: Clip, driving: DrivingMotion) -> Iterator[Image]:
     """The driver's frames once more, or its skeleton where there is only a motion."""
-    motion = driver.motion
-    if config.driver.suffix.lower() != ".json":
-        yield from whole_frames(config.driver, [])
+    motion = driving.motion
+    if not clip.is_motion:
+        yield from clip.readable_frames([])
         return
     K = motion.keypoints.shape[1]
     weights = np.ones(K * (K - 1) // 2) if motion.weights is None else motion.weights

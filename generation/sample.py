@@ -1,4 +1,4 @@
-"""Sample the conditional GAN: python generation/sample.py --checkpoint DIR [--structures PICTURES] --grid grid.png."""
+"""Sample the conditional GAN: python generation/sample.py [--structures PICTURES] --grid grid.png."""
 
 import sys
 from dataclasses import dataclass
@@ -16,14 +16,13 @@ import torch.nn.functional as F
 import tyro
 from autolink.generation.gan import Gan
 from autolink.generation.structures import Structures, kept_edges, moved, read_structures, spread
-from autolink.video import files as video
 from autolink.video.writer import WRITTEN, VideoWriter
 from numpy.typing import NDArray
 from torch import Tensor
 
 from autolink import draw
 from autolink.device import pick_device, prepare_cpu
-from autolink.errors import UsageError, UserError, command
+from autolink.errors import UsageError, command
 from autolink.pretrained import check_output
 
 SHOWN_SIDE = 128
@@ -38,10 +37,10 @@ Image = NDArray[np.uint8]
 class SampleConfig:
     """Generate pictures: structures from pictures, keypoints or the checkpoint, appearances from noise and class."""
 
-    checkpoint: str
-    """A checkpoint folder of a conditional GAN."""
+    checkpoint: str = "pets-gan"
+    """A checkpoint folder of a conditional GAN, the name of a bundled one, or hf:owner/name."""
     structures: tuple[Path, ...] = ()
-    """Pictures, folders or zips of them, a video, or keypoints.json of autolink.detect; without, remembered ones."""
+    """Pictures, folders or zips of them, a video, or keypoints.json of `autolink detect`; without, remembered ones."""
     rows: int = 4
     """Structures at most, evenly spread over those given."""
     appearances: int = 7
@@ -101,30 +100,6 @@ class SampleConfig:
             raise UsageError(f"--folder {self.folder} is not an empty folder; choose another")
 
 
-@dataclass(frozen=True)
-class Appearances:
-    """N appearances, of any class until one is chosen."""
-
-    noise: Tensor
-    """(N, latent)."""
-    numbers: tuple[int, ...]
-    """Which of the seed's appearances they are."""
-
-    @classmethod
-    def draw(cls, config: SampleConfig, latent: int, device: torch.device) -> "Appearances":
-        """Those that the options ask for; each has a seed of its own, so that it does not depend on the others."""
-        numbers = config.pick or tuple(range(config.appearances))
-        dice = [torch.Generator().manual_seed(config.seed * 2**31 + n) for n in numbers]
-        return cls(torch.stack([torch.randn(latent, generator=d) for d in dice]).to(device), numbers)
-
-    def styles(self, gan: Gan, config: SampleConfig, structure_class: int) -> Tensor:
-        """(N, latent) for a structure of this class, -1 if unknown."""
-        C, N = len(gan.config.classes), len(self.numbers)
-        number = gan.class_number(config.class_name) if config.class_name else structure_class
-        classes = torch.tensor([n % C for n in self.numbers]) if number < 0 else torch.full((N,), number)
-        return gan.styles(self.noise, classes.to(self.noise.device), config.truncation)
-
-
 def to_pictures(images: Tensor) -> list[Image]:
     """(N, 3, size, size) in [-1, 1] -> (side, side, 3) each, enlarged to be seen."""
     factor = max(1, SHOWN_SIDE // images.shape[-1])
@@ -142,16 +117,25 @@ def edge_pictures(gan: Gan, keypoints: Tensor, kept: Tensor | None, side: int, n
     return pictures
 
 
-def generate_rows(
-    config: SampleConfig, gan: Gan, structures: Structures, appearances: Appearances, kept: Tensor | None
-) -> list[list[Image]]:
-    """Every structure in every appearance."""
-    rows = []
-    for keypoints, number in zip(structures.keypoints, structures.classes.tolist(), strict=True):
-        styles = appearances.styles(gan, config, number)
-        repeated = torch.from_numpy(keypoints).to(gan.device).expand(len(styles), -1, -1)
-        rows.append(to_pictures(gan.generate(repeated, styles, kept)))
-    return rows
+def numbers_of(config: SampleConfig) -> tuple[int, ...]:
+    """Which of the seed's appearances are asked for."""
+    return config.pick or tuple(range(config.appearances))
+
+
+def generate_rows(config: SampleConfig, gan: Gan, structures: Structures) -> list[list[Image]]:
+    """Every structure in every appearance, enlarged to be seen."""
+    pictures = gan.sample(
+        structures, numbers_of(config), seed=config.seed, class_name=config.class_name, truncation=config.truncation,
+        dropped_edges=config.drop_edge,
+    )  # fmt: skip
+    factor = max(1, SHOWN_SIDE // gan.config.size)
+    return [[draw.enlarged(picture, factor) for picture in row] for row in pictures]
+
+
+def styles_of(config: SampleConfig, gan: Gan, structure_class: int) -> Tensor:
+    """The appearances (N, latent) asked for, of a structure of this class, -1 if it is not known."""
+    number = gan.class_number(config.class_name) if config.class_name else structure_class
+    return gan.appearances(numbers_of(config), seed=config.seed, class_number=number, truncation=config.truncation)
 
 
 def write_grid(
@@ -187,9 +171,7 @@ def path_through(values: Tensor, between: int) -> Tensor:
     return ((1 - share) * values[:, None] + share * following[:, None]).flatten(0, 1)
 
 
-def write_video(
-    config: SampleConfig, gan: Gan, structures: Structures, appearances: Appearances, kept: Tensor | None
-) -> int:
+def write_video(config: SampleConfig, gan: Gan, structures: Structures, kept: Tensor | None) -> int:
     """Moving structures in all appearances side by side, or all structures in a moving appearance; frames written."""
     assert config.video
     keypoints = torch.from_numpy(structures.keypoints).to(gan.device)
@@ -197,14 +179,14 @@ def write_video(
     with VideoWriter(config.video, RATE) as writer:
         if config.interpolate == "structure":
             number = int(structures.classes[0])
-            styles = appearances.styles(gan, config, number)
+            styles = styles_of(config, gan, number)
             for pose in keypoints if structures.moving else path_through(keypoints, config.between):
                 images = to_pictures(gan.generate(pose.expand(len(styles), -1, -1), styles, kept))
                 edge = edge_pictures(gan, pose[None], kept, images[0].shape[0], config.numbers)
                 writer.write(np.concatenate([*edge, *images], 1))
                 count += 1
             return count
-        paths = [path_through(appearances.styles(gan, config, c), config.between) for c in structures.classes.tolist()]
+        paths = [path_through(styles_of(config, gan, c), config.between) for c in structures.classes.tolist()]
         edges = None
         for styles in torch.stack(paths, 1):  # (S, latent), one for each structure
             images = to_pictures(gan.generate(keypoints, styles, kept))
@@ -225,34 +207,26 @@ def run(config: SampleConfig) -> None:
         print("note: this checkpoint is the unconditional control; it ignores structures", file=sys.stderr)
     kept = kept_edges(gan, config.drop_edge)
     structures = moved(read_structures(gan, config.structures, config.rows), config.move, config.scale, config.shift)
-    appearances = Appearances.draw(config, gan.config.latent, device)
     done = []
     if config.grid or config.folder:
         still = spread(structures, config.rows)
-        rows = generate_rows(config, gan, still, appearances, kept)
+        rows = generate_rows(config, gan, still)
         if config.grid:
             write_grid(config, gan, still, rows, kept)
             done.append(str(config.grid))
         if config.folder:
-            write_folder(config.folder, gan, rows, appearances.numbers)
+            write_folder(config.folder, gan, rows, numbers_of(config))
             done.append(str(config.folder))
     if config.video:
-        frames = write_video(config, gan, structures, appearances, kept)
+        frames = write_video(config, gan, structures, kept)
         done.append(f"{config.video} ({frames} frames)")
     kinds = config.class_name or ", ".join(gan.config.classes)
-    print(f"{len(structures)} structures, {len(appearances.numbers)} appearances of {kinds}: {', '.join(done)}")
+    print(f"{len(structures)} structures, {len(numbers_of(config))} appearances of {kinds}: {', '.join(done)}")
 
 
 def main() -> None:
-    """Entry point of `python generation/sample.py`."""
-
-    def sample() -> None:
-        try:
-            run(tyro.cli(SampleConfig))
-        except video.VideoError as error:
-            raise UserError(str(error)) from None
-
-    command(sample)
+    """Entry point of `autolink sample` and `python generation/sample.py`."""
+    command(lambda: run(tyro.cli(SampleConfig)))
 
 
 if __name__ == "__main__":

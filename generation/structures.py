@@ -1,22 +1,30 @@
 """Structures to generate from: keypoints of pictures, of a video, of a file, or remembered; and changes to them."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
-from autolink.generation.gan import Gan
 from autolink.video import files as video
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from autolink.data.picture import from_pixels, square
 from autolink.data.source import SUFFIXES, Source
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError
+from autolink.inputs import Picture, read_pictures
 from autolink.train import detect_all
+
+if TYPE_CHECKING:
+    from autolink.generation.gan import Gan
 
 OUTSIDE = 1.25
 """Keypoints beyond this, in [-1, 1] units, are not in the picture."""
@@ -38,6 +46,33 @@ class Structures:
 
     def __len__(self) -> int:
         return len(self.keypoints)
+
+
+StructuresLike: TypeAlias = "int | Structures | Picture | Sequence[Picture] | NDArray[np.floating] | Tensor"
+"""So many remembered ones; pictures; or keypoints (S, K, 2), (x, y) in [-1, 1]."""
+
+
+def as_structures(gan: Gan, value: StructuresLike) -> Structures:
+    """The structures that Python callers mean.
+
+    Raises:
+        UserError: a picture cannot be read, or the keypoints are not this checkpoint's or lie outside of the picture.
+    """
+    if isinstance(value, Structures):
+        return value
+    if isinstance(value, int):
+        return read_structures(gan, (), value)
+    if isinstance(value, Tensor) or (isinstance(value, np.ndarray) and value.dtype != np.uint8):
+        keypoints = np.asarray(value.cpu() if isinstance(value, Tensor) else value, np.float32)
+        K = gan.config.keypoints
+        if keypoints.ndim != 3 or keypoints.shape[1:] != (K, 2):
+            raise UserError(f"keypoints of structures are (S, {K}, 2) for this checkpoint; got {keypoints.shape}")
+        given = Structures([f"structure {n}" for n in range(len(keypoints))], keypoints, np.full(len(keypoints), -1))
+        check_inside(given)
+        return given
+    fit, size = gan.stage_one.config.fit, gan.config.size
+    squares = [square(Image.fromarray(picture), size, fit) for picture in read_pictures(value)]
+    return _detected(gan, [f"picture {n}" for n in range(len(squares))], squares)
 
 
 def read_structures(gan: Gan, paths: tuple[Path, ...], most: int) -> Structures:
@@ -140,7 +175,7 @@ def _class_of(gan: Gan, name: str) -> int:
 
 
 def _from_json(gan: Gan, path: Path) -> Structures:
-    """What `python -m autolink.detect` wrote, for pictures or for a video."""
+    """What `autolink detect` wrote, for pictures or for a video."""
     try:
         content = json.loads(path.read_text())
         if "frames" in content:
@@ -159,7 +194,7 @@ def _from_json(gan: Gan, path: Path) -> Structures:
         keypoints = np.stack(points).astype(np.float32)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"--structures {path} is no keypoints file ({type(error).__name__}: {error}); give one of autolink.detect"
+            f"--structures {path} is no keypoints file ({type(error).__name__}: {error}); give one of `autolink detect`"
         ) from None
     names = [name for name, *_ in found]
     return Structures(names, keypoints, np.array([_class_of(gan, n) for n in names]), moving="frames" in content)
@@ -188,7 +223,7 @@ def moved(structures: Structures, moves: tuple[str, ...], scale: float, shift: t
     return result
 
 
-def kept_edges(gan: Gan, dropped: tuple[str, ...]) -> torch.Tensor | None:
+def kept_edges(gan: Gan, dropped: Sequence[str]) -> torch.Tensor | None:
     """(E,), false for edges given as `2-5`; None where none is.
 
     Raises:

@@ -1,38 +1,37 @@
 """Who is redrawn and what moves: source and driver, read, framed and told by their keypoints."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from itertools import chain
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from autolink.generation.networks import LOOKS, Networks
-from autolink.generation.transfer_options import TransferConfig
-from autolink.video import files as video
+from autolink.generation.transfer_options import TransferOptions
+from autolink.video.clip import Clip
 from autolink.video.crop import Crop, parse_crop
 from autolink.video.motion import Motion, best_frame, read_motion
 from autolink.video.subject import find_subject, follow
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from autolink.errors import UsageError, UserError
+from autolink.progress import Progress
 
 Image = NDArray[np.uint8]
 
 
-class Source(NamedTuple):
+class Appearance(NamedTuple):
     """Who is redrawn."""
 
     pictures: list[Image]
     """(H, W, 3) each; the first is the one that is redrawn."""
     crop: Crop
     """The square that is redrawn, in pixels of all of them."""
-    keypoints: NDArray
+    keypoints: NDArray[np.float64]
     """(S, K, 2), (x, y) in [-1, 1] of the crop."""
 
 
-class Driver(NamedTuple):
+class DrivingMotion(NamedTuple):
     """What moves."""
 
     motion: Motion
@@ -45,29 +44,29 @@ class Driver(NamedTuple):
     """What could not be read, where something could not."""
 
 
-def read_source(config: TransferConfig, networks: Networks) -> Source:
+def read_appearance(clip: Clip, options: TransferOptions, networks: Networks) -> Appearance:
     """The source's pictures, the square to redraw, and the keypoints there.
 
     Raises:
         VideoError, UserError: it cannot be read, or shows no subject.
     """
-    pictures = video.spread_frames(config.src, config.source_frames)
+    pictures = clip.spread(options.source_frames)
     height, width = pictures[0].shape[:2]
-    if config.crop == "none":
+    if options.crop == "none":
         looked_into = crop = Crop.centre(width, height)
-    elif config.crop == "auto":
-        shows, looked_into = frame_with_subject(pictures[0], config.src, networks, "--src")
+    elif options.crop == "auto":
+        shows, looked_into = frame_with_subject(pictures[0], clip, networks, "--src")
         pictures, crop = [shows, *pictures[1:]], looked_into.inside(width, height)
     else:
-        looked_into = crop = parse_crop(config.crop)
+        looked_into = crop = parse_crop(options.crop)
         if crop.x >= width or crop.y >= height or crop.x + crop.side <= 0 or crop.y + crop.side <= 0:
-            raise UsageError(f"--crop {config.crop} lies outside of the source, which is {width}x{height} pixels")
+            raise UsageError(f"--crop {options.crop} lies outside of the source, which is {width}x{height} pixels")
     # in the driver's framing, also where that leaves the picture: in another, the same pose has other keypoints
     found = networks.detect(np.stack([looked_into.take(p, networks.detector_size) for p in pictures]))
-    return Source(pictures, crop, crop.from_pixels(looked_into.to_pixels(found)))
+    return Appearance(pictures, crop, crop.from_pixels(looked_into.to_pixels(found)))
 
 
-def frame_with_subject(first: Image, path: Path, networks: Networks, option: str) -> tuple[Image, Crop]:
+def frame_with_subject(first: Image, clip: Clip, networks: Networks, option: str) -> tuple[Image, Crop]:
     """A frame of a video that shows its subject, and the square in which that lies as in training.
 
     The first frame, if that does; a video may begin with a title or in the dark.
@@ -78,19 +77,21 @@ def frame_with_subject(first: Image, path: Path, networks: Networks, option: str
 
     def looked_at() -> Iterator[Image]:
         yield first
-        yield from video.spread_frames(path, LOOKS)[1:]
+        yield from clip.spread(LOOKS)[1:]
 
     for image in looked_at():
         subject = find_subject(image, networks.detect, networks.model.layout, networks.detector_size)
         if subject.settled:
             return image, subject.crop
     raise UserError(
-        f"{option} {path}: no subject of the kind that this checkpoint knows was found; choose the square with "
-        "--crop x,y,w,h, or take the central one with --crop none"
+        f"{option} {clip.path or clip.name}: no subject of the kind that this checkpoint knows was found; choose the "
+        "square with --crop x,y,w,h, or take the central one with --crop none"
     )
 
 
-def read_driver(config: TransferConfig, networks: Networks, source: Source) -> Driver:
+def read_driving_motion(
+    clip: Clip, options: TransferOptions, networks: Networks, appearance: Appearance, progress: Progress
+) -> DrivingMotion:
     """The driver's keypoints in all frames, and its crop in the reference frame.
 
     Raises:
@@ -98,62 +99,47 @@ def read_driver(config: TransferConfig, networks: Networks, source: Source) -> D
     """
     layout = networks.model.layout
     K = networks.model.translator.config.keypoints
-    if config.driver.suffix.lower() == ".json":
-        motion = read_motion(config.driver)
+    damage = None
+    if clip.is_motion:
+        assert clip.path
+        motion = read_motion(clip.path)
         if motion.keypoints.shape[1] != K:
             raise UserError(
-                f"--driver {config.driver} has {motion.keypoints.shape[1]} keypoints, the checkpoint {K}; give a "
+                f"--driver {clip.path} has {motion.keypoints.shape[1]} keypoints, the checkpoint {K}; give a "
                 "motion that was written with the same stage one"
             )
-        damage = None
     else:
-        motion, damage = follow_driver(config, networks)
+        motion, damage = follow_driver(clip, options.crop == "none", networks, progress)
     chosen = list(layout.chosen)
-    reference = reference_frame(config, source.keypoints[0][chosen], motion.keypoints[:, chosen])
-    if config.crop == "none":
+    reference = reference_frame(options.best_frame, appearance.keypoints[0][chosen], motion.keypoints[:, chosen])
+    if options.crop == "none":
         crop = Crop.centre(motion.width, motion.height)
     else:
         crop = layout.crop(*layout.where(motion.keypoints[reference]))
-    return Driver(motion, crop, reference, damage)
+    return DrivingMotion(motion, crop, reference, damage)
 
 
-def follow_driver(config: TransferConfig, networks: Networks) -> tuple[Motion, str | None]:
-    """Keypoints in every frame of the driving video, and what was damaged."""
-    facts = video.video_facts(config.driver)
+def follow_driver(clip: Clip, still: bool, networks: Networks, progress: Progress) -> tuple[Motion, str | None]:
+    """Keypoints in every frame of the driving clip, in a crop that follows or stands still; and what was damaged."""
+    facts = clip.facts()
     damage: list[str] = []
-    with closing(whole_frames(config.driver, damage)) as frames:
+    with closing(clip.readable_frames(damage)) as frames:
         first = next(frames)
         height, width = first.shape[:2]
-        still = config.crop == "none"
-        start = (
-            Crop.centre(width, height) if still else frame_with_subject(first, config.driver, networks, "--driver")[1]
-        )
+        start = Crop.centre(width, height) if still else frame_with_subject(first, clip, networks, "--driver")[1]
         followed = follow(
-            chain([first], tqdm(frames, total=facts.frames, unit="frame", desc="driver", initial=1)),
+            progress(chain([first], frames), facts.frames, "driver"),
             networks.detect, None if still else networks.model.layout, start, networks.detector_size,
         )  # fmt: skip
         track = np.stack([frame.keypoints for frame in followed])
     return Motion(track, facts.rate, width, height, networks.weights), damage[0] if damage else None
 
 
-def whole_frames(path: Path, damage: list[str]) -> Generator[Image, None, None]:
-    """The frames that can be read; what could not is told in `damage` once some could."""
-    count = 0
-    try:
-        for frame in video.read_frames(path):
-            count += 1
-            yield frame
-    except video.VideoError as error:
-        if not count:
-            raise
-        damage.append(str(error))
-
-
-def reference_frame(config: TransferConfig, source: NDArray, track: NDArray) -> int:
-    """The driver's frame, of (T, n, 2), that stands for the source's pose (n, 2)."""
-    if config.best_frame == "auto":
+def reference_frame(best: str, source: NDArray[np.float64], track: NDArray[np.float64]) -> int:
+    """The driver's frame, of (T, n, 2), that stands for the source's pose (n, 2); `best` is auto or its number."""
+    if best == "auto":
         return best_frame(source, track)
-    n = int(config.best_frame)
+    n = int(best)
     if n >= len(track):
         raise UsageError(f"--best-frame {n}: the driver has {len(track)} frames, from 0")
     return n

@@ -132,7 +132,7 @@ class GanTrainer(AdversarialTrainer[Generator, Discriminator]):
             loss = adversarial = -self.raw_discriminator(features, rows, seen_edges, classes).mean()
             self.raw_discriminator.requires_grad_(True)
             if config.model.conditional and config.structure_weight:
-                structure = (self.stage_one.detect(images) - keypoints).norm(dim=2).mean()
+                structure = (self.stage_one.keypoints(images) - keypoints).norm(dim=2).mean()
                 loss = loss + config.structure_weight * structure
                 self.last["structure_distance"] = structure.detach()
             if config.variety_weight:
@@ -203,7 +203,7 @@ class GanTrainer(AdversarialTrainer[Generator, Discriminator]):
             self.generate(rows, torch.randn(MEASURED, self.config.model.latent, generator=dice)) for _ in range(2)
         )
         asked = self.keypoints[0, rows]
-        found = self.stage_one.detect(images).cpu()
+        found = self.stage_one.keypoints(images).cpu()
         apart = np.random.default_rng(0).permutation(len(self.shown_rows))[: MEASURED // 2]
         order = np.resize(self.shown_rows[apart], MEASURED)
         other = np.resize(np.roll(self.shown_rows[apart], 1), MEASURED)
@@ -281,7 +281,7 @@ def known_generator(config: GanTrainConfig, stage_one: AutoLink) -> Generator | 
 
 def take_over(generator: Generator, known: Generator) -> None:
     """Give a generator the weights of another; classes that the other does not know begin anew."""
-    names = generator.name.weight.detach()
+    names = generator.embedding.weight.detach()
     for n, name in enumerate(generator.config.classes):
         if name in known.config.classes:
             names[n] = known.name.weight[known.config.classes.index(name)]

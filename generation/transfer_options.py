@@ -1,4 +1,4 @@
-"""What a transfer can be asked for, and what is refused before anything is computed."""
+"""What a transfer can be asked for, from Python and from the command line alike."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +14,10 @@ LARGEST = 512
 """Side of the result in pixels at most, unless another is asked for."""
 
 
-@dataclass(frozen=True)
-class TransferConfig:
-    """Redraw the subject of one video or picture in the motion of another."""
+@dataclass(frozen=True, kw_only=True)
+class TransferOptions:
+    """How the subject of one clip is redrawn in the motion of another."""
 
-    src: Path
-    """Whose appearance: a video, a picture or a folder of frames."""
-    driver: Path
-    """Whose motion: a video, a folder of frames, or the JSON that --keypoints or autolink.detect wrote."""
-    out: Path = Path("result.mp4")
-    """The video to write, .mp4 or .gif."""
-    checkpoint: str = "auto"
-    """A checkpoint folder of train_transfer, or owner/name on the Hugging Face Hub; auto takes, of those that come with
-    AutoLink, the one that knows the source's kind best."""
     motion: Literal["relative", "absolute", "retarget"] = "relative"
     """Relative: the source's pose moves as the driver's moves away from its reference frame. Absolute: the driver's
     keypoints as they are. Retarget: the source's bone lengths with the driver's bone angles."""
@@ -41,12 +32,8 @@ class TransferConfig:
     box x,y,w,h of the source in pixels; the driver is then found by itself."""
     paste_back: bool = False
     """Put the redrawn square back into the source's whole picture."""
-    audio: Literal["driver", "source", "none"] = "driver"
-    """Whose sound the result gets."""
     side_by_side: bool = False
     """Show source, driver and result beside each other."""
-    keypoints: Path | None = None
-    """Write the driver's keypoints to this JSON, which --driver takes in place of a video."""
     source_frames: int = 1
     """Frames of a source video that are looked at, evenly spread; the first is the one that is redrawn."""
     finetune: int = 0
@@ -57,12 +44,10 @@ class TransferConfig:
     """Frames computed together."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
-    overwrite: bool = False
-    """Replace --out and --keypoints where they exist."""
-    dry_run: bool = False
-    """Look at source and driver, say what would be done, and stop."""
 
     def __post_init__(self) -> None:
+        if self.motion not in ("relative", "absolute", "retarget"):
+            raise UsageError(f"--motion is relative, absolute or retarget, got {self.motion}")
         if self.best_frame != "auto" and not self.best_frame.isdecimal():
             raise UsageError(f"--best-frame is auto or a frame number from 0, got {self.best_frame}")
         if not 0 <= self.smooth < 1000:
@@ -76,6 +61,29 @@ class TransferConfig:
             raise UsageError("--source-frames and --batch must be at least 1, --finetune and --size not negative")
         if self.size == 1 or self.size > 4096:
             raise UsageError(f"--size is 0 or 2 to 4096 pixels, got {self.size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferConfig(TransferOptions):
+    """Redraw the subject of one video or picture in the motion of another."""
+
+    src: Path
+    """Whose appearance: a video, a picture or a folder of frames."""
+    driver: Path
+    """Whose motion: a video, a folder of frames, or the JSON that --keypoints or `autolink detect` wrote."""
+    out: Path = Path("result.mp4")
+    """The video to write, .mp4 or .gif."""
+    checkpoint: str = "auto"
+    """A checkpoint folder of a pose transfer, the name of a bundled one, or hf:owner/name; auto takes, of the bundled
+    ones, the one that knows the source's kind best."""
+    audio: Literal["driver", "source", "none"] = "driver"
+    """Whose sound the result gets."""
+    keypoints: Path | None = None
+    """Write the driver's keypoints to this JSON, which --driver takes in place of a video."""
+    overwrite: bool = False
+    """Replace --out and --keypoints where they exist."""
+    dry_run: bool = False
+    """Look at source and driver, say what would be done, and stop."""
 
 
 def check_files(config: TransferConfig) -> None:

@@ -12,21 +12,24 @@ from autolink.video.layout import Layout, Shape
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from autolink.checkpoints import Pretrained
 from autolink.edge_map import edge_pairs
 from autolink.errors import UserError
 from autolink.layers import activation, channels_last, conv, down_block, initialise
 from autolink.model import AutoLink
-from autolink.pretrained import find_folder, load_folder, save_folder
+from autolink.pretrained import load_folder, save_folder
 
 LAYERS = 3
 """What a pixel of the result is mixed from: the moved source, the source as it stands, and paint."""
 
 CARD = """---
 library_name: autolink
+pipeline_tag: video-to-video
+license: unknown
 tags: [pose-transfer, self-supervised]
 ---
 Video pose transfer driven by the keypoints and the graph of AutoLink:
-`python generation/transfer.py --checkpoint FOLDER --src video.mp4 --driver pose.mp4`.
+`autolink transfer --checkpoint FOLDER --src video.mp4 --driver pose.mp4`.
 """
 
 
@@ -206,7 +209,7 @@ def translate(
     return translator(sources, source_edges, source_keypoints, driving, driving_edges), driving_edges
 
 
-class PoseTransfer(nn.Module):
+class PoseTransfer(Pretrained):
     """A frozen stage one and the translator that it drives: one checkpoint folder, all that a transfer needs.
 
     The folder holds the translator (config.json, model.safetensors) and, in `stage_one/`, the stage one that it was
@@ -224,17 +227,16 @@ class PoseTransfer(nn.Module):
         self.translator = translator
 
     @classmethod
-    def from_pretrained(cls, name: str | Path) -> Self:
-        """Load a checkpoint folder, or a repository of the Hugging Face Hub, ready to transfer.
+    def from_folder(cls, folder: Path) -> Self:
+        """Load a checkpoint folder, ready to transfer.
 
         Raises:
-            UserError: there is no such checkpoint, or it is damaged or of another kind.
+            UserError: it is damaged or of another kind, or its two parts do not fit.
         """
-        folder = find_folder(name)
         translator = load_folder("transfer", TranslatorConfig, Translator, folder)
-        return cls(AutoLink.from_pretrained(folder / "stage_one"), translator).eval()
+        return cls(AutoLink.from_folder(folder / "stage_one"), translator).eval()
 
-    def save_pretrained(self, folder: str | Path, card: str = CARD, half: bool = False) -> None:
+    def save_pretrained(self, folder: str | Path, card: str = CARD, *, half: bool = False) -> None:
         """Write translator and stage one; `half` stores 16-bit weights."""
         save_folder("transfer", self.translator, self.translator.config, Path(folder), card, half)
         self.stage_one.save_pretrained(Path(folder) / "stage_one", half=half)
@@ -258,7 +260,7 @@ class PoseTransfer(nn.Module):
         """Redraw sources of any size in a pose: (B, S, 3, H, W) in [-1, 1], (B, K, 2) -> (B, 3, size, size)."""
         B, S = sources.shape[:2]
         flat = sources.flatten(0, 1)
-        keypoints = self.stage_one.detect(flat).view(B, S, -1, 2)
+        keypoints = self.stage_one.keypoints(flat).view(B, S, -1, 2)
         if flat.shape[2:] != (self.size, self.size):
             flat = F.interpolate(flat, (self.size, self.size), mode="bilinear", align_corners=False, antialias=True)
         return self(flat.view(B, S, 3, self.size, self.size), keypoints, driving).image.clamp(-1, 1)

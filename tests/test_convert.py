@@ -171,7 +171,7 @@ def test_keypoints_graph_and_edge_map_agree(restated: Restated, tmp_path: Path) 
     images = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(1)) * 2 - 1
     expected = restated.detect(images)
     assert expected.std() > 0.1
-    keypoints = model.detect(images)
+    keypoints = model.keypoints(images)
     torch.testing.assert_close(keypoints, expected.flip(2), atol=1e-4, rtol=0)
     edges = restated.edge_map(expected)
     torch.testing.assert_close(model.edge_map(images), edges, atol=1e-4, rtol=0)
@@ -280,7 +280,7 @@ def test_agrees_with_the_authors_network(K: int, authors: Callable[[str], Any], 
     found = network.encoder({"img": images}, need_masked_img=True)
     decoded = network.decoder(dict(found))
     assert found["keypoints"].std() > 0.1
-    torch.testing.assert_close(model.detect(images), found["keypoints"].flip(2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(model.keypoints(images), found["keypoints"].flip(2), atol=1e-4, rtol=0)
     torch.testing.assert_close(model.edge_map(images), decoded["heatmap"], atol=1e-4, rtol=0)
     first, second = edge_pairs(K)
     matrix = network.decoder.skeleton_scalar_matrix()

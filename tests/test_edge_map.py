@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autolink import edge_map, edge_pairs
+from autolink.edge_map import edge_map, edge_pairs
 
 
 def materialised(keypoints: Tensor, weights: Tensor, size: int, thickness: float) -> Tensor:

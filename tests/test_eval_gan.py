@@ -141,7 +141,7 @@ def test_keypoints_are_brought_back_from_the_shift() -> None:
     for n, (row, column) in enumerate(((10, 12), (16, 16), (20, 9))):
         spot[n, row - 2 : row + 3, column - 2 : column + 3] = 255
     found = repeated_keypoints(judge, spot, seed=0)[:, 0]
-    wanted = judge.detect(torch.from_numpy(spot).permute(0, 3, 1, 2) / 127.5 - 1)[:, 0].numpy()
+    wanted = judge.keypoints(torch.from_numpy(spot).permute(0, 3, 1, 2) / 127.5 - 1)[:, 0].numpy()
     # light changes the ground's weight, so that only a coarse agreement can be asked; a wrong sign would be 0.1 off
     assert np.abs((found - wanted) / 2).max() < 0.5
 
@@ -206,4 +206,4 @@ def test_faults_of_data(
     (tmp_path / "b").mkdir()
     shutil.copy(next((animals / "cat").iterdir()), tmp_path / "b")
     assert "at least 8" in fails(1, lambda: run(GanEvalConfig(str(tiny_gan), str(tmp_path / "b"))))
-    assert "no checkpoint of gan" in fails(1, lambda: run(GanEvalConfig(str(tiny_checkpoint), str(animals))))
+    assert "holds a stage one" in fails(1, lambda: run(GanEvalConfig(str(tiny_checkpoint), str(animals))))

@@ -144,7 +144,7 @@ def test_a_judge_is_what_was_saved(tmp_path: Path, tiny_checkpoint: Path) -> Non
     assert torch.equal(again.joints(images), judge.joints(images))
     pixels = ((images.permute(0, 2, 3, 1) + 1) * 127.5).round().byte().numpy()
     torch.testing.assert_close(judge.find_all(pixels, batch=1).joints, judge.joints(images), atol=0.02, rtol=0)
-    with pytest.raises(UserError, match="no checkpoint of judge"):
+    with pytest.raises(UserError, match="where a judge of joints is wanted"):
         Judge.from_pretrained(tiny_checkpoint)
 
 

@@ -397,7 +397,7 @@ def test_the_figure_is_the_protocols(trees: Callable[[str], Path], tiny_checkpoi
         images = np.stack([np.asarray(Image.open(root / "img" / row[1])) for row in rows])
         import torch
 
-        found = model.detect(to_network(torch.from_numpy(images), torch.device("cpu"))).detach().numpy()
+        found = model.keypoints(to_network(torch.from_numpy(images), torch.device("cpu"))).detach().numpy()
         landmarks = [person["keypoints"] for person in json.loads((root / f"data_{side}.json").read_text())]
         sides.append((found, np.array(landmarks)))
     expected = protocols.deepfashion(sides[0][0], sides[1][0], sides[0][1], sides[1][1])

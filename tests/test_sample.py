@@ -179,4 +179,4 @@ def test_nothing_is_overwritten_unasked(
     Image.new("RGB", (2, 2)).save(tmp_path / "full" / "a.png")
     assert "not an empty folder" in fails(2, lambda: sample("b", folder=tmp_path / "full"))
     assert "nothing to write" in fails(2, lambda: SampleConfig(checkpoint=str(tiny_gan)))
-    assert "no checkpoint of gan" in fails(1, lambda: run(SampleConfig(str(tiny_checkpoint), grid=tmp_path / "c.png")))
+    assert "holds a stage one" in fails(1, lambda: run(SampleConfig(str(tiny_checkpoint), grid=tmp_path / "c.png")))

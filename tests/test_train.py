@@ -57,7 +57,7 @@ def test_a_run_leaves_what_it_promises(pictures: Path, tmp_path: Path) -> None:
     picture = array(out / "samples" / "0000006.png")
     assert picture.shape[0] > 5 * 192 and picture.std() > 20
     model = AutoLink.from_pretrained(out / "model")
-    assert model.detect(torch.zeros(1, 3, 32, 32)).shape == (1, 4, 2)
+    assert model.keypoints(torch.zeros(1, 3, 32, 32)).shape == (1, 4, 2)
     assert json.loads((out / "config.json").read_text())["model"]["keypoints"] == 4
 
 
@@ -257,7 +257,7 @@ def test_divergence_keeps_the_last_good_checkpoint(
     said = fails(1, lambda: train.run(["--resume", "--out", str(out), "--log-every", "100"]))
     assert "diverged" in said and "--resume" in said
     assert [p.name for p in RunFolder(out).checkpoints()] == ["step-0000003"]
-    assert AutoLink.from_pretrained(out / "model").detect(torch.zeros(1, 3, 32, 32)).isfinite().all()
+    assert AutoLink.from_pretrained(out / "model").keypoints(torch.zeros(1, 3, 32, 32)).isfinite().all()
 
 
 def test_resume_bears_damage_of_what_it_does_not_need(

@@ -8,22 +8,26 @@ import numpy as np
 import pytest
 import torch
 import tyro
-from autolink.generation import redrawing, subjects, transfer
-from autolink.generation.networks import CHECKPOINTS, Networks, choose_checkpoint
-from autolink.generation.subjects import Source
-from autolink.generation.transfer_options import TransferConfig
+from autolink.generation import subjects, transfer, transfer_video
+from autolink.generation.networks import Networks, choose_checkpoint
+from autolink.generation.subjects import Appearance
+from autolink.generation.transfer_options import TransferConfig, TransferOptions
 from autolink.generation.translator import PoseTransfer
+from autolink.video import clip
 from autolink.video import files as video
+from autolink.video.clip import Clip
 from autolink.video.crop import Crop
-from autolink.video.motion import MotionError, pose_distance, read_motion
+from autolink.video.motion import pose_distance, read_motion
 from autolink.video.subject import Subject
 from autolink.video.writer import VideoWriter
 from PIL import Image
 from test_pairs import write_clip
 from test_translator import transfer_model
 
+from autolink import transfer_video as transfer_from_python
 from autolink.data.figures import figure_clip
 from autolink.errors import UserError
+from autolink.progress import silent
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +56,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(files: Path, checkpoint: Path) -> Callable[..., None]:
     def command(*more: str, src: str = "src.mp4", driver: str = "driver.mp4") -> None:
         arguments = ["--src", src, "--driver", driver, "--checkpoint", str(checkpoint), "--device", "cpu", *more]
-        try:
-            transfer.run(tyro.cli(TransferConfig, args=arguments))
-        except (video.VideoError, MotionError) as error:
-            raise UserError(str(error)) from None
+        transfer.run(tyro.cli(TransferConfig, args=arguments))
 
     return command
 
@@ -82,13 +83,13 @@ def test_at_the_reference_frame_relative_motion_leaves_the_source_as_it_is(
     run: Callable[..., None], files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[np.ndarray] = []
-    redraw = redrawing.redraw
+    redraw = transfer_video.redraw
 
-    def listening(networks: Networks, source: Source, poses: np.ndarray, *rest: int) -> object:
-        asked.extend(poses - source.keypoints[0])
-        return redraw(networks, source, poses, *rest)
+    def listening(networks: Networks, appearance: Appearance, poses: np.ndarray, *rest: int) -> object:
+        asked.extend(poses - appearance.keypoints[0])
+        return redraw(networks, appearance, poses, *rest)
 
-    monkeypatch.setattr(redrawing, "redraw", listening)
+    monkeypatch.setattr(transfer_video, "redraw", listening)
     run("--best-frame", "4")
     moved = np.abs(asked).max((1, 2))
     assert moved[4] < 1e-6 and moved[[0, 10]].min() > 1e-3
@@ -168,7 +169,7 @@ def test_finetuning_comes_nearer_to_the_source(run: Callable[..., None], files: 
     pictures = np.stack([np.asarray(Image.fromarray(f).resize((32, 32))) for f in frames(files / "src.mp4")])
     adapted = finetuned(model, pictures, 30, torch.device("cpu"))
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
-    poses = model.stage_one.detect(images)
+    poses = model.stage_one.keypoints(images)
 
     def error() -> float:
         result = model.transfer(images[:1, None].expand(len(images), 1, 3, 32, 32), poses)
@@ -192,7 +193,7 @@ def test_dry_run_says_and_writes_nothing(
 def test_far_poses_are_warned_of_with_the_number(
     run: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(transfer, "FAR", -1.0)
+    monkeypatch.setattr(transfer_video, "FAR", -1.0)
     run("--dry-run")
     assert "is far from the source's pose: " in capsys.readouterr().err
 
@@ -200,7 +201,7 @@ def test_far_poses_are_warned_of_with_the_number(
 def test_damage_in_the_middle_is_told_and_the_rest_used(
     run: Callable[..., None], files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = video.read_frames
+    whole = clip.read_frames
 
     def breaking(path: Path) -> object:
         for n, frame in enumerate(whole(path)):
@@ -208,7 +209,7 @@ def test_damage_in_the_middle_is_told_and_the_rest_used(
                 raise video.VideoError("driver.mp4 is damaged")
             yield frame
 
-    monkeypatch.setattr(video, "read_frames", breaking)
+    monkeypatch.setattr(clip, "read_frames", breaking)
     run("--side-by-side")
     assert "the 6 frames that could be read are used" in capsys.readouterr().err
     monkeypatch.undo()
@@ -256,20 +257,20 @@ def test_no_subject_is_told(
     assert "--crop none" in fails(1, run)
 
 
-def test_a_video_may_begin_in_the_dark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_video_may_begin_in_the_dark(tmp_path: Path) -> None:
     """The subject is found further on, by the bundled detector of rendered people, in source and driver."""
-    clip = figure_clip(9, 4, 96)[0]
     with VideoWriter(tmp_path / "late.mp4", Fraction(25)) as writer:
-        for n, frame in enumerate(clip):
+        for n, frame in enumerate(figure_clip(9, 4, 96)[0]):
             writer.write(np.zeros_like(frame) if n < 2 else frame)
     late = tmp_path / "late.mp4"
-    name, networks = choose_checkpoint(TransferConfig(src=late, driver=late), torch.device("cpu"))
+    source = Clip.of(late)
+    name, networks = choose_checkpoint(source, "auto", torch.device("cpu"))
     assert name == "figures-transfer"
-    monkeypatch.chdir(tmp_path)
-    config = TransferConfig(src=late, driver=late, checkpoint=str(CHECKPOINTS / name), device="cpu")
-    source = subjects.read_source(config, networks)
-    assert source.pictures[0].mean() > 30
-    assert subjects.read_driver(config, networks, source).motion.keypoints.shape[0] == 9
+    options = TransferOptions(device="cpu")
+    appearance = subjects.read_appearance(source, options, networks)
+    assert appearance.pictures[0].mean() > 30
+    driving = subjects.read_driving_motion(source, options, networks, appearance, silent)
+    assert driving.motion.keypoints.shape[0] == 9
 
 
 def test_a_source_that_overfills_its_picture_is_seen_as_its_driver_is(tmp_path: Path) -> None:
@@ -277,31 +278,68 @@ def test_a_source_that_overfills_its_picture_is_seen_as_its_driver_is(tmp_path: 
     with VideoWriter(tmp_path / "near.mp4", Fraction(25)) as writer:
         for frame in figure_clip(6, 4, 160)[0]:
             writer.write(np.ascontiguousarray(frame[16:-16, 16:-16]))
-    near = tmp_path / "near.mp4"
-    networks = Networks(PoseTransfer.from_pretrained(CHECKPOINTS / "figures-transfer"), torch.device("cpu"))
-    config = TransferConfig(src=near, driver=near, device="cpu")
-    source = subjects.read_source(config, networks)
-    driver = subjects.read_driver(config, networks, source)
-    assert source.crop == Crop(0, 0, 128)
-    assert driver.crop.side > 130
+    near = Clip.of(tmp_path / "near.mp4")
+    networks = Networks(PoseTransfer.from_pretrained("figures-transfer"), torch.device("cpu"))
+    appearance = subjects.read_appearance(near, TransferOptions(), networks)
+    driving = subjects.read_driving_motion(near, TransferOptions(), networks, appearance, silent)
+    assert appearance.crop == Crop(0, 0, 128)
+    assert driving.crop.side > 130
     chosen = list(networks.model.layout.chosen)
-    apart = pose_distance(source.keypoints[0, chosen], driver.motion.keypoints[:, chosen])
+    apart = pose_distance(appearance.keypoints[0, chosen], driving.motion.keypoints[:, chosen])
     assert apart[0] < 0.03 and apart.argmin() == 0
 
 
 def test_the_bundled_checkpoint_that_knows_the_source_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_clip(tmp_path / "person.mp4", 3, 1)
-    config = TransferConfig(src=tmp_path / "person.mp4", driver=tmp_path / "person.mp4")
-    name, known = choose_checkpoint(config, torch.device("cpu"))
+    person = write_clip(tmp_path / "person.mp4", 3, 1)
+    name, known = choose_checkpoint(Clip.of(person), "auto", torch.device("cpu"))
     assert name == "figures-transfer" and known.model.size == 64
-    asked = choose_checkpoint(
-        TransferConfig(config.src, config.driver, checkpoint=str(CHECKPOINTS / "faces-transfer")),
-        torch.device("cpu"),
-    )
-    assert asked[0].endswith("faces-transfer") and asked[1].model.size == 128
     monkeypatch.chdir(tmp_path)
-    transfer.run(TransferConfig(config.src, config.driver, device="cpu"))
+    transfer.run(TransferConfig(src=person, driver=person, device="cpu"))
     assert "checkpoint figures-transfer" in capsys.readouterr().out
     assert len(frames(tmp_path / "result.mp4")) == 3
+
+
+def test_python_and_the_command_redraw_the_same(run: Callable[..., None], files: Path, checkpoint: Path) -> None:
+    """Frames in memory, a model in memory: what the command wrote, before it was compressed."""
+    run("--motion", "retarget", "--smooth", "1")
+    source, driver = frames(files / "src.mp4"), frames(files / "driver.mp4")
+    model = PoseTransfer.from_pretrained(checkpoint)
+    result = transfer_from_python(source, driver, model, rate=30, motion="retarget", smooth=1.0, device="cpu")
+    assert len(result) == 11 and result.rate == 30
+    redrawn = np.stack(list(result))
+    assert redrawn.dtype == np.uint8
+    assert (
+        np.abs(redrawn.astype(float) - frames(files / "result.mp4")[:, : redrawn.shape[1], : redrawn.shape[2]]).mean()
+        < 4
+    )
+    from_files = transfer_from_python("src.mp4", "driver.mp4", checkpoint, motion="retarget", smooth=1.0, device="cpu")
+    assert from_files.rate == 25
+    np.testing.assert_array_equal(np.stack(list(from_files)), redrawn)
+    np.testing.assert_array_equal(np.stack(list(from_files)), redrawn)  # a second time
+
+
+def test_the_users_model_stays_as_it_is(files: Path, checkpoint: Path) -> None:
+    model = PoseTransfer.from_pretrained(checkpoint)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    next(iter(transfer_from_python("src.mp4", "driver.mp4", model, finetune=1, device="cpu")))
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("source", "driver", "options", "said"),
+    [
+        ("no.mp4", "driver.mp4", {}, "no.mp4 does not exist"),
+        ("src.mp4", [], {}, "give a picture file"),
+        ("src.mp4", [np.zeros((8, 8, 3), np.uint8), np.zeros((9, 8, 3), np.uint8)], {}, "one size"),
+        ("src.mp4", "driver.mp4", {"motion": "wild"}, "--motion is relative, absolute or retarget"),
+        ("src.mp4", "driver.mp4", {"model": "faces"}, "where a pose transfer is wanted"),
+    ],
+)
+def test_python_is_told_in_one_sentence(
+    source: object, driver: object, options: dict[str, object], said: str, files: Path, checkpoint: Path
+) -> None:
+    with pytest.raises(UserError, match=said):
+        transfer_from_python(source, driver, **{"model": checkpoint, **options})  # type: ignore[arg-type]

@@ -10,8 +10,10 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from autolink.errors import UserError
 
-class VideoError(Exception):
+
+class VideoError(UserError):
     """A file that cannot be read or written as video; the message names it and says what to do."""
 
 

@@ -18,11 +18,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from autolink.errors import UserError
+
 FLAT = 1e-3
 """A pose whose hull has less than this share of its squared radius as area is a line: the hull says no size."""
 
 
-class MotionError(ValueError):
+class MotionError(UserError, ValueError):
     """A file that is no motion template; the message says which and why."""
 
 

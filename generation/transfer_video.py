@@ -1,0 +1,144 @@
+"""Video pose transfer from Python; the command of generation/transfer.py does nothing else."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from autolink.generation.networks import Networks, choose_checkpoint
+from autolink.generation.redrawing import composed, driver_frames, driving_poses, redraw
+from autolink.generation.subjects import read_appearance, read_driving_motion
+from autolink.generation.transfer_options import LARGEST, TransferOptions
+from autolink.generation.translator import PoseTransfer
+from autolink.video.clip import Clip, ClipLike
+from autolink.video.motion import pose_distance
+from autolink.video.writer import VideoWriter
+from numpy.typing import NDArray
+
+from autolink.device import pick_device
+from autolink.errors import UserError
+from autolink.progress import Progress, silent
+
+Image = NDArray[np.uint8]
+
+FAR = 0.5
+"""`pose_distance` of source and driver's reference frame from which relative motion is warned of."""
+
+FINETUNED = 200
+"""Frames of the source that finetuning learns from at most."""
+
+
+class VideoTransfer:
+    """One subject in the motion of another: iterate for the frames, (H, W, 3) 8-bit RGB, or `write` them.
+
+    Source and driver have been looked at when it is made; frames are redrawn as they are asked for, in constant memory.
+    """
+
+    checkpoint: str
+    """Which checkpoint redraws."""
+    rate: Fraction
+    """Frames a second, the driver's."""
+    side: int
+    """Side of the redrawn square in pixels."""
+    apart: float
+    """`pose_distance` of the source's pose and the driver's reference frame."""
+
+    def __init__(
+        self, source: Clip, driver: Clip, model: PoseTransfer | str | Path, options: TransferOptions, progress: Progress
+    ) -> None:
+        self.source, self.driver, self.options, self.progress = source, driver, options, progress
+        if source.is_motion:
+            raise UserError(f"--src {source.path} is a motion; give a video or picture that shows whose appearance")
+        self.checkpoint, self.networks = _networks(source, model, options)
+        self.appearance = read_appearance(source, options, self.networks)
+        self.driving = read_driving_motion(driver, options, self.networks, self.appearance, progress)
+        self.rate = self.driving.motion.rate
+        self.side = options.size or min(LARGEST, max(2, round(self.appearance.crop.side)))
+        chosen = list(self.networks.model.layout.chosen)
+        self.apart = float(
+            pose_distance(
+                self.appearance.keypoints[0][chosen], self.driving.motion.keypoints[self.driving.reference, chosen]
+            )
+        )
+
+    def __len__(self) -> int:
+        return len(self.driving.motion.keypoints)
+
+    def __iter__(self) -> Iterator[Image]:
+        networks = self._finetuned() if self.options.finetune else self.networks
+        poses = driving_poses(self.options, networks, self.appearance, self.driving)
+        patches = redraw(networks, self.appearance, poses, self.side, self.options.batch)
+        beside = driver_frames(self.driver, self.driving) if self.options.side_by_side else iter(())
+        frames = composed(self.options, self.appearance, patches, self.side, beside)
+        return self.progress(frames, len(self), "redrawing")
+
+    def write(self, out: Path, audio: Path | None = None) -> None:
+        """Write the frames to an mp4 or GIF, whole or not at all, with the sound of a file.
+
+        Raises:
+            VideoError, OSError: it cannot be written, or the sound cannot be read.
+        """
+        with VideoWriter(out, self.rate, audio) as writer:
+            for frame in self:
+                writer.write(frame)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What may spoil the result, a sentence each."""
+        told = []
+        if self.driving.damage:
+            told.append(f"{self.driving.damage}; the {len(self)} frames that could be read are used")
+        if self.apart > FAR and self.options.motion == "relative":
+            told.append(
+                f"the driver's frame {self.driving.reference}, where its motion starts from, is far from the source's "
+                f"pose: {self.apart:.2f} where {FAR} is close enough; expect distortions, or try --motion absolute or "
+                "retarget"
+            )
+        return told
+
+    def _finetuned(self) -> Networks:
+        """The networks with the translator adapted to the source."""
+        from autolink.generation.finetune import finetuned
+
+        known = self.networks
+        pictures = [self.appearance.crop.take(f, known.model.size) for f in self.source.spread(FINETUNED)]
+        translator = finetuned(known.model, np.stack(pictures), self.options.finetune, known.device)
+        return Networks(PoseTransfer(known.model.stage_one, translator), known.device)
+
+
+def transfer_video(
+    source: ClipLike,
+    driver: ClipLike,
+    model: PoseTransfer | str | Path = "auto",
+    *,
+    rate: Fraction | float = 25,
+    progress: Progress = silent,
+    **options: Any,
+) -> VideoTransfer:
+    """Redraw the subject of one clip in the motion of another: `for frame in transfer_video("me.jpg", "her.mp4")`.
+
+    Args:
+        source: whose appearance: a file, a folder of frames, a PIL image, an 8-bit RGB array (H, W, 3), or frames.
+        driver: whose motion: the same, or the JSON that the command's --keypoints wrote.
+        model: a `PoseTransfer`, a checkpoint by folder or name, or auto: of the bundled ones, the one that knows the
+            source's kind best.
+        rate: frames a second of frames in memory.
+        progress: `autolink.progress.bar` shows bars.
+        options: fields of `TransferOptions`, such as motion="absolute", paste_back=True or size=256.
+
+    Raises:
+        UserError: a file cannot be read, an option has no such value, or no subject is found.
+    """
+    clips = Clip.of(source, rate), Clip.of(driver, rate)
+    return VideoTransfer(*clips, model, TransferOptions(**options), progress)
+
+
+def _networks(source: Clip, model: PoseTransfer | str | Path, options: TransferOptions) -> tuple[str, Networks]:
+    """The networks asked for, and what they are called."""
+    device = pick_device(options.device)
+    if isinstance(model, PoseTransfer):
+        return "given", Networks(model, device)
+    if str(model) == "auto":
+        return choose_checkpoint(source, options.crop, device)
+    return str(model), Networks(PoseTransfer.from_pretrained(model), device)

@@ -1,0 +1,132 @@
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub.utils import filter_repo_objects
+
+from autolink import AutoLink, Gan, PoseTransfer
+from autolink.checkpoints import BUNDLED, bundled, find_checkpoint
+from autolink.errors import UserError
+
+
+def test_bundled_ones_are_found_by_name_and_kind() -> None:
+    assert set(bundled("transfer")) == {"faces-transfer", "figures-transfer"}
+    assert find_checkpoint("pets-gan") == BUNDLED / "pets-gan"
+    assert find_checkpoint("pets-gan/stage_one") == BUNDLED / "pets-gan" / "stage_one"
+    assert AutoLink.from_pretrained("faces").config.keypoints == 16
+
+
+def test_a_folder_of_that_name_comes_first(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "faces").mkdir()  # somebody's pictures
+    assert find_checkpoint("faces") == BUNDLED / "faces"
+    (tmp_path / "pets").symlink_to(tiny_checkpoint)
+    assert AutoLink.from_pretrained("pets").config.keypoints == 5
+
+
+@pytest.mark.parametrize("name", ["facse", "owner/model", "../checkpoints", "/", ""])
+def test_an_unknown_name_lists_the_bundled_ones_and_asks_no_network(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("the Hub was asked"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"there is no checkpoint .*faces-transfer|no checkpoint: it has no config"):
+        AutoLink.from_pretrained(name)
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "said"),
+    [
+        (AutoLink, "faces-transfer", r"a pose transfer, .* did you mean .*faces-transfer.stage_one\?"),
+        (PoseTransfer, "pets-gan", "a conditional GAN, .* faces-transfer, figures-transfer would do"),
+        (Gan, "faces", "a stage one .* pets-gan would do"),
+        (AutoLink, "figures-judge", "a judge of joints, .* faces, figures, pets would do"),
+    ],
+)
+def test_another_kind_is_named_for_what_it_is(model: type[AutoLink], name: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        model.from_pretrained(name)
+
+
+def test_only_with_its_prefix_the_hub_is_asked_and_brings_every_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = BUNDLED / "faces-transfer"
+    asked: dict[str, object] = {}
+
+    def download(name: str, *, allow_patterns: list[str], **more: object) -> str:
+        """What the Hub's client does, from a folder: only files that match."""
+        asked.update(more, name=name)
+        files = [p.relative_to(repository).as_posix() for p in repository.rglob("*.*") if p.is_file()]
+        for file in filter_repo_objects(files, allow_patterns=allow_patterns):
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file).write_bytes((repository / file).read_bytes())
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    loaded = PoseTransfer.from_pretrained("hf:owner/model@v1", token="secret", cache_dir=tmp_path)
+    assert asked == {"name": "owner/model", "revision": "v1", "token": "secret", "cache_dir": tmp_path}
+    for name, value in PoseTransfer.from_pretrained("faces-transfer").state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], value)
+    PoseTransfer.from_pretrained("hf:owner/model@v1", revision="v2")
+    assert asked["revision"] == "v2"
+    with pytest.raises(UserError, match="hf:owner/name"):
+        AutoLink.from_pretrained("hf:model")
+
+
+def test_a_name_that_the_hub_lacks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> str:
+        raise OSError("offline")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(UserError, match=r"the Hub gave no repository owner/model \(OSError\)"):
+        Gan.from_pretrained("hf:owner/model")
+
+
+@pytest.mark.parametrize("name", ["faces", "faces-transfer", "pets-gan", "figures-judge"])
+def test_every_kind_is_published_with_its_parts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from autolink.eval.judge_model import Judge
+
+    from autolink.checkpoints import kind_of
+
+    sent: dict[str, object] = {}
+
+    class Api:
+        def __init__(self, token: str | None = None) -> None:
+            sent["token"] = token
+
+        def create_repo(self, repository: str, **more: object) -> None:
+            sent.update(more, repository=repository)
+
+        def upload_folder(self, *, repo_id: str, folder_path: Path, **more: object) -> None:
+            sent["files"] = {p.relative_to(folder_path).as_posix() for p in folder_path.rglob("*") if p.is_file()}
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    kinds = {"autolink": AutoLink, "transfer": PoseTransfer, "gan": Gan, "judge": Judge}
+    kinds[kind_of(BUNDLED / name)].from_pretrained(name).push_to_hub("owner/mine", token="t", private=True)
+    assert (sent["repository"], sent["token"], sent["private"]) == ("owner/mine", "t", True)
+    own = {"config.json", "model.safetensors", "README.md"}
+    parts = {f"stage_one/{file}" for file in own} if (BUNDLED / name / "stage_one").is_dir() else set()
+    assert sent["files"] == own | parts
+
+
+CARDS = sorted(BUNDLED.rglob("README.md"))
+
+
+@pytest.mark.parametrize("card", CARDS, ids=[path.parent.relative_to(BUNDLED).as_posix() for path in CARDS])
+def test_model_cards_name_what_the_hub_asks_for(card: Path) -> None:
+    values = huggingface_hub.ModelCard.load(card).data
+    assert values.library_name == "autolink" and values.license == "mit"
+    assert values.pipeline_tag and values.datasets
+    assert values.base_model or (card.parent.parent == BUNDLED and (card.parent / "stage_one").is_dir() is False)
+    words = ("data", "limits", "command")
+    assert all(word in card.read_text().lower() for word in words), f"{card} must name {words}"
+
+
+def test_bundled_checkpoints_are_small_and_whole() -> None:
+    for folder in [path.parent for path in CARDS]:
+        assert {"config.json", "model.safetensors", "README.md"} <= {path.name for path in folder.iterdir()}
+    assert sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file()) < 34e6

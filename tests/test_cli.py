@@ -1,0 +1,52 @@
+import importlib
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+import autolink
+from autolink import cli
+
+
+def test_every_command_is_there_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.run([])
+    said = capsys.readouterr().out
+    for name, one in cli.COMMANDS.items():
+        assert f"autolink {name}" in said and one.does in said
+        assert callable(importlib.import_module(one.module).main)
+    cli.run(["--version"])
+    assert capsys.readouterr().out.strip() == f"autolink {autolink.__version__}"
+    cli.run(["eval", "--help"])
+    assert capsys.readouterr().out.count("autolink eval") == sum(name.startswith("eval") for name in cli.COMMANDS)
+
+
+def test_a_wrong_command_is_told(fails: Callable[..., str]) -> None:
+    assert "did you mean transfer?" in fails(2, lambda: cli.run(["transfr"]))
+    assert "did you mean eval fid?" in fails(2, lambda: cli.run(["eval", "fdi"]))
+    assert "there are demo, train" in fails(2, lambda: cli.run(["xyzzy"]))
+
+
+def test_options_reach_the_command_under_its_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["autolink"])
+    with pytest.raises(SystemExit) as stop:
+        cli.run(["sample", "--help"])
+    assert stop.value.code == 0
+    said = capsys.readouterr().out
+    assert "autolink sample" in said and "--grid" in said
+
+
+def test_help_waits_for_no_network_and_torch() -> None:
+    code = "import sys; from autolink.cli import run; run([]); assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_modules_are_modules() -> None:
+    """No function of the same name hides one."""
+    for name in ("edge_map", "draw", "detect", "train", "generation.transfer_video"):
+        module = importlib.import_module(f"autolink.{name}")
+        parent = importlib.import_module(module.__name__.rpartition(".")[0])
+        assert getattr(parent, name.rpartition(".")[2]) is module, name
