@@ -50,6 +50,6 @@ def made_child(model: AutoLink, crops: RegionCrops, region: Region, parent: Auto
     """A trained model as a child of a parent, with how its keypoints lie in the crops that it learned from."""
     pictures = region_images(crops).images
     some = pictures[:: max(1, len(pictures) // KNOWN)]
-    found = [model.detect(to_network(torch.from_numpy(part), torch.device("cpu"))) for part in
+    found = [model.keypoints(to_network(torch.from_numpy(part), torch.device("cpu"))) for part in
              (some[n : n + 64] for n in range(0, len(some), 64))]  # fmt: skip
     return Child.of(model, torch.cat(found), region.places, region.mirrored, crops.layout, parent)

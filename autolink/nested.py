@@ -9,10 +9,13 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from autolink.checkpoints import Pretrained
+from autolink.device import to_network
 from autolink.edge_map import edge_map, edge_pairs
 from autolink.errors import UserError
+from autolink.inputs import Pictures, check_range, read_pictures
 from autolink.model import CARD, AutoLink, ModelConfig
-from autolink.pretrained import find_folder, load_folder, save_folder
+from autolink.pretrained import load_folder, save_folder
 from autolink.regions import MeanLayout, composed, from_pixels, inside, moved, seen, square, to_pixels
 
 CHILDREN = "children"
@@ -94,15 +97,11 @@ class Child(AutoLink):
         return child.eval()
 
     @classmethod
-    def from_pretrained(cls, name: str | Path) -> Self:
-        """Load a child's folder, ready to detect in crops of its region.
+    def from_folder(cls, folder: Path) -> Self:
+        """Load a child's folder, ready to detect in crops of its region."""
+        return load_folder("autolink-child", ChildConfig, cls, folder)
 
-        Raises:
-            UserError: there is no such child, or it is damaged or of another kind.
-        """
-        return load_folder("autolink-child", ChildConfig, cls, name)
-
-    def save_pretrained(self, folder: str | Path, card: str = CARD, half: bool = False) -> None:
+    def save_pretrained(self, folder: str | Path, card: str = CARD, *, half: bool = False) -> None:
         """Write config.json, model.safetensors and, if there is none, the card; `half` stores 16-bit weights."""
         save_folder("autolink-child", self, self.config, Path(folder), card, half)
 
@@ -113,6 +112,11 @@ class Child(AutoLink):
         return ((LOST - strange) / (LOST - USUAL)).clamp(0, 1).to(keypoints.dtype)
 
 
+def children_in(folder: Path) -> dict[str, Path]:
+    """The folders of a checkpoint's children, by name."""
+    return {path.parent.name: path.parent for path in sorted((folder / CHILDREN).glob("*/config.json"))}
+
+
 def fingerprint(model: AutoLink) -> str:
     """What tells one stage one from another, the same for its weights in half precision."""
     digest = hashlib.sha256()
@@ -121,7 +125,7 @@ def fingerprint(model: AutoLink) -> str:
     return digest.hexdigest()[:16]
 
 
-class NestedAutoLink(nn.Module):
+class NestedAutoLink(Pretrained):
     """A parent, and children that look closer: all keypoints in the picture's frame, one graph in blocks.
 
     The folder holds the parent as any AutoLink, which older readers find, and `children/NAME/` for each child.
@@ -139,22 +143,24 @@ class NestedAutoLink(nn.Module):
                 )
 
     @classmethod
-    def from_pretrained(cls, name: str | Path) -> Self:
-        """Load a checkpoint folder, or a repository of the Hugging Face Hub; one without children has none.
+    def from_folder(cls, folder: Path) -> Self:
+        """Load a checkpoint folder; one without children has none.
 
         Raises:
-            UserError: there is no such checkpoint, it is damaged, or a child is of another parent.
+            UserError: it is damaged or of another kind, or a child is of another parent.
         """
-        folder = find_folder(name)
-        found = sorted(path for path in (folder / CHILDREN).glob("*") if (path / "config.json").is_file())
-        children = {path.name: Child.from_pretrained(path) for path in found}
-        return cls(AutoLink.from_pretrained(folder), children).eval()
+        return cls.around(AutoLink.from_folder(folder), folder)
 
-    def save_pretrained(self, folder: str | Path, card: str = CARD, half: bool = False) -> None:
+    @classmethod
+    def around(cls, parent: AutoLink, folder: Path) -> Self:
+        """A parent that is loaded, with the children in its folder; errors as in `from_folder`."""
+        return cls(parent, {name: Child.from_folder(path) for name, path in children_in(folder).items()}).eval()
+
+    def save_pretrained(self, folder: str | Path, card: str = CARD, *, half: bool = False) -> None:
         """Write the parent, and each child into a folder of its name."""
-        self.parent.save_pretrained(folder, card, half)
+        self.parent.save_pretrained(folder, card, half=half)
         for name, child in self.named():
-            child.save_pretrained(Path(folder) / CHILDREN / name, card, half)
+            child.save_pretrained(Path(folder) / CHILDREN / name, card, half=half)
 
     def named(self) -> list[tuple[str, Child]]:
         """The children and their names, in the order of their keypoints."""
@@ -184,7 +190,7 @@ class NestedAutoLink(nn.Module):
         found: list[Tensor] = []
         for _, child in self.named():
             for _ in child.config.places:
-                found.append(child.detect(seen(images, maps[:, len(found)], child.config.size)))
+                found.append(child.keypoints(seen(images, maps[:, len(found)], child.config.size)))
         return found
 
     def beliefs(self, found: list[Tensor], maps: Tensor, width: int, height: int) -> Tensor:
@@ -193,13 +199,27 @@ class NestedAutoLink(nn.Module):
         belief = torch.stack(own, 1) if own else maps.new_zeros(len(maps), 0)
         return belief * inside(maps, width, height).to(belief)
 
-    def detect(self, images: Tensor) -> Tensor:
-        """Find all keypoints of images of any size: (B, 3, H, W) in [-1, 1] -> (B, K + k + ..., 2), (x, y) in [-1, 1].
+    @torch.no_grad()
+    def detect(self, images: Pictures | Tensor) -> Tensor:
+        """Find all keypoints of pictures or of a tensor, as `AutoLink.detect`: (N, K + k + ..., 2), (x, y) in [-1, 1].
+
+        Raises:
+            UserError: a picture cannot be read, or a tensor is not in [-1, 1].
+        """
+        if isinstance(images, Tensor):
+            check_range(images)
+            return self.keypoints(images)
+        device = self.parent.edge_logits.device
+        pictures = [to_network(torch.from_numpy(picture[None]), device) for picture in read_pictures(images)]
+        return torch.cat([self.keypoints(picture) for picture in pictures])
+
+    def keypoints(self, images: Tensor) -> Tensor:
+        """All keypoints, differentiable: (B, 3, H, W) in [-1, 1] -> (B, K + k + ..., 2), (x, y) in [-1, 1].
 
         First the parent's, then each place's, child by child.
         """
         height, width = images.shape[2:]
-        keypoints = self.parent.detect(images)
+        keypoints = self.parent.keypoints(images)
         maps = self.regions(to_pixels(keypoints, width, height))
         found = [moved(maps[:, n], points) for n, points in enumerate(self.look(images, maps))]
         return torch.cat([keypoints, *(from_pixels(points, width, height) for points in found)], 1)
@@ -241,7 +261,7 @@ class NestedAutoLink(nn.Module):
 
     def edge_map(self, images: Tensor) -> Tensor:
         """Draw the graph found on images: (B, 3, H, W) in [-1, 1] -> (B, 1, size, size), not negative."""
-        return self.draw(self.detect(images))
+        return self.draw(self.keypoints(images))
 
     def _child(self, place: int) -> Child:
         return dict(self.named())[self.owners[place]]

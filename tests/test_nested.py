@@ -143,7 +143,7 @@ def test_the_command_trains_a_child_in_its_parent(tmp_path: Path) -> None:
     ])  # fmt: skip
     nested = NestedAutoLink.from_pretrained(tmp_path / "run/nested")
     assert nested.owners == ["part", "part"]
-    assert nested.detect(torch.rand(1, 3, 40, 50)).shape == (1, 4 + 2 * 3, 2)
+    assert nested.keypoints(torch.rand(1, 3, 40, 50)).shape == (1, 4 + 2 * 3, 2)
     usual = nested.named()[0][1].usual
     assert usual.abs().max() > 0 and usual.isfinite().all()
 

@@ -100,7 +100,7 @@ def placed_pictures(
 
     @torch.no_grad()
     def detect(crops: NDArray[np.uint8]) -> NDArray:
-        return parent.detect(to_network(torch.from_numpy(crops), device)).cpu().numpy()
+        return parent.keypoints(to_network(torch.from_numpy(crops), device)).cpu().numpy()
 
     parent.to(device).eval()
     known: list[NDArray] = []
