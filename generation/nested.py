@@ -4,7 +4,7 @@ The parent moves the head, a child the lips or an eye within the region that mov
 keypoints are told in its region's own [-1, 1] plane, so another face shape keeps its own mouth.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,16 +12,19 @@ import torch
 import torch.nn.functional as F
 from autolink.generation.translator import Translation, Translator, translate
 from autolink.generation.translator_config import TranslatorConfig
+from autolink.video.motion import smooth
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from autolink.errors import UserError
-from autolink.nested import CHILDREN, NestedAutoLink
-from autolink.pretrained import find_folder, load_folder, save_folder
+from autolink.model import AutoLink
+from autolink.nested import CHILDREN, NestedAutoLink, children_in
+from autolink.pretrained import load_folder, save_folder
 from autolink.regions import composed, inverted, moved, scale_of, seen, similarity, to_pixels
 
 LIKE = 5
 """Frames of the driver most like the source whose mean stands for the source's own expression."""
+STEADY = 2.0
+"""Frames (deviation of a Gaussian) over which a region fades out and in as its child loses it and finds it again."""
 SOFT = 0.35
 """Width of the soft border of a region laid into a picture, as a share of its half side."""
 
@@ -33,6 +36,30 @@ class Details(NamedTuple):
     """P tensors (T, k, 2), in the regions' own [-1, 1] planes."""
     beliefs: Tensor
     """(T, P) in [0, 1], how far these can be believed."""
+
+    @classmethod
+    def joined(cls, parts: Sequence["Details"]) -> "Details":
+        """One after the other."""
+        keypoints = [torch.cat(place) for place in zip(*(part.keypoints for part in parts), strict=True)]
+        return cls(keypoints, torch.cat([part.beliefs for part in parts]))
+
+    def smoothed(self, strength: float) -> "Details":
+        """The keypoints smoothed over time, see `autolink.video.motion.smooth`."""
+        tracks = [torch.from_numpy(smooth(points.cpu().numpy(), strength)).to(points) for points in self.keypoints]
+        return Details(tracks, self.beliefs)
+
+    def __getitem__(self, frames: slice) -> "Details":  # type: ignore[override]
+        return Details([points[frames] for points in self.keypoints], self.beliefs[frames])
+
+
+class LocalSource(NamedTuple):
+    """Who is redrawn, as the children need it."""
+
+    picture: Tensor
+    """(1, 3, H, H) in [-1, 1], the redrawn square."""
+    points: Tensor
+    """(1, K, 2), the parent's keypoints in its pixels."""
+    details: Details
 
 
 class LocalTransfer(nn.Module):
@@ -47,23 +74,27 @@ class LocalTransfer(nn.Module):
         self.translators = nn.ModuleDict(translators)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path) -> Self:
-        """The children of a transfer's checkpoint folder, which may have none: `children/NAME/` beside `stage_one/`.
+    def beside(cls, stage_one: AutoLink, folder: Path) -> "LocalTransfer | None":
+        """The children of a transfer's checkpoint folder, `children/NAME/` beside `stage_one/`; None without any.
 
         Raises:
-            UserError: there is no such checkpoint, or it is damaged or of another kind.
+            UserError: one is damaged, or belongs to another stage one.
         """
-        folder = find_folder(name)
-        found = sorted(path for path in (folder / CHILDREN).glob("*") if (path / "config.json").is_file())
-        translators = {path.name: load_folder("transfer", TranslatorConfig, Translator, path) for path in found}
-        return cls(NestedAutoLink.from_pretrained(folder / "stage_one"), translators).eval()
+        found = children_in(folder)
+        if not found:
+            return None
+        nested = NestedAutoLink.around(stage_one, folder / "stage_one")
+        translators = {
+            name: load_folder("transfer", TranslatorConfig, Translator, path) for name, path in found.items()
+        }
+        return cls(nested, translators).eval()
 
-    def save_pretrained(self, folder: str | Path, card: str, half: bool = False) -> None:
+    def save_pretrained(self, folder: Path, card: str, half: bool) -> None:
         """Write the children and their translators into a transfer's checkpoint folder."""
         for name, child in self.stage_one.named():
-            child.save_pretrained(Path(folder) / "stage_one" / CHILDREN / name, card, half)
+            child.save_pretrained(folder / "stage_one" / CHILDREN / name, half=half)
         for name, translator in self._named().items():
-            save_folder("transfer", translator, translator.config, Path(folder) / CHILDREN / name, card, half)
+            save_folder("transfer", translator, translator.config, folder / CHILDREN / name, card, half)
 
     def _named(self) -> dict[str, Translator]:
         return {name: part for name, part in self.translators.items() if isinstance(part, Translator)}
@@ -91,32 +122,27 @@ class LocalTransfer(nn.Module):
             own, track = source.keypoints[n], driver.keypoints[n]
             start = like_source(own, track, driver.beliefs[:, n]) if relative else own
             wanted.append(own + gains.get(name, 1.0) * (track - start))
-        return Details(wanted, driver.beliefs * source.beliefs)
+        steady = torch.from_numpy(smooth(driver.beliefs.cpu().numpy(), STEADY)).to(driver.beliefs).clamp(0, 1)
+        return Details(wanted, torch.minimum(steady, driver.beliefs.sqrt()) * source.beliefs)
 
     @torch.no_grad()
-    def compose(
-        self, result: Tensor, source: Tensor, source_points: Tensor, source_details: Details, wanted: Details,
-        translation: Translation,
-    ) -> Tensor:  # fmt: skip
-        """Lay the regions, redrawn, into the parent's result: (B, 3, H, H) -> (B, 3, H, H).
+    def compose(self, results: Tensor, translation: Translation, source: "LocalSource", wanted: Details) -> Tensor:
+        """Lay the regions, redrawn, into the parent's results: (B, 3, H, H) -> (B, 3, H, H), in [-1, 1].
 
         Args:
-            result: the parent's, in [-1, 1].
-            source: (1, 3, H, H) in [-1, 1].
-            source_points: the parent's keypoints in its pixels, (1, K, 2).
-            source_details: what the children see there.
+            results: what the parent drew.
+            translation: how; its flow tells where the regions went.
+            source: who is redrawn.
             wanted: the expressions of these B frames.
-            translation: what the parent drew; it tells where the regions went.
         """
-        maps = self.stage_one.regions(source_points.float())[0]
+        maps = self.stage_one.regions(source.points)[0]
         for n, name in enumerate(self.stage_one.owners):
             share = wanted.beliefs[:, n]
-            if name not in self.translators or not share.any():
-                continue
-            place = composed(carried(translation, maps[n], result.shape[-1]), maps[n])
-            redrawn = self._redrawn(name, source, maps[n], source_details.keypoints[n], wanted.keypoints[n])
-            result = laid(result, redrawn, place, share)
-        return result
+            if name in self.translators and share.any():
+                place = composed(carried(translation, maps[n], results.shape[-1]), maps[n])
+                redrawn = self._redrawn(name, source.picture, maps[n], source.details.keypoints[n], wanted.keypoints[n])
+                results = laid(results, redrawn, place, share)
+        return results
 
     def _redrawn(self, name: str, source: Tensor, place: Tensor, keypoints: Tensor, wanted: Tensor) -> Tensor:
         """A region of the source in other expressions: (1, k, 2), (B, k, 2) -> (B, 3, side, side)."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 import torch
+from autolink.generation.nested import Details, LocalSource
 from autolink.generation.networks import Networks
 from autolink.generation.subjects import Appearance, DrivingMotion
 from autolink.generation.transfer_options import TransferOptions
@@ -25,9 +26,9 @@ def driving_poses(
     Keypoints that do not count jump about; they are carried along by the others.
     """
     track = driving.crop.from_pixels(smooth(driving.motion.keypoints, options.smooth))
-    if options.motion == "absolute":
-        return track
     own = appearance.keypoints[0].astype(np.float64)
+    if options.motion == "absolute":
+        return own + options.pose * (track - own)
     chosen = list(networks.model.layout.chosen)
     start, followed = own[chosen], track[:, chosen]
     if options.motion == "relative":
@@ -36,25 +37,47 @@ def driving_poses(
         linked = edge_matrix(networks.weights, len(own))[np.ix_(chosen, chosen)]
         tree = maximum_spanning_tree(linked[np.triu_indices(len(chosen), 1)], len(chosen))
         moved = retarget(start, followed, tree, driving.reference, options.adapt_scale)
-    return carried(own, moved, chosen)
+    return carried(own, start + options.pose * (moved - start), chosen)
+
+
+def expressions(
+    options: TransferOptions, networks: Networks, appearance: Appearance, driving: DrivingMotion
+) -> Details | None:
+    """What the children's regions should look like, frame by frame; None where the parent moves alone."""
+    local, source, driver = networks.model.local, appearance.details, driving.details
+    if not (local and source and driver):
+        return None
+    gains = {"mouth": options.lips, "eyes": options.eyes}
+    return local.wanted(source, driver.smoothed(options.smooth), gains, options.motion != "absolute")
 
 
 @torch.no_grad()
 def redraw(
-    networks: Networks, appearance: Appearance, poses: NDArray[np.float64], side: int, batch: int
+    networks: Networks,
+    appearance: Appearance,
+    poses: NDArray[np.float64],
+    wanted: Details | None,
+    side: int,
+    batch: int,
 ) -> Iterator[Image]:
-    """The source's square, `side` pixels, in each pose of (T, K, 2), `batch` of them at a time."""
+    """The source's square, `side` pixels, in each pose of (T, K, 2) and expression, `batch` of them at a time."""
     crop = appearance.crop
     small = networks.tensor([crop.take(p, networks.model.size) for p in appearance.pictures])
     large = networks.tensor([crop.take(p, side) for p in appearance.pictures])
     keypoints = torch.from_numpy(appearance.keypoints).float().to(networks.device)
-    for driving in torch.from_numpy(poses).float().to(networks.device).split(batch):
+    local = networks.model.local
+    points = torch.from_numpy(crop.to_pixels(appearance.keypoints[:1]) - [crop.x, crop.y]).to(keypoints)
+    points = points * ((side - 1) / (crop.side - 1))
+    for n, driving in enumerate(torch.from_numpy(poses).float().to(networks.device).split(batch)):
         B = len(driving)
         with torch.autocast(networks.device.type, networks.amp, enabled=networks.amp is not None):
             result = networks.model(small.expand(B, *small.shape), keypoints.expand(B, *keypoints.shape), driving)
-        for n in range(B):
-            one = type(result)(*(part[n : n + 1] for part in result))
-            yield to_image(one.on(large[None])[0].permute(1, 2, 0).cpu().numpy())
+        images = result.on(large.expand(B, *large.shape))
+        if local and wanted and appearance.details:
+            source = LocalSource(large[:1], points, appearance.details)
+            images = local.compose(images, result, source, wanted[n * batch : n * batch + B])
+        for image in images:
+            yield to_image(image.permute(1, 2, 0).cpu().numpy())
 
 
 def composed(

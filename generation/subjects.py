@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from itertools import chain
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
+from autolink.generation.nested import Details
 from autolink.generation.networks import LOOKS, Networks
 from autolink.generation.transfer_options import TransferOptions
 from autolink.video.clip import Clip
@@ -19,6 +20,9 @@ from autolink.progress import Progress
 
 Image = NDArray[np.uint8]
 
+LOOKED_AT = 8
+"""Frames that the children look at together."""
+
 
 class Appearance(NamedTuple):
     """Who is redrawn."""
@@ -29,6 +33,8 @@ class Appearance(NamedTuple):
     """The square that is redrawn, in pixels of all of them."""
     keypoints: NDArray[np.float64]
     """(S, K, 2), (x, y) in [-1, 1] of the crop."""
+    details: Details | None = None
+    """What the children see in the first picture, where the checkpoint has children."""
 
 
 class DrivingMotion(NamedTuple):
@@ -42,6 +48,8 @@ class DrivingMotion(NamedTuple):
     """The frame that stands for the source's pose."""
     damage: str | None = None
     """What could not be read, where something could not."""
+    details: Details | None = None
+    """What the children see in every frame, where the checkpoint has children and the driver is no motion file."""
 
 
 def read_appearance(clip: Clip, options: TransferOptions, networks: Networks) -> Appearance:
@@ -63,7 +71,8 @@ def read_appearance(clip: Clip, options: TransferOptions, networks: Networks) ->
             raise UsageError(f"--crop {options.crop} lies outside of the source, which is {width}x{height} pixels")
     # in the driver's framing, also where that leaves the picture: in another, the same pose has other keypoints
     found = networks.detect(np.stack([looked_into.take(p, networks.detector_size) for p in pictures]))
-    return Appearance(pictures, crop, crop.from_pixels(looked_into.to_pixels(found)))
+    points = looked_into.to_pixels(found)
+    return Appearance(pictures, crop, crop.from_pixels(points), networks.details(pictures[:1], points[:1]))
 
 
 def frame_with_subject(first: Image, clip: Clip, networks: Networks, option: str) -> tuple[Image, Crop]:
@@ -99,7 +108,7 @@ def read_driving_motion(
     """
     layout = networks.model.layout
     K = networks.model.translator.config.keypoints
-    damage = None
+    damage = details = None
     if clip.is_motion:
         assert clip.path
         motion = read_motion(clip.path)
@@ -109,20 +118,24 @@ def read_driving_motion(
                 "motion that was written with the same stage one"
             )
     else:
-        motion, damage = follow_driver(clip, options.crop == "none", networks, progress)
+        motion, details, damage = follow_driver(clip, options.crop == "none", networks, progress)
     chosen = list(layout.chosen)
     reference = reference_frame(options.best_frame, appearance.keypoints[0][chosen], motion.keypoints[:, chosen])
     if options.crop == "none":
         crop = Crop.centre(motion.width, motion.height)
     else:
         crop = layout.crop(*layout.where(motion.keypoints[reference]))
-    return DrivingMotion(motion, crop, reference, damage)
+    return DrivingMotion(motion, crop, reference, damage, details)
 
 
-def follow_driver(clip: Clip, still: bool, networks: Networks, progress: Progress) -> tuple[Motion, str | None]:
+def follow_driver(
+    clip: Clip, still: bool, networks: Networks, progress: Progress
+) -> tuple[Motion, Details | None, str | None]:
     """Keypoints in every frame of the driving clip, in a crop that follows or stands still; and what was damaged."""
     facts = clip.facts()
     damage: list[str] = []
+    track: list[NDArray[np.float64]] = []
+    details: list[Details] = []
     with closing(clip.readable_frames(damage)) as frames:
         first = next(frames)
         height, width = first.shape[:2]
@@ -131,8 +144,12 @@ def follow_driver(clip: Clip, still: bool, networks: Networks, progress: Progres
             progress(chain([first], frames), facts.frames, "driver"),
             networks.detect, None if still else networks.model.layout, start, networks.detector_size,
         )  # fmt: skip
-        track = np.stack([frame.keypoints for frame in followed])
-    return Motion(track, facts.rate, width, height, networks.weights), damage[0] if damage else None
+        while some := list(islice(followed, LOOKED_AT)):
+            track += [frame.keypoints for frame in some]
+            seen = networks.details([frame.image for frame in some], np.stack(track[-len(some) :]))
+            details += [seen] if seen else []
+    motion = Motion(np.stack(track), facts.rate, width, height, networks.weights)
+    return motion, Details.joined(details) if details else None, damage[0] if damage else None
 
 
 def reference_frame(best: str, source: NDArray[np.float64], track: NDArray[np.float64]) -> int:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from autolink.generation.nested import Details
 from autolink.generation.networks import Networks, choose_checkpoint
-from autolink.generation.redrawing import composed, driver_frames, driving_poses, redraw
+from autolink.generation.redrawing import composed, driver_frames, driving_poses, expressions, redraw
 from autolink.generation.subjects import read_appearance, read_driving_motion
 from autolink.generation.transfer_options import LARGEST, TransferOptions
 from autolink.generation.translator import PoseTransfer
@@ -24,6 +25,9 @@ Image = NDArray[np.uint8]
 
 FAR = 0.5
 """`pose_distance` of source and driver's reference frame from which relative motion is warned of."""
+
+LOST = 0.3
+"""Mean belief in a region's keypoints below which it is told to be lost."""
 
 FINETUNED = 200
 """Frames of the source that finetuning learns from at most."""
@@ -68,7 +72,8 @@ class VideoTransfer:
     def __iter__(self) -> Iterator[Image]:
         networks = self._finetuned() if self.options.finetune else self.networks
         poses = driving_poses(self.options, networks, self.appearance, self.driving)
-        patches = redraw(networks, self.appearance, poses, self.side, self.options.batch)
+        wanted = expressions(self.options, networks, self.appearance, self.driving)
+        patches = redraw(networks, self.appearance, poses, wanted, self.side, self.options.batch)
         beside = driver_frames(self.driver, self.driving) if self.options.side_by_side else iter(())
         frames = composed(self.options, self.appearance, patches, self.side, beside)
         return self.progress(frames, len(self), "redrawing")
@@ -89,6 +94,7 @@ class VideoTransfer:
         told = []
         if self.driving.damage:
             told.append(f"{self.driving.damage}; the {len(self)} frames that could be read are used")
+        told += lost_regions(self.networks.model, self.appearance.details, self.driving.details)
         if self.apart > FAR and self.options.motion == "relative":
             told.append(
                 f"the driver's frame {self.driving.reference}, where its motion starts from, is far from the source's "
@@ -104,7 +110,7 @@ class VideoTransfer:
         known = self.networks
         pictures = [self.appearance.crop.take(f, known.model.size) for f in self.source.spread(FINETUNED)]
         translator = finetuned(known.model, np.stack(pictures), self.options.finetune, known.device)
-        return Networks(PoseTransfer(known.model.stage_one, translator), known.device)
+        return Networks(PoseTransfer(known.model.stage_one, translator, known.model.local), known.device)
 
 
 def transfer_video(
@@ -132,6 +138,21 @@ def transfer_video(
     """
     clips = Clip.of(source, rate), Clip.of(driver, rate)
     return VideoTransfer(*clips, model, TransferOptions(**options), progress)
+
+
+def lost_regions(model: PoseTransfer, source: Details | None, driver: Details | None) -> list[str]:
+    """Which regions move with the parent alone, and why: one sentence, if any."""
+    if not model.local or not source:
+        return []
+    if not driver:
+        return ["the driver is a motion file, which holds no lips or eyes: the head moves alone"]
+    told = []
+    for who, beliefs in (("source", source.beliefs.mean(0)), ("driver", driver.beliefs.mean(0))):
+        owners = model.local.stage_one.owners
+        lost = sorted({name for name, belief in zip(owners, beliefs.tolist(), strict=True) if belief < LOST})
+        if lost:
+            told.append(f"{' and '.join(lost)} of the {who} cannot be made out and will hardly move by themselves")
+    return told
 
 
 def _networks(source: Clip, model: PoseTransfer | str | Path, options: TransferOptions) -> tuple[str, Networks]:

@@ -49,7 +49,9 @@ def test_all_keypoints_lie_in_the_pictures_frame_and_the_graph_has_blocks(nested
 
 
 def test_the_graph_is_drawn_block_by_block(nested: NestedAutoLink) -> None:
-    keypoints = torch.tensor([[[-0.8, -0.8], [-0.2, -0.8], [-0.5, -0.5], [-0.8, -0.2], [0.2, 0.2], [0.8, 0.2], [0.5, 0.8]]])
+    keypoints = torch.tensor(
+        [[[-0.8, -0.8], [-0.2, -0.8], [-0.5, -0.5], [-0.8, -0.2], [0.2, 0.2], [0.8, 0.2], [0.5, 0.8]]]
+    )
     drawn, own = nested.draw(keypoints, 64)[0, 0], nested.parent.draw(keypoints[:, :4], 64)[0, 0]
     torch.testing.assert_close(drawn[:26, :26], own[:26, :26])  # the parent's corner
     assert drawn[38, 45] > 1e-3 > own[38, 45]  # on the child's upper edge

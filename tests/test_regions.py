@@ -6,8 +6,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autolink.regions import MeanLayout, composed, from_pixels, inside, inverted, moved, seen, similarity, square
-from autolink.regions import to_pixels
+from autolink.regions import (
+    MeanLayout,
+    composed,
+    from_pixels,
+    inside,
+    inverted,
+    moved,
+    seen,
+    similarity,
+    square,
+    to_pixels,
+)
 
 
 def turned(angle: float, scale: float, x: float, y: float) -> Tensor:
@@ -90,7 +100,9 @@ def test_a_region_of_a_turned_picture_shows_the_same() -> None:
     quarter = picture.rot90(1, (2, 3))  # (x, y) -> (y, 95 - x)
     change = torch.tensor([[0, 1, 0], [-1, 0, 95]], dtype=torch.float64)
     place = composed(turned(0.2, 20, 50, 40), square(0, 0, 2))
-    torch.testing.assert_close(seen(quarter, composed(change, place)[None], 24), seen(picture, place[None], 24), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        seen(quarter, composed(change, place)[None], 24), seen(picture, place[None], 24), atol=1e-4, rtol=0
+    )
 
 
 def test_a_large_region_is_averaged_and_not_picked_from() -> None:

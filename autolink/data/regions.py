@@ -8,9 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from autolink.video import files as video
-from autolink.video.layout import Layout
-from autolink.video.subject import Detect, find_subject, follow
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -26,6 +23,9 @@ from autolink.model import AutoLink
 from autolink.nested import NestedAutoLink
 from autolink.regions import MeanLayout, composed, seen
 from autolink.regions import square as region_square
+from autolink.video import files as video
+from autolink.video.layout import Layout
+from autolink.video.subject import Detect, find_subject, follow
 
 PICTURES_AT_ONCE = 64
 
@@ -202,10 +202,8 @@ def region_crops(
     """
     parent, skipped = nested.parent, dict[str, str]()
     children = nested.named()
-    if children:  # one mean picture for all regions of a parent
-        layout = children[0][1].config.layout
-    else:
-        layout = mean_layout(placed_pictures(parent, data, device, {}))
+    known = [child.config.layout for _, child in children]  # one mean picture for all regions of a parent
+    layout = known[0] if known else mean_layout(placed_pictures(parent, data, device, {}))
     groups, names = [], []
     for placed in placed_pictures(parent, data, device, skipped, progress):
         for crops in cut(placed, layout, region, size):
