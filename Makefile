@@ -7,29 +7,35 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 TREE := .venv/tree
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all check format clean
+.PHONY: demo test test-all test-wheel check format clean
 
-$(INSTALLED): setup.cfg pyproject.toml
+# exactly what uv.lock names, so that it still works in years
+$(INSTALLED): setup.cfg pyproject.toml uv.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade uv
-	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python -e '.[dev]'
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv sync --quiet --locked --inexact --extra dev
 	touch $@
 
 demo: $(INSTALLED)
 	$(BIN)/autolink demo
 
 test: $(INSTALLED) check
-	$(PYTEST)
+	$(PYTEST) --cov --cov-report=
 
 test-all: $(INSTALLED) check
 	$(PYTEST) -m ''
+
+# the wheel in an empty environment, without network
+test-wheel: $(INSTALLED)
+	$(PYTEST) -n 0 -m slow tests/test_packaging.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	rm -rf $(TREE) && mkdir -p $(TREE)/autolink
 	ln -s $(CURDIR)/autolink/* $(CURDIR)/generation $(CURDIR)/video $(CURDIR)/eval $(TREE)/autolink/
-	cd $(TREE) && ../bin/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache
+	ln -s $(CURDIR)/benchmarks $(CURDIR)/tests $(TREE)/
+	cd $(TREE) && ../bin/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache autolink benchmarks tests
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

@@ -1,14 +1,13 @@
-"""What a training run can be told, and presets that are known to work."""
+"""What stage one's training can be told, and presets that are known to work."""
 
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Literal, get_args
 
 import tyro
 
 from autolink.model import ModelConfig
-from autolink.perceptual import FeatureNetwork
+from autolink.run_config import DataOptions, PerceptualOptions, RunConfig
 
 Preset = Literal[
     "figures", "faces-cpu", "cats-cpu", "paper-k4", "paper-k8", "paper-k16", "paper-k32",
@@ -19,103 +18,30 @@ Preset = Literal[
 ]  # fmt: skip
 
 
-SMALLEST_FEATURE_SIZE = 16
-"""The feature networks halve the resolution four times."""
-
-
 @dataclass(frozen=True)
-class RunConfig:
-    """What every training can be told."""
-
-    preset: str = ""
-    """Where the defaults come from."""
-    data: str = ""
-    """What to train on."""
-    out: Path | None = None
-    """Run folder; runs/PRESET if left out."""
-    model: Any = None
-    """The network's own configuration."""
-
-    steps: int = 1700
-    """Optimiser steps in all."""
-    batch: int = 32
-    """Pictures a step and process."""
-    learning_rate: float = 1e-3
-    """AdamW's learning rate until the decay begins."""
-    decay_share: float = 0.4
-    """The learning rate falls linearly to zero over this last share of the steps; 0 keeps it constant."""
-    weight_decay: float = 1e-3
-    """AdamW's weight decay."""
-    clip: float = 1.0
-    """Largest norm of the gradient; beyond, it is scaled down."""
-    ema: float = 0.995
-    """Decay of the averaged weights, which are the ones saved and shown."""
-    flip: bool = True
-    """Mirror half of the pictures."""
-    features: FeatureNetwork = "efficientnet-lite0"
-    """Feature network of the perceptual loss; vgg16 is the paper's and is downloaded once."""
-    feature_size: int = 128
-    """Pictures are resized to this before the feature network."""
-    feature_weights: Path | None = None
-    """File with the weights of vgg16, to do without the download."""
-    pixel_weight: float = 0.5
-    """Weight of the L1 distance of pixels beside the perceptual loss."""
-    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
-    """Mixed precision; auto is bf16 where the machine is fast at it."""
-    seed: int = 0
-    """Seed of everything random."""
-    threads: int = 0
-    """CPU threads of a process; 0 shares all cores among the processes."""
-
-    log_every: int = 20
-    """Steps between two lines of metrics.jsonl."""
-    sample_minutes: float = 2.0
-    """Minutes between two sample pictures and measurements."""
-    save_minutes: float = 5.0
-    """Minutes between two checkpoints."""
-    resume: bool = False
-    """Go on with the run in --out, with its own configuration."""
-    overwrite: bool = False
-    """Delete the run that is in --out and begin anew."""
-    dry_run: bool = False
-    """Print configuration, data, size and a time estimate, and stop."""
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "feature_size", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "clip", "sample_minutes", "save_minutes"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"--{name.replace('_', '-')} must be above zero and finite, got {getattr(self, name)}")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"--ema must be in [0, 1), got {self.ema}")
-        if not 0 <= self.decay_share <= 1:
-            raise ValueError(f"--decay-share must be in [0, 1], got {self.decay_share}")
-        for name in ("pixel_weight", "weight_decay", "seed", "threads"):
-            if not 0 <= getattr(self, name) < 2**63:
-                raise ValueError(
-                    f"--{name.replace('_', '-')} cannot be negative or so large, got {getattr(self, name)}"
-                )
-        if self.feature_size < SMALLEST_FEATURE_SIZE:
-            raise ValueError(f"--feature-size must be at least {SMALLEST_FEATURE_SIZE}, got {self.feature_size}")
-
-    @property
-    def run_folder(self) -> Path:
-        """Where the run writes."""
-        return self.out or Path("runs") / self.preset
-
-
-@dataclass(frozen=True)
-class TrainConfig(RunConfig):
-    """Train AutoLink: keypoints and a graph from pictures of one kind, without labels."""
+class StageOneData(DataOptions):
+    """What is learned from."""
 
     preset: Preset = "figures"
-    """Where the defaults come from."""
+    """Where the defaults come from; see above."""
     data: str = "figures"
     """A folder of pictures or videos, a zip of pictures, `figures` or `animals`, rendered, or a published set."""
     root: Path | None = None
     """Where the published set that --data names is unpacked; see docs/data-sets.md."""
-    model: Annotated[ModelConfig, tyro.conf.arg(name="")] = field(default_factory=ModelConfig)
+    flip: bool = True
+    """Mirror half of the pictures."""
+    start_from: str = ""
+    """Checkpoint folder of a model of the same widths to begin with, of any size, with as many keypoints or fewer."""
+    nest: str = ""
+    """Checkpoint of a parent: learn a child of it, from the region of --data that --region says."""
+    region: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """NAME=x,y,side: a square of the parent's mean picture, centre and side in its [-1, 1] plane; repeated for others
+    that look alike, with `,mirrored` for those that do so mirrored."""
+
+
+@dataclass(frozen=True)
+class StageOneLoss(PerceptualOptions):
+    """What is minimised: masked pictures are rebuilt."""
 
     masked: float = 0.9
     """Share of the blocks hidden from the decoder; with more to see, it learns to do without the edge map."""
@@ -125,26 +51,28 @@ class TrainConfig(RunConfig):
     """Strength at the start of the pull that gives every keypoint a place of its own."""
     spread_steps: int = 600
     """Steps after which that pull has gone."""
-    start_from: str = ""
-    """Checkpoint folder of a model of the same widths to begin with, of any size, with as many keypoints or fewer."""
-    nest: str = ""
-    """Checkpoint folder of a parent: learn a child of it, from the region of --data that --region says."""
-    region: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """NAME=x,y,side: a square of the parent's mean picture, centre and side in its [-1, 1] plane; repeated for others
-    that look alike, with `,mirrored` for those that do so mirrored."""
-    known_keypoints: Annotated[int, tyro.conf.Suppress] = 0
-    """How many keypoints that one gave: they have their places already and are not pulled."""
+
+    def check(self) -> None:
+        """Shares and strengths."""
+        if not 0 <= self.masked < 1:
+            raise ValueError(f"--masked must be in [0, 1), got {self.masked}")
+        self.at_least(0, ["spread", "spread_steps"])
+
+
+@dataclass(frozen=True)
+class TrainConfig(StageOneData, StageOneLoss, RunConfig):
+    """Train AutoLink: keypoints and a graph from pictures of one kind, without labels."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    known_keypoints: int = 0
+    """No option: how many keypoints --start-from gave. They have their places already and are not pulled."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.root:  # so that --resume works from anywhere
             object.__setattr__(self, "root", self.root.absolute())
-        if not 0 <= self.masked < 1:
-            raise ValueError(f"--masked must be in [0, 1), got {self.masked}")
         if self.mask_blocks < 1 or self.model.size % self.mask_blocks:
             raise ValueError(f"--mask-blocks must divide --size {self.model.size}, got {self.mask_blocks}")
-        if min(self.spread, self.spread_steps) < 0:
-            raise ValueError("--spread and --spread-steps cannot be negative")
         if bool(self.nest) != bool(self.region):
             raise ValueError("--nest PARENT and --region NAME=x,y,side belong together")
 
@@ -212,3 +140,11 @@ PRESETS: dict[str, TrainConfig] = {
     **{name: _experiment(name, *values) for name, values in EXPERIMENTS.items()},
 }
 assert set(PRESETS) == set(get_args(Preset))
+
+PRESET_NOTES = {
+    "figures": "rendered people, no data needed: 24 keypoints at 64 px, half an hour on two cores",
+    "faces-cpu": "your faces, or pictures of another kind that vary as much: 16 keypoints, two hours on two cores",
+    "cats-cpu": "the same for fewer pictures or simpler shapes: 12 keypoints, half an hour",
+    "paper-kN": "section 4 of the paper with N = 4, 8, 16, 32 keypoints: 128 px, VGG16, for a GPU",
+    "SET-kN": "the paper's experiment on that published set, which --root names; see docs/data-sets.md",
+}

@@ -16,14 +16,15 @@ from PIL import Image
 from tqdm import tqdm
 
 from autolink.data.picture import square, to_pixels
-from autolink.data.source import SUFFIXES, Source
+from autolink.data.source import Source, is_video
 from autolink.device import pick_device
 from autolink.draw import draw_graph
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError, command
+from autolink.inference import detect_all
 from autolink.model import AutoLink
+from autolink.pictures import LARGE, PictureError
 from autolink.pretrained import write_text
-from autolink.train import detect_all
 from autolink.video import files as video
 from autolink.video.writer import VideoWriter
 
@@ -84,7 +85,7 @@ def _batches(pictures: Iterable[NDArray[np.uint8]]) -> Iterator[list[NDArray[np.
     batch: list[NDArray[np.uint8]] = []
     for picture in pictures:
         batch.append(picture)
-        if len(batch) == BATCH:
+        if len(batch) == BATCH or sum(p.size for p in batch) > LARGE:
             yield batch
             batch = []
     if batch:
@@ -104,9 +105,10 @@ def detect_pictures(finder: Finder, source: Source, out: Path) -> dict:
 
     def readable() -> Iterator[NDArray[np.uint8]]:
         for name in tqdm(source.names, unit="picture", disable=len(source.names) < BATCH):
-            picture = source.picture(name)
-            if isinstance(picture, str):
-                skipped[name] = picture
+            try:
+                picture = source.picture(name)
+            except PictureError as error:
+                skipped[name] = str(error)
                 continue
             names.append(name)
             sizes.append((picture.width, picture.height))
@@ -115,7 +117,8 @@ def detect_pictures(finder: Finder, source: Source, out: Path) -> dict:
     for n, (overlay, keypoints) in enumerate(finder.overlays(readable())):
         target = out / names[n]
         target.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(overlay).save(target, quality=95)
+        form = Image.registered_extensions().get(target.suffix.lower(), "PNG")
+        Image.fromarray(overlay).save(target, form if form in Image.SAVE else "PNG", quality=95)
         width, height = sizes[n]
         images.append({"image": names[n], "width": width, "height": height, "keypoints": _points(keypoints)})
     if not images:
@@ -207,12 +210,10 @@ def run(config: DetectConfig) -> None:
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
     try:
-        if config.input.suffix.lower() in video.SUFFIXES:
+        if config.input.is_file() and is_video(config.input):
             found = detect_video(finder, config.input, beside)
-        elif config.input.is_file() and config.input.suffix.lower() in SUFFIXES:
-            found = detect_pictures(finder, Source.single(config.input), beside)
         else:
-            found = detect_pictures(finder, Source.find(config.input), beside)
+            found = detect_pictures(finder, Source.of(config.input), beside)
         result = {"checkpoint": config.checkpoint, "graph": finder.graph(), **found}
         write_text(beside / RESULT, json.dumps(result, indent=1) + "\n")
         replace_result(beside, out, config.input)

@@ -1,7 +1,9 @@
 """Where networks compute, in which precision, and how pictures get there."""
 
 import ctypes
+import math
 import os
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -26,7 +28,8 @@ def pick_precision(precision: str = "auto") -> str:
         return precision
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if torch.cpu.get_capabilities().get("avx512_bf16", False) else "no"
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 does not tell
+    return "bf16" if capabilities.get("avx512_bf16", False) else "no"
 
 
 def keep_memory() -> None:
@@ -40,16 +43,41 @@ def keep_memory() -> None:
         return
 
 
+LAUNCHERS = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
+"""Environment variables of launchers, which set OMP_NUM_THREADS to 1 where the user has not."""
+
+
+def default_threads(processes: int = 1) -> int:
+    """CPU threads of each of some processes: OMP_NUM_THREADS but for a launcher's 1, else a share of all cores."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked) and not (asked == "1" and any(name in os.environ for name in LAUNCHERS)):
+        return int(asked)
+    return max(1, usable_cores() // processes)
+
+
 def usable_cores() -> int:
-    """Cores this process may run on; launchers leave one thread a process, however many there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use, by its affinity and its container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(cores, cpu_quota())))
+
+
+def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float:
+    """Cores' worth of time that the container is given (cgroup version 2 or 1); infinite where there is no limit."""
+    try:
+        if (root / "cpu.max").exists():
+            quota, period = (root / "cpu.max").read_text().split()
+        else:
+            quota, period = ((root / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return float(quota) / float(period) if float(quota) > 0 else math.inf
+    except (OSError, ValueError):  # "max" is no number either
+        return math.inf
 
 
 def prepare_cpu(device: torch.device, threads: int = 0, processes: int = 1) -> None:
-    """Where a CPU computes: keep freed memory, and use so many threads; 0 shares all cores among the processes."""
+    """Where a CPU computes: keep freed memory, and use so many threads; 0 means `default_threads`."""
     if device.type == "cpu":
         keep_memory()
-        torch.set_num_threads(threads or max(1, usable_cores() // processes))
+        torch.set_num_threads(threads or default_threads(processes))
 
 
 def to_network(batch: Tensor, device: torch.device) -> Tensor:

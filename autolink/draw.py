@@ -4,11 +4,12 @@ import colorsys
 from pathlib import Path
 
 import cv2
-import imageio.v3 as imageio
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Still
 
 from autolink.edge_map import edge_pairs
+from autolink.files import atomic_path
 
 FAINTEST = 0.08
 """Edges below this share of the strongest are left out of overlays."""
@@ -89,12 +90,8 @@ def edge_map_image(edges: NDArray) -> Image:
 
 def write_picture(path: Path, image: Image) -> None:
     """Write a PNG so that it is either there whole or not at all."""
-    beside = path.with_name(f".{path.name}")
-    try:
-        imageio.imwrite(beside, image, extension=".png")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with atomic_path(path) as beside:
+        Still.fromarray(image).save(beside, format="PNG")
 
 
 def grid(rows: list[list[Image]], gap: int = 2) -> Image:

@@ -1,15 +1,14 @@
 """The soft edge map: every pair of keypoints is an edge, drawn as strongly as the graph's weight says."""
 
 import math
+from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-
-PIXELS_AT_ONCE = 1 << 17
-"""Pixels per pass over the edges on the CPU: the few buffers of that size stay in the second-level cache."""
 
 
 def edge_pairs(keypoints: int, device: torch.device | None = None) -> Tensor:
@@ -54,112 +53,26 @@ class _EdgeMap(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, keypoints: Tensor, weights: Tensor, size: int, thickness: float) -> Tensor:
-        frames = _edge_frames(keypoints)
-        cost = -thickness * weights.log()
-        nearest_edge = _nearest_edge
-        if keypoints.is_cuda and find_spec("triton"):
-            from autolink.edge_map_cuda import nearest_edge
-        best, winner = nearest_edge(frames, cost, size)
-        ctx.save_for_backward(keypoints, weights, winner)
-        ctx.size, ctx.thickness = size, thickness
-        return best.div_(-thickness).exp_().view(-1, 1, size, size)
+        best, winner = _kernels(keypoints.device).nearest_edge(keypoints, -thickness * weights.log(), size)
+        drawn = best.div_(-thickness).exp_()
+        drawn += 0 * (keypoints.sum((1, 2), keepdim=True) + weights.sum())  # what is not finite shows everywhere
+        ctx.save_for_backward(keypoints, weights, winner, drawn)
+        ctx.thickness = thickness
+        return drawn[:, None]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        keypoints, weights, winner = ctx.saved_tensors
-        B, K, _ = keypoints.shape
-        E = len(weights)
-        frames = _edge_frames(keypoints)
-        ux, uy, along0, across0, length = (table.gather(1, winner.long()) for table in frames.unbind(2))
-        y, x = _pixel_coordinates(ctx.size, keypoints)
-        along = ux * x + uy * y - along0
-        across = ux * y - uy * x - across0
-        inside = along.clamp(min=0).minimum(length)
-        beyond = along - inside
-        soft = torch.exp((across.square() + beyond.square()) / -ctx.thickness).mul_(gradient.reshape(B, -1))
-
-        # The nearest point of the edge is a + t (b - a). Moving it by v changes d^2 by -2 r.v, with r the vector from
-        # it to the pixel; a carries (1 - t) of the move and b carries t. r is (beyond, across) in the edge's frame.
-        t = torch.where(length > 0, inside / length.clamp(min=torch.finfo(length.dtype).tiny), 0.5)
-        along_pull, across_pull = soft * beyond, soft * across
-        sums = [soft, along_pull, across_pull, along_pull * t, across_pull * t]
-        winner = winner.long()
-        soft, along_all, across_all, along_b, across_b = (
-            value.new_zeros(B, E).scatter_add_(1, winner, value) for value in sums
-        )
-        ux, uy = frames[..., 0], frames[..., 1]
-        scale = 2 * weights / ctx.thickness
-        pull_all = _rotate(along_all * scale, across_all * scale, ux, uy)
-        pull_b = _rotate(along_b * scale, across_b * scale, ux, uy)
-        i, j = edge_pairs(K, keypoints.device)
-        keypoints_gradient = torch.zeros_like(keypoints)
-        keypoints_gradient.index_add_(1, i, pull_all - pull_b).index_add_(1, j, pull_b)
-        return keypoints_gradient, soft.sum(0), None, None
+        keypoints, weights, winner, drawn = ctx.saved_tensors
+        # A nearest point that moves by v changes d^2 by -2 r.v, r the vector from it to the pixel.
+        pulls, sums = _kernels(keypoints.device).pulls(keypoints, winner, gradient[:, 0] * drawn)
+        return pulls * (2 / ctx.thickness), torch.where(weights > 0, sums / weights, 0), None, None
 
 
-def _edge_frames(keypoints: Tensor) -> Tensor:
-    """Each edge's own coordinate frame, (B, E, 5): unit direction u (x, y), a.u, a x u offset, length.
-
-    A pixel p lies `p.u - a.u` along and `u x p - u x a` across the edge; an edge of no length takes any direction.
-    """
-    i, j = edge_pairs(keypoints.shape[1], keypoints.device)
-    a, b = keypoints[:, i], keypoints[:, j]
-    difference = b - a
-    length = difference.norm(dim=2)
-    ux = torch.where(length > 0, difference[..., 0] / length, 1.0)
-    uy = torch.where(length > 0, difference[..., 1] / length, 0.0)
-    along = a[..., 0] * ux + a[..., 1] * uy
-    across = ux * a[..., 1] - uy * a[..., 0]
-    return torch.stack([ux, uy, along, across, length], 2)
-
-
-def _rotate(along: Tensor, across: Tensor, ux: Tensor, uy: Tensor) -> Tensor:
-    """From an edge's frame to (x, y): (B, E) each -> (B, E, 2)."""
-    return torch.stack([along * ux - across * uy, along * uy + across * ux], -1)
-
-
-def _pixel_coordinates(size: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """(y, x) of every pixel in [-1, 1], each (size * size,) in row order."""
-    axis = torch.linspace(-1, 1, size, dtype=like.dtype, device=like.device)
-    return axis.repeat_interleave(size), axis.repeat(size)
-
-
-def _nearest_edge(frames: Tensor, cost: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Minimum over edges of d_e^2 + cost_e and the edge that attains it, both (B, size * size).
-
-    Position along and across an edge are affine in the pixel, so each is one outer sum of a row and a column; buffers
-    are reused for every edge and the batch is cut into pieces that stay in cache.
-    """
-    B = len(frames)
-    best = frames.new_empty(B, size, size)
-    smallest = torch.int16 if len(cost) < 2**15 else torch.int32  # half the traffic for up to 256 keypoints
-    winner = torch.empty(B, size, size, dtype=smallest, device=frames.device)
-    axis = torch.linspace(-1, 1, size, dtype=frames.dtype, device=frames.device)
-    step = max(1, PIXELS_AT_ONCE // (size * size))
-    for start in range(0, B, step):
-        piece = slice(start, start + step)
-        _nearest_edge_piece(frames[piece], cost, axis, best[piece], winner[piece])
-    return best.view(B, size * size), winner.view(B, size * size)
-
-
-def _nearest_edge_piece(frames: Tensor, cost: Tensor, axis: Tensor, best: Tensor, winner: Tensor) -> None:
-    """`_nearest_edge` for a part of the batch, written into `best` and `winner`, (b, size, size) each."""
-    ux, uy, along0, across0, length = (table[..., None, None] for table in frames.unbind(2))
-    row, column = axis[:, None], axis[None, :]
-    along_x, along_y = ux * column - along0, uy * row
-    across_x, across_y = -uy * column - across0, ux * row
-    along, inside, distance = (torch.empty_like(best) for _ in range(3))
-    nearer = torch.empty_like(best, dtype=torch.bool)
-    best.fill_(float("inf"))
-    winner.zero_()
-    zero = frames.new_zeros(())
-    for e, cost_e in enumerate(cost):
-        torch.add(along_x[:, e], along_y[:, e], out=along)
-        torch.clamp(along, min=zero, max=length[:, e], out=inside)
-        along.sub_(inside)
-        torch.add(across_x[:, e], across_y[:, e], out=inside)
-        torch.addcmul(cost_e, inside, inside, out=distance).addcmul_(along, along)
-        torch.lt(distance, best, out=nearer)
-        winner.masked_fill_(nearer, e)
-        torch.minimum(best, distance, out=best)
+def _kernels(device: torch.device) -> ModuleType:
+    """The module that draws and differentiates on the device; imported here because compilers are slow to import."""
+    if device.type == "cpu":
+        return import_module("autolink.edge_map_cpu")
+    if device.type == "cuda" and find_spec("triton"):
+        return import_module("autolink.edge_map_cuda")
+    return import_module("autolink.edge_map_torch")

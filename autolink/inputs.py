@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autolink.data.picture import read_picture, to_rgb
 from autolink.errors import UserError
+from autolink.pictures import PictureError, decode_picture, to_rgb
 
 Image = NDArray[np.uint8]
 
@@ -42,10 +42,10 @@ def _as_array(picture: Picture) -> Image:
     if isinstance(picture, (str, Path)):
         if not Path(picture).is_file():
             raise UserError(f"there is no picture {picture}")
-        decoded = read_picture(Path(picture).read_bytes())
-        if isinstance(decoded, str):
-            raise UserError(f"{picture} cannot be read as a picture: {decoded}")
-        return np.asarray(decoded)
+        try:
+            return np.asarray(decode_picture(Path(picture)))
+        except PictureError as error:
+            raise UserError(f"{picture} cannot be read as a picture: {error}") from None
     if isinstance(picture, PIL.Image.Image):
         return np.asarray(to_rgb(picture))
     if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3:

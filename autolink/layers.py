@@ -1,13 +1,16 @@
 """The building blocks of all networks here."""
 
+from typing import Any
+
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 def channels_last(network: nn.Module) -> None:
     """Store weights in the layout that convolutions run fastest on."""
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stubs
 
 
 class PooledConv(nn.Conv2d):
@@ -74,3 +77,55 @@ def initialise(network: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, a=0.2)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+class SumOverProcesses(torch.autograd.Function):
+    """A sum over all processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        """Any shape, the same everywhere."""
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """As said above."""
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
+class ProcessBatchNorm2d(nn.BatchNorm2d):
+    """`nn.SyncBatchNorm` for CPUs, where torch has none: while training, the batches of all processes are one."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that callers of nn.Module know
+        """(B, C, H, W), the same B everywhere -> as much, normalised."""
+        if not self.training:
+            return super().forward(input)
+        x = input.float()
+        mean, square = SumOverProcesses.apply(torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))]))
+        mean, square = mean / dist.get_world_size(), square / dist.get_world_size()
+        variance = (square - mean.square()).clamp(min=0)
+        self._track(mean.detach(), variance.detach(), dist.get_world_size() * x.numel() // x.shape[1])
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (x * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]).to(input.dtype)
+
+    def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        """Let the running statistics follow those of `count` values a channel."""
+        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+        assert self.num_batches_tracked is not None
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        self.num_batches_tracked += 1
+
+
+def synchronise_batch_norm(network: nn.Module, device: torch.device) -> None:
+    """Have batch normalisations, but for the network itself, see the batches of all processes; weights stay."""
+    if device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        return
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = ProcessBatchNorm2d  # weights, statistics and whoever holds it stay the same

@@ -1,89 +1,128 @@
 """The training loop and what surrounds it, the same for every network here."""
 
 import json
+import os
+import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from autolink.config import RunConfig
 from autolink.device import pick_precision, prepare_cpu
 from autolink.draw import write_picture
-from autolink.log import Log
+from autolink.errors import UsageError
+from autolink.log import Log, tracked_by
+from autolink.run_config import RunConfig
 from autolink.run_state import RunFolder, config_to_json
 from autolink.stop import Stop
 from autolink.trainer import BaseTrainer, diverged, learning_rate
 
+Trainer: TypeAlias = BaseTrainer[Any, Any]
 
-def train(trainer: BaseTrainer, folder: RunFolder, stop: Stop) -> bool:
-    """Run to the last step; everything a resumed run needs is in the checkpoint. False if stopped before the end."""
+POLL = 10
+"""Steps between two times that several processes ask each other whether to stop."""
+
+
+def train(trainer: Trainer, folder: RunFolder, stop: Stop) -> bool:
+    """Run to the last step and save; everything a resumed run needs is in the checkpoint. False if stopped before."""
     config, accelerator = trainer.config, trainer.accelerator
     main = accelerator.is_main_process
-    log = Log(folder.path, trainer.step) if main else None
-    bar = tqdm(total=config.steps, initial=trainer.step, disable=not main, unit="step", dynamic_ncols=True)
-    poll = 1 if accelerator.num_processes == 1 else 10
+    poll = 1 if accelerator.num_processes == 1 else POLL
     shown: dict[str, str] = {}
-    losses, counted = torch.zeros((), device=accelerator.device), 0
-    logged = sampled = saved = time.monotonic()
     trainer.model.train()
-    try:
+    with ExitStack() as stack:
+        log = stack.enter_context(closing(Log(folder.path, trainer.step, accelerator))) if main else None
+        bar = stack.enter_context(
+            tqdm(total=config.steps, initial=trainer.step, disable=not main, unit="step", dynamic_ncols=True)
+        )
+        meter, samples, saves = Meter(trainer), Timer(config.sample_minutes), Timer(config.save_minutes)
         while trainer.step < config.steps:
-            losses += trainer.train_step()
-            counted += 1
+            meter.add(trainer.train_step())
             bar.update()
             last = trainer.step == config.steps
             if trainer.step % config.log_every == 0 or last:
-                loss, now = float(losses) / counted, time.monotonic()
-                if not np.isfinite(loss):
+                values = meter.read()
+                if not np.isfinite(values["loss"]):
                     raise diverged(trainer.step, folder)
-                shown["loss"] = f"{loss:.4f}"
+                shown["loss"] = f"{values['loss']:.4f}"
                 bar.set_postfix(shown)
                 if log:
-                    speed = counted * config.batch * accelerator.num_processes / (now - logged)
-                    log.write(
-                        trainer.step,
-                        {
-                            "loss": loss,
-                            "learning_rate": learning_rate(config, trainer.step - 1),
-                            "images_per_second": speed,
-                            **trainer.scalars(),
-                        },
-                    )
-                losses, counted, logged = torch.zeros_like(losses), 0, now
-            if log and (time.monotonic() - sampled > config.sample_minutes * 60 or last):
+                    log.write(trainer.step, values | trainer.scalars())
+            if log and (samples.due() or last):
                 trainer.check_finite(folder)
                 shown |= show(trainer, folder.path, log)
                 bar.set_postfix(shown)
-                sampled = logged = time.monotonic()
-            if trainer.step % poll == 0 and _anyone(accelerator, stop.asked):
-                trainer.save(folder)
+                samples.restart()
+                meter.restart_clock()
+            if trainer.step % poll == 0 and asked_to_stop(accelerator, stop):
                 break
-            if main and time.monotonic() - saved > config.save_minutes * 60 and not last:
+            if saves.due() and not last:
                 trainer.save(folder)
-                saved = time.monotonic()
-        else:
-            trainer.save(folder)
-    finally:
-        bar.close()
-        if log:
-            log.close()
+                saves.restart()
+        trainer.save(folder)
     return trainer.step >= config.steps
 
 
-def _anyone(accelerator: Accelerator, asked: bool) -> bool:
-    """Whether any process was asked to stop."""
-    if accelerator.num_processes == 1:
-        return asked
-    if asked:
-        accelerator.set_trigger()
-    return accelerator.check_trigger()
+class Meter:
+    """The mean loss and the speed since they were last read."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        accelerator = trainer.accelerator
+        self.images = trainer.config.batch * accelerator.num_processes * accelerator.gradient_accumulation_steps
+        self.losses, self.steps = torch.zeros((), device=accelerator.device), 0
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """Count no time but that from now on."""
+        self.since = time.monotonic()
+
+    def add(self, loss: torch.Tensor) -> None:
+        """Count a step's loss without waiting for it."""
+        self.losses += loss
+        self.steps += 1
+
+    def read(self) -> dict[str, float]:
+        """A line for the log."""
+        loss, steps = float(self.losses) / self.steps, self.steps
+        speed = steps * self.images / (time.monotonic() - self.since)
+        self.losses, self.steps = torch.zeros_like(self.losses), 0
+        self.restart_clock()
+        rate = learning_rate(self.trainer.config, self.trainer.step - 1)
+        return {"loss": loss, "learning_rate": rate, "images_per_second": speed}
 
 
-def show(trainer: BaseTrainer, folder: Path, log: Log) -> dict[str, str]:
+class Timer:
+    """Says when some minutes have passed."""
+
+    def __init__(self, minutes: float) -> None:
+        self.seconds = minutes * 60
+        self.restart()
+
+    def restart(self) -> None:
+        """Wait as long again."""
+        self.since = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether the time has come."""
+        return time.monotonic() - self.since > self.seconds
+
+
+def asked_to_stop(accelerator: Accelerator, stop: Stop) -> bool:
+    """Whether any process was asked to stop; all then know by which signal."""
+    if accelerator.num_processes > 1:
+        asked: torch.Tensor = accelerator.gather(torch.tensor([stop.number], device=accelerator.device))
+        stop.number = int(asked.max())
+    return stop.number > 0
+
+
+def show(trainer: Trainer, folder: Path, log: Log) -> dict[str, str]:
     """Write a sample picture and measure; what to show beside the progress bar."""
     path = folder / "samples" / f"{trainer.step:07d}.png"
     path.parent.mkdir(exist_ok=True)
@@ -96,7 +135,7 @@ def show(trainer: BaseTrainer, folder: Path, log: Log) -> dict[str, str]:
     return {name.replace("_", " "): f"{value:.4g}"} if values else {}
 
 
-def estimate(trainer: BaseTrainer, steps: int = 4) -> float:
+def estimate(trainer: Trainer, steps: int = 4) -> float:
     """Minutes that the whole run takes, from a few real steps."""
     trainer.model.train()
     trainer.train_step()
@@ -106,17 +145,67 @@ def estimate(trainer: BaseTrainer, steps: int = 4) -> float:
     return (time.monotonic() - start) / steps * trainer.config.steps / 60
 
 
-def start(config: RunConfig, script: str, build: Callable[[Accelerator, Path | None], BaseTrainer]) -> None:
+def launch(config: RunConfig) -> Accelerator:
+    """The Accelerator of a run: devices, processes and accumulation as `accelerate launch` has them.
+
+    Raises:
+        UsageError: its options and ours contradict each other, or a tracker is not installed.
+    """
+    return Accelerator(
+        mixed_precision=launched_precision(config),
+        gradient_accumulation_steps=launched_accumulation(config),
+        cpu=not torch.accelerator.is_available(),
+        **tracked_by(config),
+    )
+
+
+def launched_precision(config: RunConfig) -> str:
+    """`--precision`, which by default is `--mixed_precision` of `accelerate launch`, whose `no` says nothing.
+
+    Raises:
+        UsageError: they contradict each other, or the launcher's is one we do not have.
+    """
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if asked == "no":
+        return pick_precision(config.precision)
+    if asked not in ("bf16", "fp16"):
+        raise UsageError(f"accelerate launch --mixed_precision {asked} is not known here; use bf16, fp16 or no")
+    if config.precision not in ("auto", asked):
+        raise UsageError(
+            f"accelerate launch --mixed_precision {asked} contradicts --precision {config.precision}; leave one out"
+        )
+    return asked
+
+
+def launched_accumulation(config: RunConfig) -> int:
+    """`--gradient-accumulation-steps`, or the launcher's environment, which Accelerate prefers without a word.
+
+    Raises:
+        UsageError: they contradict each other.
+    """
+    asked = int(os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1"))
+    if 1 not in (asked, config.gradient_accumulation_steps) and asked != config.gradient_accumulation_steps:
+        raise UsageError(
+            f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS={asked} contradicts --gradient-accumulation-steps "
+            f"{config.gradient_accumulation_steps}; leave one out"
+        )
+    if asked == 1:
+        os.environ.pop("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None)
+    return max(asked, config.gradient_accumulation_steps)
+
+
+def start(config: RunConfig, script: str, build: Callable[[Accelerator, Path | None], Trainer]) -> None:
     """A training command after its options are read and its data is there: build, train, say where the result is.
 
     Args:
         config: the run's configuration.
-        script: the command's name, for the advice on how to go on.
+        script: the command's name, for the advice on how to resume.
         build: from the accelerator and a folder to cache in (None: keep nothing) to the trainer.
+
+    Raises:
+        SystemExit: a signal stopped it, after saving; the exit code is 128 and the signal's number.
     """
-    accelerator = Accelerator(
-        mixed_precision=pick_precision(config.precision), cpu=not torch.accelerator.is_available()
-    )
+    accelerator = launch(config)
     say = accelerator.print
     folder = RunFolder(config.run_folder)
     prepare_cpu(accelerator.device, config.threads, accelerator.num_processes)
@@ -139,13 +228,15 @@ def start(config: RunConfig, script: str, build: Callable[[Accelerator, Path | N
         say(f"about {estimate(trainer):.0f} minutes for {config.steps} steps; nothing was written")
         return
     if config.resume:
-        say(f"going on from step {trainer.step}")
+        say(f"resuming at step {trainer.step}")
     with Stop().listening() as stop:
         finished = train(trainer, folder, stop)
     accelerator.wait_for_everyone()
     if finished:
         say(f"done: model in {folder.path / 'model'}, pictures in {folder.path / 'samples'}")
     else:
-        say(f"stopped and saved at step {trainer.step}; go on with: {script} --resume --out {folder.path}")
+        say(f"stopped and saved at step {trainer.step}; resume with: {script} --resume --out {folder.path}")
     folder.close()
     accelerator.end_training()
+    if not finished:
+        sys.exit(128 + stop.number)

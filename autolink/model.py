@@ -92,7 +92,7 @@ class Detector(nn.Module):
         self.sharpness = config.sharpness
         initialise(self)
         last.reset_parameters()  # faint heatmaps at first: the log-prior decides where keypoints start
-        axis = torch.linspace(-1, 1, config.heatmap_size)
+        axis = torch.linspace(-1, 1, config.heatmap_size, device="cpu")  # as the anchors, on whatever the rest is built
         grid = torch.cartesian_prod(axis, axis).flip(1)  # (h * w, 2) as (x, y), rows first
         anchors = torch.quasirandom.SobolEngine(2, seed=3).draw(config.keypoints) * 1.3 - 0.65
         self.register_buffer("grid", grid, persistent=False)
@@ -196,15 +196,16 @@ class AutoLink(Pretrained):
         Raises:
             UserError: a picture cannot be read, or a tensor is not in [-1, 1]; the message says what to do.
         """
+        sizes: list[tuple[int, int]]
         if isinstance(images, Tensor):
             check_range(images)
-            found, sizes = self.keypoints(images), [tuple(images.shape[:1:-1])] * len(images)
+            found, sizes = self.keypoints(images), [(images.shape[3], images.shape[2])] * len(images)
         else:
             pictures = read_pictures(images)
             found, sizes = self._detect_pictures(pictures), [(p.shape[1], p.shape[0]) for p in pictures]
         if pixels:
             points = zip(found.cpu().numpy(), sizes, strict=True)
-            in_pixels = [to_pixels(k, *size, self.config.fit) for k, size in points]
+            in_pixels = [to_pixels(k, width, height, self.config.fit) for k, (width, height) in points]
             found = torch.from_numpy(np.stack(in_pixels)).to(found)
         single = isinstance(images, (str, Path, PIL.Image.Image)) or getattr(images, "ndim", 0) == 3
         return found[0] if single else found

@@ -1,16 +1,16 @@
-"""Reading a training command's options: presets, and the configuration of a run that goes on."""
+"""Reading a training command's options: presets, groups, and the configuration of a run that is resumed."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import field, fields, make_dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
-from autolink.config import RunConfig
 from autolink.data import RENDERED
 from autolink.data.published import PUBLISHED
 from autolink.errors import UsageError
+from autolink.run_config import GROUPS, RunConfig, option_groups
 from autolink.run_state import check_same_run, read_run_config
 
 BUILT_IN = frozenset({"", *RENDERED, *PUBLISHED})
@@ -19,12 +19,12 @@ BUILT_IN = frozenset({"", *RENDERED, *PUBLISHED})
 Config = TypeVar("Config", bound=RunConfig)
 
 
-def read_options(kind: type[Config], presets: Mapping[str, Config], arguments: list[str]) -> Config:
+def read_options(presets: Mapping[str, Config], help_text: str, arguments: list[str]) -> Config:
     """The configuration of a run: defaults from --preset or, on --resume, from the run itself.
 
     Args:
-        kind: the dataclass that tyro fills.
         presets: defaults by name; the first is the default.
+        help_text: what --help says first.
         arguments: the command line.
 
     Raises:
@@ -38,7 +38,7 @@ def read_options(kind: type[Config], presets: Mapping[str, Config], arguments: l
         started = read_run_config(first, Path(out) if out else chosen.run_folder)
         chosen = replace(started, resume=True)
     try:
-        config = tyro.cli(kind, default=chosen, args=arguments)
+        config = parsed(chosen, help_text, arguments)
     except ValueError as error:
         raise UsageError(str(error)) from None
     if config.data not in BUILT_IN and Path(config.data).exists():  # so that --resume works from anywhere
@@ -46,6 +46,30 @@ def read_options(kind: type[Config], presets: Mapping[str, Config], arguments: l
     if started:
         check_same_run(config, started)
     return config
+
+
+def parsed(default: Config, help_text: str, arguments: list[str]) -> Config:
+    """A configuration with the options given; --help shows its groups, each with a title.
+
+    Raises:
+        ValueError: values that cannot be.
+    """
+    groups = {
+        title: group(**{f.name: getattr(default, f.name) for f in fields(group)})
+        for title, group in option_groups(type(default)).items()
+    }
+    shape = {"model": default.model} if hasattr(default, "model") else {}
+    view = {title: value for title in GROUPS for value in [(groups | shape).get(title)] if value is not None}
+    kind = make_dataclass("Grouped", [(title, type(value), field(default=value)) for title, value in view.items()])
+    given: Any = tyro.cli(kind, args=arguments, description=help_text, config=(tyro.conf.OmitArgPrefixes,))
+    changed = {f.name: getattr(group, f.name) for group in map(vars(given).get, groups) for f in fields(group)}
+    return replace(default, **changed, **({"model": given.model} if shape else {}))
+
+
+def help_text(kind: type[RunConfig], examples: tuple[str, str], presets: Mapping[str, str]) -> str:
+    """The head of --help: what the command does, two examples, and what each preset is for."""
+    lines = [kind.__doc__ or "", "", "Examples:", *(f"  {example}" for example in examples)]
+    return "\n".join([*lines, "", "Presets:", *(f"  {name}: {note}" for name, note in presets.items())])
 
 
 def _peek(arguments: list[str], option: str) -> str | None:

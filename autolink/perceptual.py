@@ -1,18 +1,17 @@
 """Perceptual loss: distances between images as frozen feature networks see them."""
 
-import pickle
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from autolink.errors import UserError
+from autolink.files import read_weights
 from autolink.layers import channels_last
+from autolink.losses import feature_distance, relative_feature_distance
 
 FeatureNetwork = Literal["efficientnet-lite0", "vgg16"]
 
@@ -99,15 +98,16 @@ class VGG16(nn.Module):
 
     def __init__(self, weights: Path | None) -> None:
         super().__init__()
-        from torchvision.models import vgg16
+        from torchvision.models.vgg import cfgs, make_layers
 
-        network = vgg16()
-        state = _downloaded_vgg16() if weights is None else _read_weights(weights)
+        layers = make_layers(cfgs["D"])  # without the classifier, nine tenths of the weights
+        state = _downloaded_vgg16() if weights is None else read_weights("--feature-weights", weights)
         try:
-            network.load_state_dict(state)
+            start = "features."
+            layers.load_state_dict({n.removeprefix(start): t for n, t in state.items() if n.startswith(start)})
         except (RuntimeError, TypeError, AttributeError):
             raise UserError(f"--feature-weights {weights} does not hold torchvision's VGG16") from None
-        self.layers = network.features[: max(self.taps) + 1].eval()
+        self.layers = layers[: max(self.taps) + 1].eval()
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
 
@@ -120,19 +120,6 @@ class VGG16(nn.Module):
             if n in self.taps:
                 features.append(x)
         return features
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    """Weights from a file the user names: safetensors or torchvision's .pth, nothing unpickled but tensors."""
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
-        reason = (
-            "it holds more than tensors" if isinstance(error, pickle.UnpicklingError) else str(error).splitlines()[0]
-        )
-        raise UserError(f"--feature-weights {path} cannot be read: {reason}") from None
 
 
 def _downloaded_vgg16() -> dict[str, Tensor]:
@@ -152,15 +139,12 @@ def _downloaded_vgg16() -> dict[str, Tensor]:
 
 
 class PerceptualLoss(nn.Module):
-    """L1 distance of features at several depths, summed as the paper does for VGG16, after both images are resized.
-
-    Features of `efficientnet-lite0` differ by orders of magnitude from depth to depth: each is divided by its mean
-    magnitude on the target, and the mean over depths is taken.
-    """
+    """L1 distance of features at several depths, after both images are resized; as the paper has it for VGG16."""
 
     def __init__(self, network: FeatureNetwork, size: int, weights: Path | None = None) -> None:
         super().__init__()
         self.features = VGG16(weights) if network == "vgg16" else EfficientNetLite0()
+        self.distance = feature_distance if network == "vgg16" else relative_feature_distance
         self.features.eval().requires_grad_(False)
         channels_last(self.features)
         self.size = size
@@ -176,10 +160,7 @@ class PerceptualLoss(nn.Module):
             with torch.no_grad():
                 wanted = self.features(self._resized(targets))
             found = self.features(self._resized(images))
-        distances = [F.l1_loss(f.float(), w.float()) for f, w in zip(found, wanted, strict=True)]
-        if isinstance(self.features, VGG16):
-            return torch.stack(distances).sum()
-        return torch.stack([d / w.float().abs().mean() for d, w in zip(distances, wanted, strict=True)]).mean()
+        return self.distance(found, wanted)
 
     def _resized(self, images: Tensor) -> Tensor:
         return F.interpolate(images, size=(self.size, self.size), mode="bilinear", align_corners=False)

@@ -1,44 +1,21 @@
 """A trained model as a folder: config.json, model.safetensors and a card, the layout of the Hugging Face Hub."""
 
 import json
-import os
-import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from autolink.checkpoints import check_kind
 from autolink.errors import UsageError, UserError
+from autolink.files import atomic_folder, check_shapes, read_tensors, save_tensors, tensor_shapes
+from autolink.files import write_text as write_text  # where its users look for it
 
 Config = TypeVar("Config")
 Network = TypeVar("Network", bound=nn.Module)
-
-
-def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Save as safetensors; a full disk is an OSError as everywhere else."""
-    try:
-        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
-        path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors lets the owner alone read
-    except SafetensorError as error:
-        if "no space" in str(error).lower():
-            raise OSError(28, "No space left on device", str(path)) from None
-        raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is either there whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def check_output(option: str, path: Path | None, overwrite: bool, suffixes: Collection[str] = ()) -> None:
@@ -61,24 +38,14 @@ def check_output(option: str, path: Path | None, overwrite: bool, suffixes: Coll
 
 def save_folder(kind: str, module: nn.Module, config: Any, folder: Path, card: str, half: bool) -> None:
     """Write weights, configuration (a dataclass) and card, whole or not at all; a card that is there is kept."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
-    try:
-        tensors = module.state_dict()
-        if half:
-            tensors = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
+    tensors = module.state_dict()
+    if half:
+        tensors = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
+    with atomic_folder(folder) as beside:
         save_tensors(tensors, beside / "model.safetensors")
         (beside / "config.json").write_text(json.dumps({"model_type": kind, **asdict(config)}, indent=2) + "\n")
-        (beside / "README.md").write_text(card)
-        folder.mkdir(exist_ok=True)
-        if (folder / "README.md").exists():
-            (beside / "README.md").unlink()
-        for file in beside.iterdir():
-            file.replace(folder / file.name)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        if not (folder / "README.md").exists():
+            (beside / "README.md").write_text(card, encoding="utf-8")
 
 
 def read_config(kind: str, config_type: type[Config], folder: Path) -> Config:
@@ -125,19 +92,40 @@ def load_weights(module: nn.Module, folder: Path) -> None:
         UserError: the weights are missing, truncated or of another shape.
     """
     path = folder / "model.safetensors"
-    try:
-        tensors = load_file(path)
-    except FileNotFoundError:
-        raise UserError(f"{folder} is no whole checkpoint: model.safetensors is missing") from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged ({error}); copy or train it again") from None
-    try:
-        module.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise UserError(f"{path} does not fit its config.json: {reason}") from None
+    tensors = {current_name(module, name): t for name, t in read_tensors(path).items()}
+    check_shapes(path, {name: tuple(t.shape) for name, t in tensors.items()}, _shapes(module))
+    module.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
     if not all(torch.isfinite(p).all() for p in module.parameters()):
         raise UserError(f"{path} holds weights that are not finite; train it again")
+
+
+def current_name(module: nn.Module, name: str) -> str:
+    """What a tensor is called now that a checkpoint holds under an earlier name, by the module's `earlier_keys`."""
+    earlier: Mapping[str, str] = getattr(module, "earlier_keys", {})
+    return next((now + name.removeprefix(old) for old, now in earlier.items() if name.startswith(old)), name)
+
+
+def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+
+
+def _check_weights(network: Callable[[Config], Network], config: Config, folder: Path) -> None:
+    """Refuse weights that do not fit the configuration before anything of its size is allocated.
+
+    Raises:
+        UserError: the weights are missing, damaged or of another shape.
+    """
+    path = folder / "model.safetensors"
+    try:
+        held = tensor_shapes(path)
+    except FileNotFoundError:
+        raise UserError(f"{folder} is no whole checkpoint: model.safetensors is missing") from None
+    try:
+        with torch.device("meta"):
+            module = network(config)
+    except (RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:
+        raise UserError(f"{folder / 'config.json'} describes a network that cannot be ({error})") from None
+    check_shapes(path, {current_name(module, name): shape for name, shape in held.items()}, _shapes(module))
 
 
 def load_folder(kind: str, config_type: type[Config], network: Callable[[Config], Network], folder: Path) -> Network:
@@ -146,7 +134,9 @@ def load_folder(kind: str, config_type: type[Config], network: Callable[[Config]
     Raises:
         UserError: it is damaged or of another kind.
     """
-    module = network(read_config(kind, config_type, folder))
+    config = read_config(kind, config_type, folder)
+    _check_weights(network, config, folder)
+    module = network(config)
     load_weights(module, folder)
     return module.eval()
 

@@ -1,10 +1,11 @@
-"""What a training run leaves on disk: configuration, checkpoints to go on from, and the model."""
+"""What a training run leaves on disk: configuration, checkpoints to resume from, and the model."""
 
 import json
+import os
 import platform
 import shutil
 import subprocess
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -15,21 +16,27 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from autolink.config import RunConfig
+from autolink import __version__
 from autolink.errors import UsageError, UserError
 from autolink.pretrained import save_tensors, write_text
+from autolink.run_config import RunConfig
 
 Config = TypeVar("Config", bound=RunConfig)
 
 HANDLING = frozenset(
-    {"out", "resume", "overwrite", "dry_run", "threads", "log_every", "sample_minutes", "save_minutes"}
+    {"out", "resume", "overwrite", "dry_run", "threads", "log_every", "log_with", "sample_minutes", "save_minutes"}
 )
 """Options that say how a run is handled, not what it computes: they may differ on --resume."""
 
 KEPT_CHECKPOINTS = 2
 
-WRITTEN = frozenset({"config.json", "versions.json", "metrics.jsonl", "samples", "checkpoints", "model", "tensorboard"})
-"""What a run writes into its folder, and --overwrite deletes; `cache` is kept, for it is worth the same to any run."""
+WRITTEN = (
+    "config.json", "versions.json", "metrics.jsonl", "samples", "checkpoints", "model", "tensorboard", "wandb",
+)  # fmt: skip
+"""What a run writes into its folder, and --overwrite deletes, config.json first: without it there is no run.
+
+`cache` is kept, for it is worth the same to any run.
+"""
 
 
 def config_to_json(config: RunConfig) -> dict[str, Any]:
@@ -41,7 +48,9 @@ def config_from_json(like: Config, values: dict[str, Any]) -> Config:
     """The inverse of `config_to_json` for configurations of one kind; options unknown to this version are left out."""
     known = {f.name for f in fields(like)}
     plain = {name: value for name, value in values.items() if name in known}
-    plain["model"] = type(like.model)(**plain["model"])
+    for name, value in vars(like).items():
+        if is_dataclass(value) and not isinstance(value, type):
+            plain[name] = type(value)(**plain[name])
     for name, hint in get_type_hints(type(like)).items():
         if Path in get_args(hint) and plain.get(name):
             plain[name] = Path(plain[name])
@@ -64,27 +73,30 @@ def read_run_config(like: Config, folder: Path) -> Config:
 
 
 def check_same_run(config: RunConfig, started: RunConfig) -> None:
-    """Refuse to go on with another configuration than the run was started with."""
+    """Refuse to resume with another configuration than the run was started with.
+
+    Raises:
+        UsageError: the first option that differs, with both values.
+    """
     now, then = _flat(config), _flat(started)
     changed = [name for name in now if name not in HANDLING and now[name] != then[name]]
     if changed:
         name = changed[0]
         raise UsageError(
-            f"--resume goes on with the run's own configuration: --{name.replace('_', '-')} is {then[name]} in "
+            f"--resume takes the run's own configuration: --{name.replace('_', '-')} is {then[name]} in "
             f"{config.run_folder} and {now[name]} here; leave it out, or start another run with another --out"
         )
 
 
 def _flat(config: RunConfig) -> dict[str, Any]:
     values = config_to_json(config)
-    model = values.pop("model")
-    return values | model
+    return values | values.pop("model", {})
 
 
 def versions() -> dict[str, str]:
     """What produced a result: Python, packages and the commit where there is one."""
-    found = {"python": platform.python_version()}
-    for package in ("autolink", "torch", "torchvision", "accelerate", "numpy", "opencv-python"):
+    found = {"python": platform.python_version(), "autolink": __version__}
+    for package in ("torch", "torchvision", "accelerate", "numpy", "opencv-python"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -100,8 +112,17 @@ def versions() -> dict[str, str]:
     return found | ({"commit": commit} if commit else {})
 
 
+def _leftover(name: str) -> bool:
+    """Whether a file in a run folder is one of ours that was to be renamed."""
+    return name.startswith(".") and name[1:].startswith(tuple(Path(ours).stem for ours in WRITTEN))
+
+
 class RunFolder:
-    """The folder of one run: config.json, metrics.jsonl, samples/, checkpoints/, model/, cache/, tensorboard/."""
+    """The folder of one run: config.json, metrics.jsonl, samples/, checkpoints/, model/, cache/, tensorboard/.
+
+    There is a run where there is a config.json. A folder that holds our lock and nothing but our files, yet no
+    config.json, is of a process that was killed before its run began or while it deleted one: it counts as empty.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -109,7 +130,7 @@ class RunFolder:
         self.fresh = False
 
     def open(self, config: RunConfig) -> None:
-        """Create or enter the folder, alone; nothing in it is touched yet.
+        """Create or enter the folder, alone; nothing that is of use in it is touched yet.
 
         Raises:
             UserError: another process trains in it, or it holds something and neither --resume nor --overwrite is set.
@@ -117,21 +138,32 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"--out {self.path} is a file; give a folder")
         self.fresh = not self.path.exists() or not any(child.name != ".lock" for child in self.path.iterdir())
-        if not self.fresh and not config.resume:
+        if not self.fresh and not config.resume and not self._abandoned():
             try:
                 read_run_config(config, self.path)
             except UserError:
                 raise UsageError(f"--out {self.path} holds files that are no run; choose a new folder") from None
             if not config.overwrite:
-                raise UsageError(f"{self.path} holds a run: --resume goes on with it, --overwrite deletes it")
+                raise UsageError(f"{self.path} holds a run: --resume continues it, --overwrite deletes it")
         self.path.mkdir(parents=True, exist_ok=True)
         self._take_lock()
+        self._clear_leftovers()
+
+    def _abandoned(self) -> bool:
+        """Whether there is no run here, only what a killed process of ours has left."""
+        names = {child.name for child in self.path.iterdir()}
+        strange = [name for name in names - {".lock", "cache", *WRITTEN} if not _leftover(name)]
+        return ".lock" in names and "config.json" not in names and not strange
+
+    def _clear_leftovers(self) -> None:
+        """Remove what a killed process was about to rename."""
         for left in (
+            *(child for child in self.path.iterdir() if _leftover(child.name)),
             *self.path.glob("checkpoints/.step-*"),
             *self.path.glob("samples/.*"),
             *self.path.glob("cache/.*"),
         ):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()  # of a run that was killed
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def begin(self, config: RunConfig) -> None:
         """Delete the run that is to be overwritten, and say what the new one is."""
@@ -141,8 +173,8 @@ class RunFolder:
                 shutil.rmtree(child)
             else:
                 child.unlink(missing_ok=True)
-        write_text(self.path / "config.json", json.dumps(config_to_json(config), indent=2) + "\n")
         write_text(self.path / "versions.json", json.dumps(versions(), indent=2) + "\n")
+        write_text(self.path / "config.json", json.dumps(config_to_json(config), indent=2) + "\n")
 
     def _take_lock(self) -> None:
         try:
@@ -166,20 +198,23 @@ class RunFolder:
         return sorted((self.path / "checkpoints").glob("step-*"))
 
     def save_checkpoint(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> Path:
-        """Write a checkpoint whole or not at all, and drop old ones."""
+        """Write a checkpoint whole or not at all, and drop old ones; one that is there already is the same."""
         final = self.path / "checkpoints" / f"step-{step:07d}"
-        beside = final.with_name(f".{final.name}")
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        try:
-            save_tensors(tensors, beside / "training.safetensors")
-            (beside / "state.json").write_text(json.dumps({"step": step, **state}, indent=2) + "\n")
-            shutil.rmtree(final, ignore_errors=True)
-            beside.rename(final)
-        finally:
+        if not final.exists():
+            beside = final.with_name(f".{final.name}")
             shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir(parents=True)
+            try:
+                save_tensors(tensors, beside / "training.safetensors")
+                (beside / "state.json").write_text(json.dumps({"step": step, **state}, indent=2) + "\n")
+                for path in (*beside.iterdir(), beside):
+                    _to_disk(path)
+                beside.rename(final)
+                _to_disk(final.parent)
+            finally:
+                shutil.rmtree(beside, ignore_errors=True)
         for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
-            shutil.rmtree(old)
+            shutil.rmtree(old.rename(old.with_name(f".{old.name}")))  # a checkpoint by name is always whole
         return final
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -193,9 +228,21 @@ class RunFolder:
             raise UserError(f"{self.path} has no checkpoint yet; start anew with --overwrite")
         try:
             tensors = load_file(found[-1] / "training.safetensors")
-            return tensors, json.loads((found[-1] / "state.json").read_text())
-        except (SafetensorError, OSError, ValueError) as error:
-            raise UserError(f"{found[-1]} is damaged ({error}); delete it to go on from the one before") from None
+            state = json.loads((found[-1] / "state.json").read_text())
+            return tensors, {**state, "step": int(state["step"])}
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{found[-1]} is damaged ({error}); delete it to resume from the one before") from None
+
+
+def _to_disk(path: Path) -> None:
+    """Have the system write a file or folder out, so that a rename never outlives what was renamed."""
+    if path.is_dir() and os.name == "nt":  # Windows opens no folders
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -5,23 +5,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 
 class Stop:
-    """Remembers that the user pressed Ctrl-C, so that the step can end and be saved."""
+    """Remembers that the run was asked to stop, so that the step can end and be saved."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.number = 0
+        """The signal that asked; 0 if none did."""
 
     @contextmanager
     def listening(self) -> Iterator["Stop"]:
-        """Catch SIGINT and SIGTERM; a second Ctrl-C stops at once."""
+        """Catch SIGINT, SIGTERM and SIGHUP unless ignored, as under nohup; a second Ctrl-C stops at once."""
 
         def ask(number: int, frame: FrameType | None) -> None:
-            if self.asked and number == signal.SIGINT:
+            if self.number and number == signal.SIGINT:
                 raise KeyboardInterrupt
-            self.asked = True
+            self.number = number
 
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        caught = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, ask) for number in caught}
         try:
             yield self
         finally:

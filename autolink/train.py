@@ -13,15 +13,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from autolink import draw
-from autolink.config import PRESETS, TrainConfig
+from autolink.config import PRESET_NOTES, PRESETS, TrainConfig
 from autolink.data import ImageSet, check_data, load_data
 from autolink.device import to_network
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError, command
+from autolink.inference import detect_all
 from autolink.loop import start
-from autolink.model import AutoLink, AutoLinkOutput
+from autolink.losses import reconstruction_loss
+from autolink.model import AutoLink
 from autolink.nest import Nest
-from autolink.options import read_options
+from autolink.options import help_text, read_options
 from autolink.perceptual import PerceptualLoss
 from autolink.pretrained import check_same_shape
 from autolink.regression import default_lengths, regression_error
@@ -32,15 +34,20 @@ MEASURED_TRAIN, MEASURED_TEST = 2000, 800
 
 SAMPLES = 8
 
+EXAMPLES = (
+    "accelerate launch train_autolink.py",
+    "accelerate launch train_autolink.py --preset faces-cpu --data my_faces --out runs/faces",
+)
+
 
 def draw_batch(
-    images: NDArray[np.uint8], chosen_from: NDArray[np.int64], config: TrainConfig, step: int, rank: int
+    images: NDArray[np.uint8], chosen_from: NDArray[np.int64], config: TrainConfig, step: int, shard: int
 ) -> tuple[Tensor, Tensor]:
     """The pictures and masks of a step: (B, size, size, 3) 8-bit, (B, 1, blocks, blocks) with 1 where visible.
 
-    Everything random follows from seed, step and process, so a resumed run has no data position to restore.
+    Everything random follows from seed, step and shard, so a resumed run has no data position to restore.
     """
-    rng = np.random.default_rng((config.seed, step, rank))
+    rng = np.random.default_rng((config.seed, step, shard))
     batch = images[rng.choice(chosen_from, config.batch)]
     if config.flip:
         mirrored = rng.random(config.batch) < 0.5
@@ -49,22 +56,12 @@ def draw_batch(
     return torch.from_numpy(batch), torch.from_numpy(visible.astype(np.float32))
 
 
-def reconstruction_loss(
-    output: AutoLinkOutput, images: Tensor, perceptual: PerceptualLoss, pixel_weight: float
-) -> Tensor:
-    """Equation 5 of the paper, and L1 of the pixels beside it."""
-    loss = perceptual(output.reconstruction, images)
-    if pixel_weight:
-        loss = loss + pixel_weight * F.l1_loss(output.reconstruction, images)
-    return loss
-
-
 def spread(config: TrainConfig, step: int) -> float:
-    """Strength of the pull that keeps keypoints apart at the start."""
+    """Strength of the pull that keeps keypoints apart, linearly to zero over the first steps."""
     return config.spread * max(0.0, 1 - step / config.spread_steps) if config.spread_steps else 0.0
 
 
-class Trainer(BaseTrainer[AutoLink]):
+class Trainer(BaseTrainer[TrainConfig, AutoLink]):
     """Detector, graph and decoder, learned by rebuilding masked pictures."""
 
     def __init__(
@@ -76,7 +73,6 @@ class Trainer(BaseTrainer[AutoLink]):
             take_over(model, known)
         model.detector.log_prior[: config.known_keypoints] = 0
         super().__init__(config, accelerator, model)
-        self.config: TrainConfig = config
         self.data = data
         self.perceptual = PerceptualLoss(config.features, config.feature_size, config.feature_weights)
         self.perceptual.to(accelerator.device)
@@ -88,13 +84,13 @@ class Trainer(BaseTrainer[AutoLink]):
         self.train_rows = np.flatnonzero(~test)
         self.test_rows = np.flatnonzero(test)
 
-    def train_step(self) -> Tensor:
+    def train_batch(self, shard: int) -> Tensor:
         """Rebuild a batch of masked pictures."""
-        config, step, accelerator = self.config, self.step, self.accelerator
-        batch, mask = draw_batch(self.data.images, self.train_rows, config, step, accelerator.process_index)
+        config, accelerator = self.config, self.accelerator
+        batch, mask = draw_batch(self.data.images, self.train_rows, config, self.step, shard)
         images, mask = to_network(batch, accelerator.device), mask.to(accelerator.device)
         with accelerator.autocast():
-            output = self.model(images, mask, spread(config, step))
+            output = self.model(images, mask, spread(config, self.step))
             loss = reconstruction_loss(output, images, self.perceptual, config.pixel_weight)
         self.update(loss)
         return loss.detach()
@@ -120,7 +116,7 @@ class Trainer(BaseTrainer[AutoLink]):
         parameters = sum(p.numel() for p in self.raw.parameters())
         return [
             *lines,
-            f"{len(self.train_rows)} pictures to train on, {len(self.test_rows)} kept for testing, "
+            f"{len(self.train_rows)} pictures to train on, {len(self.test_rows)} held out, "
             f"{config.model.size} px; {config.model.keypoints} keypoints, {parameters / 1e6:.2f} M parameters; "
             f"{self.accelerator.device}, precision {self.accelerator.mixed_precision}",
         ]
@@ -170,30 +166,20 @@ class Trainer(BaseTrainer[AutoLink]):
         return draw.grid([shown(images), shown(masked), edges, graphs, shown(output.reconstruction)])
 
 
-@torch.no_grad()
-def detect_all(
-    model: AutoLink, images: NDArray[np.uint8], device: torch.device, batch: int = 128
-) -> NDArray[np.float32]:
-    """Keypoints of many pictures, (N, H, W, 3) 8-bit -> (N, K, 2), (x, y) in [-1, 1]; leaves evaluation mode on."""
-    model.eval()
-    parts = (torch.from_numpy(np.array(images[n : n + batch], order="C")) for n in range(0, len(images), batch))
-    return np.concatenate([model.keypoints(to_network(part, device)).cpu().numpy() for part in parts])
-
-
 def parse_config(arguments: list[str]) -> TrainConfig:
     """Read the command line: defaults from --preset or, on --resume, from the run itself.
 
     Raises:
         UsageError: an option has a value that cannot be, or --resume comes with another configuration.
     """
-    config = read_options(TrainConfig, PRESETS, arguments)
+    config = read_options(PRESETS, help_text(TrainConfig, EXAMPLES, PRESET_NOTES), arguments)
     if not config.data:
         raise UsageError(f"--preset {config.preset} needs --data FOLDER, your pictures")
     return config
 
 
 def known_model(config: TrainConfig) -> AutoLink | None:
-    """The model of --start-from, if that is given and the run is not one that is gone on with.
+    """The model of --start-from, if that is given and the run is not a resumed one.
 
     Raises:
         UserError: it is no checkpoint of a stage one, has other widths or more keypoints.
@@ -263,3 +249,7 @@ def load_with_progress(config: TrainConfig, cache: Path | None, visible: bool) -
 def main() -> None:
     """Entry point of `accelerate launch train_autolink.py`."""
     command(lambda: run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,9 @@
-"""What every training here has: a network, its average, its optimiser, and how they are saved and gone on with."""
+"""What every training here has: a network, its average, its optimiser, and how they are saved and resumed."""
 
 import copy
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -11,8 +11,9 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from autolink.config import RunConfig
 from autolink.errors import UserError
+from autolink.layers import synchronise_batch_norm
+from autolink.run_config import RunConfig
 from autolink.run_state import (
     RunFolder,
     load_module_tensors,
@@ -21,6 +22,7 @@ from autolink.run_state import (
     optimizer_tensors,
 )  # fmt: skip
 
+Config = TypeVar("Config", bound=RunConfig)
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -42,27 +44,28 @@ def update_average(average: nn.Module, model: nn.Module, decay: float, step: int
             mean.copy_(value)
 
 
-class BaseTrainer(ABC, Generic[Network]):
+class BaseTrainer(ABC, Generic[Config, Network]):
     """A network, its average and its optimizer on the Accelerator's device; what is learned is left to the child."""
 
     betas = (0.9, 0.99)
     """AdamW's, of the network's optimiser."""
 
-    def __init__(self, config: RunConfig, accelerator: Accelerator, network: Network) -> None:
+    def __init__(self, config: Config, accelerator: Accelerator, network: Network) -> None:
         self.config, self.accelerator = config, accelerator
         self.average: Network = copy.deepcopy(network).to(accelerator.device).requires_grad_(False)
-        if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
-            nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        if accelerator.num_processes > 1:
+            synchronise_batch_norm(network, accelerator.device)
         optimizer = torch.optim.AdamW(
             network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=self.betas
         )
         self.model, self.optimizer = accelerator.prepare(network, optimizer)
         self.raw = network
+        self.learners: list[nn.Module] = [self.model]
         self.step = 0
 
     @abstractmethod
-    def train_step(self) -> Tensor:
-        """One optimiser step; the loss, not yet fetched from the device."""
+    def train_batch(self, shard: int) -> Tensor:
+        """Learn from one batch, whose random numbers follow from seed, step and shard; the loss, left on the device."""
 
     @abstractmethod
     def measure(self) -> dict[str, float]:
@@ -88,17 +91,34 @@ class BaseTrainer(ABC, Generic[Network]):
         """Further values for the log."""
         return {}
 
-    def update(self, loss: Tensor) -> None:
-        """Backward pass, clipped step and average."""
-        config, accelerator = self.config, self.accelerator
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(config, self.step)
-        self.optimizer.zero_grad()
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(self.model.parameters(), config.clip)
-        self.optimizer.step()
-        update_average(self.average, self.raw, config.ema, self.step)
+    def train_step(self) -> Tensor:
+        """One optimiser step from all batches that are accumulated for it; their mean loss, left on the device.
+
+        A batch accumulated here is the one that another process would draw: two batches on one process teach the same
+        as one each on two, but for what is normalised within a batch.
+        """
+        accelerator, losses = self.accelerator, []
+        for part in range(accelerator.gradient_accumulation_steps):
+            with accelerator.accumulate(*self.learners):
+                losses.append(self.train_batch(part * accelerator.num_processes + accelerator.process_index))
         self.step += 1
+        return torch.stack(losses).mean()
+
+    def update(self, loss: Tensor) -> None:
+        """Backward pass and, once all batches of the step are in, clipped step and average."""
+        config, accelerator = self.config, self.accelerator
+        accelerator.backward(loss)
+        if accelerator.sync_gradients:
+            accelerator.clip_grad_norm_(self.model.parameters(), config.clip)
+            self.take_step(self.optimizer)
+            update_average(self.average, self.raw, config.ema, self.step)
+
+    def take_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Move the weights at the learning rate of this step, and forget the gradient."""
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, self.step)
+        optimizer.step()
+        optimizer.zero_grad()
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a resumed run needs."""
@@ -124,30 +144,58 @@ class BaseTrainer(ABC, Generic[Network]):
             raise diverged(self.step, folder)
 
     def save(self, folder: RunFolder) -> None:
-        """Write a checkpoint to go on from, and the averaged model."""
+        """Write a checkpoint to resume from, and the averaged model."""
         if not self.accelerator.is_main_process:
             return
         self.check_finite(folder)
-        tensors, scaler = self.tensors(), self.accelerator.scaler
-        state = {"scaler": scaler.state_dict() if scaler else None, "data": self.data_state()}
-        folder.save_checkpoint(self.step, tensors, state)
+        folder.save_checkpoint(self.step, self.tensors(), self.state())
         self.save_model(folder.path / "model")
 
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint says beside its tensors."""
+        accelerator = self.accelerator
+        return {
+            "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
+            "data": self.data_state(),
+            "processes": accelerator.num_processes,
+            "accumulated": accelerator.gradient_accumulation_steps,
+        }
+
     def load(self, folder: RunFolder) -> None:
-        """Go on from the newest checkpoint."""
+        """Resume from the newest checkpoint.
+
+        Raises:
+            UserError: there is none, or data, processes or accumulated batches are others than when it was saved.
+        """
         tensors, state = folder.load_checkpoint()
-        if state.get("data", self.data_state()) != self.data_state():
-            raise UserError(
-                f"--data {self.config.data} has changed since this run was saved: {state['data']} then, "
-                f"{self.data_state()} now; restore it, or start another run with another --out"
-            )
+        self.check_same_start(state)
         self.load_tensors(tensors)
         if self.accelerator.scaler and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
 
+    def check_same_start(self, state: dict[str, Any]) -> None:
+        """Refuse to resume where the next batches would not be those of an uninterrupted run.
+
+        Raises:
+            UserError: what has changed.
+        """
+        now = self.state()
+        then = now | state  # checkpoints of earlier versions say less
+        if then["data"] != now["data"]:
+            raise UserError(
+                f"--data {self.config.data} has changed since this run was saved: {then['data']} then, {now['data']} "
+                "now; restore it, or start another run with another --out"
+            )
+        for key, option in (("processes", "--num_processes"), ("accumulated", "--gradient-accumulation-steps")):
+            if then[key] != now[key]:
+                raise UserError(
+                    f"--resume: this run was saved with {option} {then[key]}, this launch has {now[key]}; launch it as "
+                    "before, or start another run with another --out"
+                )
+
 
 def diverged(step: int, folder: RunFolder) -> UserError:
     """What to say when the loss or a weight is not finite."""
-    back = "go on from the last checkpoint with --resume, or " if folder.checkpoints() else ""
+    back = "resume from the last checkpoint with --resume, or " if folder.checkpoints() else ""
     return UserError(f"training diverged by step {step}: {back}start again with a lower --learning-rate")

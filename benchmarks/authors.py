@@ -33,8 +33,9 @@ from autolink.config import PRESETS, TrainConfig
 from autolink.data import ImageSet, load_data
 from autolink.device import keep_memory, pick_precision, to_network
 from autolink.errors import UsageError, UserError, command
+from autolink.inference import detect_all
 from autolink.regression import default_lengths, regression_error
-from autolink.train import Trainer, detect_all, draw_batch
+from autolink.train import Trainer, draw_batch
 
 NARROWER = 4
 

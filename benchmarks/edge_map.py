@@ -1,20 +1,23 @@
 """The edge map against the paper's formula written out: python benchmarks/edge_map.py.
 
-Forward and backward, interleaved in one run; memory is measured in a process of its own for each row.
+Beside both, the loop over edges in torch. Interleaved in one run; memory is measured in a process of its own.
 """
 
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from unittest.mock import patch
 
 import torch
 import tyro
 from torch import Tensor
 
+from autolink import edge_map_torch
 from autolink.edge_map import edge_map, edge_pairs
 
 
@@ -31,7 +34,7 @@ class Benchmark:
     thickness: float = 1e-3
     """Squared width of an edge."""
     rounds: int = 5
-    """Pairs of measurements."""
+    """Measurements of each, turn by turn."""
     threads: int = 2
     """CPU threads."""
     memory_of: str = ""
@@ -57,12 +60,21 @@ def graph(K: int, batch: int) -> tuple[Tensor, Tensor]:
     return keypoints, torch.rand(K * (K - 1) // 2).requires_grad_()
 
 
-def milliseconds(draw: Callable[..., Tensor], K: int, config: Benchmark) -> float:
-    """Forward and backward once."""
+def loop(keypoints: Tensor, weights: Tensor, size: int, thickness: float) -> Tensor:
+    """The edge map by a loop over edges in torch, as devices without a kernel draw it."""
+    with patch("autolink.edge_map._kernels", lambda _: edge_map_torch):
+        return edge_map(keypoints, weights, size, thickness)
+
+
+def milliseconds(draw: Callable[..., Tensor], K: int, config: Benchmark) -> tuple[float, float]:
+    """Forward, and forward and backward, once."""
     keypoints, weights = graph(K, config.batch)
     start = time.perf_counter()
-    draw(keypoints, weights, config.size, config.thickness).sum().backward()
-    return (time.perf_counter() - start) * 1e3
+    drawn = draw(keypoints, weights, config.size, config.thickness)
+    forward = time.perf_counter()
+    with patch("autolink.edge_map._kernels", lambda _: edge_map_torch) if draw is loop else nullcontext():
+        drawn.sum().backward()
+    return (forward - start) * 1e3, (time.perf_counter() - start) * 1e3
 
 
 def peak_megabytes() -> float:
@@ -87,19 +99,29 @@ def main(config: Benchmark) -> None:
         milliseconds(edge_map if config.memory_of == "ours" else materialised, config.keypoints[0], config)
         print(peak_megabytes() - before)
         return
+    print(f"{config.size} px, batch {config.batch}, {config.threads} threads, {config.rounds} rounds, medians")
+    print("(smallest and largest ratio of a round); ratios to ours")
     print(
-        f"{config.size} px, batch {config.batch}, {config.threads} threads, forward + backward, {config.rounds} pairs"
+        "  K                 pass  ours ms  loop ms  formula ms       loop / ours    formula / ours ours MB  formula MB"
     )
-    print("  K  ours ms  plain ms  ratio  ours MB  plain MB")
     for K in config.keypoints:
+        draws = (edge_map, loop, materialised)
         milliseconds(edge_map, K, config)
-        pairs = [
-            (milliseconds(edge_map, K, config), milliseconds(materialised, K, config)) for _ in range(config.rounds)
-        ]
-        ours, plain = (median(times) for times in zip(*pairs, strict=True))
-        ratio = median(b / a for a, b in pairs)
+        rounds = [[milliseconds(draw, K, config) for draw in draws] for _ in range(config.rounds)]
         used = [memory(which, K, config) for which in ("ours", "plain")]
-        print(f"{K:3} {ours:8.1f} {plain:9.1f} {ratio:6.1f} {used[0]:8.0f} {used[1]:9.0f}")
+        for n, name in enumerate(("forward", "forward + backward")):
+            times = [[draw[n] for draw in turn] for turn in rounds]
+            ours, slow, plain = (median(column) for column in zip(*times, strict=True))
+            ratios = [spread([turn[other] / turn[0] for turn in times]) for other in (1, 2)]
+            print(
+                f"{K:3} {name:>20} {ours:8.2f} {slow:8.1f} {plain:11.1f} {ratios[0]:>17} {ratios[1]:>17}"
+                f" {used[0]:7.0f} {used[1]:11.0f}"
+            )
+
+
+def spread(ratios: list[float]) -> str:
+    """Median and, in brackets, the ends."""
+    return f"{median(ratios):.0f} ({min(ratios):.0f}-{max(ratios):.0f})"
 
 
 if __name__ == "__main__":

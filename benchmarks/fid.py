@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from autolink.eval.features import BATCH, Features, frechet, load_extractor, prepared_features
 from PIL import Image
 
 from autolink.data.figures import figure_images
+from autolink.eval.features import BATCH, Features, frechet, load_extractor, prepared_features
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,6 @@ import numpy as np
 import torch
 import tyro
 from accelerate import Accelerator
-from autolink.eval.clips import Clip, load_clips
-from autolink.eval.judge_model import Judge
-from autolink.eval.measure import Evaluation, Rulers
-from autolink.eval.metrics import FeatureDistance
-from autolink.generation.pairs import Views, draw_pairs, rendered_views, to_views
-from autolink.generation.train_transfer import PRESETS, TransferTrainer
-from autolink.generation.translator import PoseTransfer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -40,6 +33,13 @@ from tqdm import tqdm
 from autolink import draw
 from autolink.device import keep_memory, pick_precision, to_network
 from autolink.errors import UsageError, command
+from autolink.eval.clips import Clip, load_clips
+from autolink.eval.judge_model import Judge
+from autolink.eval.measure import Evaluation, Rulers, bare_network
+from autolink.eval.metrics import FeatureDistance
+from autolink.generation.pairs import Views, draw_pairs, rendered_views, to_views
+from autolink.generation.train_transfer import PRESETS, TransferTrainer
+from autolink.generation.translator import PoseTransfer
 from autolink.model import AutoLink
 from autolink.perceptual import PerceptualLoss
 
@@ -120,12 +120,13 @@ class FommEvaluation(Evaluation):
     model: Fomm
 
     @torch.no_grad()
-    def generate(self, source: NDArray[Any], drivers: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """As ours does, without edge maps."""
-        wanted = to_network(torch.from_numpy(np.array(drivers, order="C")), CPU)
-        first = to_network(torch.from_numpy(source.copy())[None], CPU).expand_as(wanted)
+    def generate(self, clip: Clip, driver: Clip) -> tuple[NDArray[Any], NDArray[Any]]:
+        """As ours does, without an edge map."""
+        frames = driver.frames
+        wanted = to_network(torch.from_numpy(frames.reshape(-1, *clip.source.shape)), CPU)
+        first = to_network(torch.from_numpy(clip.source.copy())[None], CPU).expand_as(wanted)
         images = draw.to_image(self.model.eval().redraw(first, wanted).permute(0, 2, 3, 1).numpy())
-        return images, np.zeros_like(images)
+        return images.reshape(frames.shape), np.zeros_like(clip.source)
 
 
 def train_for(minutes: float, step: Callable[[], object], label: str, most: int = 10**9) -> int:
@@ -186,7 +187,7 @@ def figures(evaluation: Evaluation, clips: list[Clip]) -> dict[str, float]:
     found = evaluation.tables["self"].summary()
     copied = evaluation.tables["self_copy"].summary()
     names = ("l1", "moving_l1", "akd_percent_of_side")
-    return {name: found[name] for name in names} | {f"copy_{name}": copied[name] for name in names}
+    return {name: found[name].value for name in names} | {f"copy_{name}": copied[name].value for name in names}
 
 
 def main(config: Benchmark) -> None:
@@ -202,12 +203,12 @@ def main(config: Benchmark) -> None:
     clips = list(load_clips("figures", config.clips, 10, 64, 0))
     rulers = Rulers(FeatureDistance(CPU), None, Judge.from_pretrained(CHECKPOINTS / "figures-judge").eval())
     ours, steps = train_ours(config, stage_one, views)
-    tell("ours, on a stage one", config.minutes, steps, figures(Evaluation(ours, rulers, CPU), clips))
+    tell("ours, on a stage one", config.minutes, steps, figures(Evaluation(ours, rulers, CPU, bare_network), clips))
 
     torch.manual_seed(config.seed)
     model = Fomm(config.fomm)
     step = fomm_step(config, views, model)
-    evaluations = [FommEvaluation(ours, rulers, CPU) for _ in range(2)]
+    evaluations = [FommEvaluation(ours, rulers, CPU, bare_network) for _ in range(2)]
     steps, spent = 0, 0.0
     for evaluation, minutes in zip(evaluations, (config.minutes, config.stage_one_minutes), strict=True):
         steps, spent = steps + train_for(minutes, step, "first order motion model"), spent + minutes

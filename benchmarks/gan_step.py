@@ -22,14 +22,14 @@ import numpy as np
 import torch
 import tyro
 from accelerate import Accelerator
-from autolink.generation.gan_options import PRESETS, STAGE_ONE
-from autolink.generation.projected import changed, draw_change
-from autolink.generation.train_gan import GanTrainer
 
 from autolink.data import rendered_animals
 from autolink.data.animal_traits import SPECIES
 from autolink.device import keep_memory, pick_precision
 from autolink.errors import command
+from autolink.generation.gan_options import PRESETS, STAGE_ONE
+from autolink.generation.projected import changed, draw_change
+from autolink.generation.train_gan import GanTrainer
 from autolink.model import AutoLink
 from autolink.trainer import update_average
 
@@ -61,7 +61,7 @@ def measured(size: int, config: Benchmark) -> dict[str, float]:
     data = rendered_animals(32, 8, size)
     trainer = GanTrainer(run, Accelerator(mixed_precision=pick_precision(run.precision)), stage_one, data)
     trainer.model.train()
-    batch = trainer.draw_batch(np.random.default_rng(0))
+    batch = trainer.data.batch(config.batch, np.random.default_rng(0), trainer.accelerator.device)
     edges = trainer.draw(batch.keypoints)
 
     def augmentation() -> None:
@@ -72,7 +72,7 @@ def measured(size: int, config: Benchmark) -> dict[str, float]:
 
     parts: dict[str, Callable[[], object]] = {
         "step": lambda: float(trainer.train_step()),
-        "batch": lambda: trainer.draw_batch(np.random.default_rng(0)),
+        "batch": lambda: trainer.data.batch(config.batch, np.random.default_rng(0), trainer.accelerator.device),
         "edge_maps": lambda: trainer.draw(batch.keypoints),
         "augmentation": augmentation,
         "average": lambda: update_average(trainer.average, trainer.raw, run.ema, 1000),

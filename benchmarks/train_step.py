@@ -60,7 +60,7 @@ def main(config: Benchmark) -> None:
         update_average(trainer.average, trainer.raw, run.ema, 1000)
 
     with tempfile.TemporaryDirectory() as folder:
-        log = Log(Path(folder), 0)
+        log = Log(Path(folder), 0, accelerator)
 
         def logging() -> None:
             log.write(1, {"loss": 1.0, "learning_rate": 1.0, "images_per_second": 1.0, "alpha": 1.0})

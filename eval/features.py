@@ -16,12 +16,12 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from autolink.eval.feature_networks import Extractor, Features, load_extractor
 from numpy.typing import NDArray
 from torch import Tensor
 
 from autolink.draw import to_image
 from autolink.errors import UserError
+from autolink.eval.feature_networks import Extractor, Features, load_extractor
 
 __all__ = [
     "Extractor", "Features", "Kernel", "count_warnings", "features_of", "frechet", "kernel", "load_extractor",

@@ -1,10 +1,10 @@
 """FID, KID, precision and recall of a set of pictures: python eval/fid.py --real DIR --fake DIR [--json FILE]."""
 
 import json
-import os
 import sys
 import zipfile
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,12 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 
 import numpy as np
 import tyro
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from autolink.data.source import Source
+from autolink.device import pick_device
+from autolink.errors import UsageError, UserError, command
 from autolink.eval.features import (
     Extractor,
     Features,
@@ -24,13 +30,10 @@ from autolink.eval.features import (
     precision_recall,
     prepared_features,
 )
-from numpy.typing import NDArray
-from tqdm import tqdm
-
-from autolink.data.images import Source
-from autolink.device import pick_device
-from autolink.errors import UsageError, UserError, command
-from autolink.pretrained import check_output, write_text
+from autolink.eval.results import Figure, Section, as_text, data_name, write_results
+from autolink.files import atomic_path
+from autolink.pictures import PictureError
+from autolink.pretrained import check_output
 from autolink.run_state import versions
 
 NEIGHBOURS = 3
@@ -122,11 +125,11 @@ def read_side(option: str, path: Path, config: FidConfig, extractor: Extractor) 
         names = [names[n] for n in sorted(chosen)]
 
     def read(name: str) -> NDArray[np.uint8] | None:
-        picture = source.picture(name)
-        if isinstance(picture, str):
-            skipped[name] = picture
+        try:
+            return np.asarray(source.picture(name))
+        except PictureError as error:
+            skipped[name] = str(error)
             return None
-        return np.asarray(picture)
 
     features = prepared_features(tqdm(names, option, unit="picture", disable=len(names) < 200), read, extractor)
     for name, reason in sorted(skipped.items()):
@@ -146,13 +149,8 @@ def protocol_of(extractor: Extractor) -> dict[str, Any]:
 def save_statistics(path: Path, side: Side, extractor: Extractor) -> None:
     """Write the features of real pictures and where they come from; whole or not at all, without pickle."""
     facts = protocol_of(extractor) | side.facts() | {"versions": all_versions()}
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            np.savez(file, features=side.features, facts=np.array(json.dumps(facts)))
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with atomic_path(path) as beside, beside.open("wb") as file:
+        np.savez(file, features=side.features, facts=np.array(json.dumps(facts)))
 
 
 def load_statistics(path: Path, extractor: Extractor) -> Side:
@@ -188,57 +186,37 @@ def drawn(features: NDArray, count: int, seed: int) -> NDArray:
     return features[np.sort(np.random.default_rng(seed).choice(len(features), count, replace=False))]
 
 
-def compare(real: Side, fake: Side, config: FidConfig, extractor: Extractor) -> dict[str, Any]:
-    """All figures, ready for JSON."""
+PROTOCOL = (
+    "Pictures as 8-bit RGB (transparency over grey, 16 bits scaled), resized by clean-fid (bicubic, antialiased, not "
+    "rounded); FID and KID by clean-fid from pooled features; precision and recall after Kynkäänniemi et al. 2019, "
+    f"{NEIGHBOURS} neighbours, on the same features of at most {MANIFOLD:,} pictures a side."
+)
+
+
+def compare(real: Side, fake: Side, config: FidConfig, extractor: Extractor) -> Section:
+    """All figures, and what cannot be trusted."""
     distance = kernel(real.features, fake.features, config.seed, config.subsets, config.subset_size)
     manifolds = tuple(drawn(side.features, MANIFOLD, config.seed) for side in (real, fake))
     precision, recall = precision_recall(manifolds[0], manifolds[1], NEIGHBOURS)
-    name = extractor.figure
-    return {
-        "figures": {
-            name("FID"): frechet(real.features, fake.features),
-            name("KID"): distance.mean,
-            name("precision"): precision,
-            name("recall"): recall,
-        },
-        "kid_spread_over_subsets": distance.spread,
-        "kid_subsets": config.subsets,
-        "kid_subset_size": distance.subset_size,
-        "neighbours": NEIGHBOURS,
-        "manifold_images": [len(manifold) for manifold in manifolds],
-        **protocol_of(extractor),
-        "protocol": "pictures as 8-bit RGB (transparency over grey, 16 bits scaled), resized by clean-fid (bicubic, "
-        "antialiased, not rounded); FID and KID by clean-fid from pooled features; precision and recall after "
-        "Kynkäänniemi et al. 2019 on the same features",
-        "real": real.facts(),
-        "fake": fake.facts(),
-        "seed": config.seed,
-        "warnings": count_warnings(len(real.features), len(fake.features), extractor),
-        "versions": all_versions(),
-    }
+    figure = partial(
+        Figure, data=f"{data_name(fake.data)} against {data_name(real.data)}", count=len(fake.features),
+        samples=f"generated and {len(real.features):,} real pictures", protocol=PROTOCOL, seed=config.seed,
+        measured_by=f"{extractor.name}, {extractor.dimensions} features at {extractor.size} px", headline=True,
+    )  # fmt: skip
+    over = f"{config.subsets} subsets of {distance.subset_size}"
+    fid, kid, precise, recalled = map(extractor.figure, ("FID", "KID", "precision", "recall"))
+    figures = (
+        figure(fid, fid, frechet(real.features, fake.features), better="lower"),
+        figure(kid, kid, distance.mean, better="lower", digits=5, spread=distance.spread, spread_over=over),
+        figure(precise, precise, precision, better="higher", digits=3),
+        figure(recalled, recalled, recall, better="higher", digits=3),
+    )
+    return Section(figures, notes=tuple(count_warnings(len(real.features), len(fake.features), extractor)))
 
 
 def all_versions() -> dict[str, str]:
     """What produced a figure, with the packages that this one rests on."""
     return versions() | {package: version(package) for package in ("clean-fid", "scipy", "pillow")}
-
-
-def print_table(result: dict[str, Any]) -> None:
-    """The figures and what they rest on."""
-    width = max(len(name) for name in result["figures"]) + 2
-    for name, value in result["figures"].items():
-        spread = f" +- {result['kid_spread_over_subsets']:.5f} over subsets" if name.startswith("KID") else ""
-        better = "higher" if name.startswith(("precision", "recall")) else "lower"
-        digits = 3 if better == "higher" else 5 if spread else 2
-        print(f"{name:{width}}{value:10.{digits}f}{spread}  {better} is better")
-    real, fake = result["real"], result["fake"]
-    print(f"{real['images']} real pictures of {real['data']}, {fake['images']} generated of {fake['data']}")
-    print(
-        f"{result['features']} ({result['dimensions']} features, {result['resized_to']} px), seed {result['seed']}, "
-        f"KID over {result['kid_subsets']} subsets of {result['kid_subset_size']}"
-    )
-    for warning in result["warnings"]:
-        print(f"warning: {warning}", file=sys.stderr)
 
 
 def run(config: FidConfig) -> None:
@@ -254,14 +232,17 @@ def run(config: FidConfig) -> None:
     else:
         real = read_side("--real", config.real, config, extractor)
     fake = read_side("--fake", config.fake, config, extractor) if config.fake else None
-    result = compare(real, fake, config, extractor) if fake else None
+    section = compare(real, fake, config, extractor) if fake else None
     if config.save_statistics:
         save_statistics(config.save_statistics, real, extractor)
         print(f"{config.save_statistics}: {config.features} features of {len(real.features)} pictures")
-    if result:
-        print_table(result)
+    if section and fake:
+        print(as_text(section.figures))
+        for note in section.notes:
+            print(f"warning: {note}", file=sys.stderr)
         if config.json:
-            write_text(config.json, json.dumps(result, indent=2) + "\n")
+            facts = protocol_of(extractor) | {"real": real.facts(), "fake": fake.facts(), "seed": config.seed}
+            write_results(config.json, section, **facts, versions=all_versions())
 
 
 def main() -> None:

@@ -4,17 +4,17 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from autolink.eval.features import frechet, kernel, precision_recall
-from autolink.eval.metrics import FeatureDistance
-from autolink.generation.gan import Gan
-from autolink.generation.projected import Change, changed, draw_change
 from numpy.typing import NDArray
 from torch import Tensor
 
 from autolink.device import to_network
 from autolink.draw import to_image
+from autolink.eval.features import frechet, kernel, precision_recall
+from autolink.eval.metrics import FeatureDistance
+from autolink.generation.gan import Gan
+from autolink.generation.projected import Change, changed, draw_change
+from autolink.inference import detect_all
 from autolink.model import AutoLink
-from autolink.train import detect_all
 
 Pictures = NDArray[np.uint8]
 """(N, size, size, 3), RGB."""
@@ -36,8 +36,8 @@ def generate(
     gan: Gan, keypoints: NDArray[np.float32], classes: NDArray[np.int64], seed: int, truncation: float
 ) -> Pictures:
     """One picture a structure (N, K, 2) and class (N,), its noise by its place in the list."""
-    dice = torch.Generator().manual_seed(seed)
-    noise = torch.randn(len(keypoints), gan.config.latent, generator=dice).to(gan.device)
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(len(keypoints), gan.config.latent, generator=generator).to(gan.device)
     styles = gan.styles(noise, torch.from_numpy(classes).to(gan.device), truncation)
     images = gan.generate(torch.from_numpy(keypoints).to(gan.device), styles)
     return np.stack([to_image(image) for image in images.permute(0, 2, 3, 1).cpu().numpy()])
@@ -78,8 +78,8 @@ class StructureErrors(NamedTuple):
     """The same of another real picture of the class in place of the generated one: what ignoring structure scores."""
     repeated: NDArray
     """The same of the real picture in another light and a little shifted, the shift undone: what perfection scores."""
-    foretold: NDArray | None
-    """Of the keypoints expected from those asked for (`foretold_errors`); None with too few pictures."""
+    expected: NDArray | None
+    """Of the keypoints expected from those asked for (`expected_errors`); None with too few pictures."""
 
 
 def structure_errors(
@@ -93,11 +93,11 @@ def structure_errors(
         keypoint_distance(on_fake, on_real),
         keypoint_distance(on_real[another_of_the_class(classes, rng)], on_real),
         keypoint_distance(repeated_keypoints(judge, real, seed), on_real),
-        foretold_errors(asked, on_real, classes),
+        expected_errors(asked, on_real, classes),
     )
 
 
-def foretold_errors(asked: NDArray, found: NDArray, classes: NDArray[np.int64]) -> NDArray | None:
+def expected_errors(asked: NDArray, found: NDArray, classes: NDArray[np.int64]) -> NDArray | None:
     """How far a judge's keypoints lie from where least squares expect them, given those asked for and the class.
 
     Another stage one has other keypoints, and ours say only so much of where they are: a picture that follows the
@@ -125,11 +125,11 @@ def foretold_errors(asked: NDArray, found: NDArray, classes: NDArray[np.int64]) 
 @torch.no_grad()
 def repeated_keypoints(judge: AutoLink, real: Pictures, seed: int, batch: int = 64) -> NDArray[np.float32]:
     """Keypoints of pictures in another light and shifted a little, in the unshifted picture: (N, K, 2)."""
-    dice = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     found = []
     for n in range(0, len(real), batch):
         images = to_network(torch.from_numpy(np.ascontiguousarray(real[n : n + batch])), judge.edge_logits.device)
-        change = draw_change(len(images), 0.5, dice)
+        change = draw_change(len(images), 0.5, generator)
         shift = change.shift * 2 * REPEATED_SHIFT
         seen, _ = changed(images, images[:, :1], Change(change.light, shift))
         to_ends = images.shape[-1] / (images.shape[-1] - 1)  # shifts are in sides, keypoints between pixel centres

@@ -1,29 +1,35 @@
 """What a judge learns from and is measured on: rendered people, or annotated pictures."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from autolink.eval.augment import FACE_MIRROR, Augmentation
 from numpy.typing import NDArray
 
 from autolink.data.figures import figure_images, render, sample_identity, sample_pose, sample_scene
 from autolink.data.images import Annotation, Fit, load_images
 from autolink.errors import UserError
+from autolink.eval.augment import FACE_MIRROR, Augmentation
+from autolink.eval.judge_model import Judge, JudgeConfig
+from autolink.regression import default_lengths
 
-TRAIN_SEED, TEST_SEED, TEST_FIGURES = 7_000_000, 7_500_000, 1000
-"""Rendered people of training and of the own error: apart from each other and from all that is rendered elsewhere."""
+TEST_SEED, TEST_FIGURES = 7_500_000, 1000
+"""Rendered people of the own error: apart from those of training and from all that are rendered elsewhere."""
 
+MISSING_SHARE = 0.01
+"""Share of the joints of real test pictures that counts as missing; it fixes the confidence below which one is."""
 
-Batches = Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]
+Drawn = tuple[NDArray[np.uint8], NDArray[np.float32]]
+"""(B, size, size, 3) RGB and joints (B, J, 2) in [-1, 1]."""
 
 
 class JudgeData(NamedTuple):
-    """Endless training pictures, and others of other people to measure on."""
+    """Training pictures without end, and others of other people to measure on."""
 
-    batches: Batches
-    """(B, size, size, 3) RGB and joints (B, J, 2) in [-1, 1]."""
+    draw: Callable[[np.random.Generator, int], Drawn]
+    """So many random training pictures."""
     augmentation: Augmentation
     images: NDArray[np.uint8]
     """(N, size, size, 3), RGB."""
@@ -32,15 +38,13 @@ class JudgeData(NamedTuple):
     """One phrase for the model card."""
 
 
-def figure_data(size: int, batch: int, seed: int) -> JudgeData:
+def figure_data(size: int) -> JudgeData:
     """Rendered people, none of them drawn twice."""
 
-    def batches() -> Batches:
-        rng = np.random.default_rng((TRAIN_SEED, seed))
-        while True:
-            people = (render(sample_identity(rng), sample_pose(rng), sample_scene(rng), size) for _ in range(batch))
-            images, joints = zip(*people, strict=True)
-            yield np.stack(images), np.stack(joints)
+    def draw(rng: np.random.Generator, count: int) -> Drawn:
+        people = (render(sample_identity(rng), sample_pose(rng), sample_scene(rng), size) for _ in range(count))
+        images, joints = zip(*people, strict=True)
+        return np.stack(images), np.stack(joints)
 
     images, joints = figure_images(TEST_FIGURES, TEST_SEED, size)
     names = np.array([f"figure {n}" for n in range(len(images))])
@@ -48,33 +52,48 @@ def figure_data(size: int, batch: int, seed: int) -> JudgeData:
     facts = (
         f"rendered people with their true joints, newly drawn at every step; {TEST_FIGURES:,} others for the own error"
     )
-    return JudgeData(batches(), Augmentation(scale=(0.9, 1.1), rotation=0.1, shift=0.05), images, truth, facts)
+    return JudgeData(draw, Augmentation(scale=(0.9, 1.1), rotation=0.1, shift=0.05), images, truth, facts)
 
 
-def folder_data(folder: Path, size: int, fit: Fit, batch: int, seed: int) -> JudgeData:
+def folder_data(folder: Path, size: int, fit: Fit, cache: Path | None = None) -> JudgeData:
     """Annotated pictures, split by identity as stage one's are.
 
     Raises:
         UserError: there is no annotation, or none on one side of the split.
     """
-    data = load_images(folder, size, fit)
+    data = load_images(folder, size, fit, cache)
     if data.annotation is None:
         raise UserError(f"{folder} has no landmarks.csv; a judge learns from annotated pictures")
+    landmarks = data.annotation.landmarks
+    if landmarks.shape[1] < 2:
+        raise UserError(f"{folder} has one landmark a picture; a judge needs at least two")
     rows = np.flatnonzero(data.annotation.annotated)
     train = rows[~data.annotation.test[rows]]
     test = rows[data.annotation.test[rows]]
     if not len(train) or not len(test):
         raise UserError(f"{folder} has {len(train)} annotated pictures to train on and {len(test)} to test on")
 
-    def batches() -> Batches:
-        assert data.annotation is not None
-        rng = np.random.default_rng((TRAIN_SEED, seed))
-        while True:
-            chosen = rng.choice(train, batch)
-            yield data.images[chosen], data.annotation.landmarks[chosen]
+    def draw(rng: np.random.Generator, count: int) -> Drawn:
+        chosen = rng.choice(train, count)
+        return data.images[chosen], landmarks[chosen]
 
-    mirror = FACE_MIRROR if data.annotation.landmarks.shape[1] == len(FACE_MIRROR) else None
+    mirror = FACE_MIRROR if landmarks.shape[1] == len(FACE_MIRROR) else None
     augmentation = Augmentation(scale=(0.75, 1.2), rotation=0.35, shift=0.2, mirror=mirror)
     people = len(set(data.annotation.identity[test].tolist()) - {""})
     facts = f"{len(train):,} annotated pictures; {len(test):,} of {people} other people for the own error"
-    return JudgeData(batches(), augmentation, data.images[test], data.annotation[test], facts)
+    return JudgeData(draw, augmentation, data.images[test], data.annotation[test], facts)
+
+
+def measured(judge: Judge, data: JudgeData) -> tuple[JudgeConfig, NDArray[np.float64]]:
+    """The configuration with own error and threshold filled in, and the distances, (N, J) in per cent.
+
+    Joints outside the picture count for neither.
+    """
+    unit, lengths = default_lengths(data.truth)
+    found = judge.find_all(data.images)
+    inside = (np.abs(data.truth.landmarks) <= 1).all(2)
+    offsets = (found.joints.numpy() - data.truth.landmarks) * data.truth.pixels[:, None]
+    distances = np.where(inside, np.linalg.norm(offsets, axis=2) / lengths[:, None] * 100, np.nan)
+    threshold = float(np.quantile(found.confidence.numpy()[inside], MISSING_SHARE))
+    config = replace(judge.config, missing_below=threshold, own_error=float(np.nanmean(distances)), own_error_unit=unit)
+    return config, distances

@@ -1,10 +1,10 @@
 """Keypoint regression error of a checkpoint: python eval/keypoints.py --checkpoint DIR --data DIR [--json FILE]."""
 
-import json
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 if __package__ in (None, ""):  # run as a file: import from the clone, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -12,18 +12,21 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 import numpy as np
 import torch
 import tyro
-from autolink.eval import published
 from numpy.typing import NDArray
 
 from autolink.data import Annotation, ImageSet, load_data
+from autolink.data.animals import LANDMARKS
+from autolink.data.figures import JOINTS
 from autolink.data.published import PUBLISHED, check_root, load_published
 from autolink.device import pick_device
 from autolink.errors import UsageError, UserError, command
+from autolink.eval import published
+from autolink.eval.results import Figure, Landmark, Section, as_text, data_name, write_results
+from autolink.inference import detect_all
 from autolink.model import AutoLink
-from autolink.pretrained import check_output, write_text
+from autolink.pretrained import check_output
 from autolink.regression import default_lengths, inter_ocular_lengths, pair_lengths, regression_error, side_lengths
 from autolink.run_state import versions
-from autolink.train import detect_all
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,22 @@ def normalising_lengths(annotation: Annotation, choice: str) -> tuple[str, NDArr
     return f"landmarks {choice}", pair_lengths(annotation, int(pair[0]), int(pair[1]))
 
 
-def evaluate(model: AutoLink, data: ImageSet, config: KeypointsConfig, device: torch.device) -> dict:
-    """All figures of a checkpoint on a data set, ready for JSON.
+PROTOCOL = (
+    "Least squares from keypoints in [0, 1] to landmarks on the train part; mean distance over points and images of "
+    "the test part"
+)
+
+LANDMARK_NAMES = {"figures": JOINTS, "animals": LANDMARKS}
+
+
+def evaluate(model: AutoLink, data: ImageSet, config: KeypointsConfig, device: torch.device) -> Section:
+    """The regression error of a checkpoint on annotated pictures, in all and for each landmark and keypoint.
 
     Raises:
         UserError: there are no landmarks, or too few pictures for a fit.
     """
     annotation = data.annotation
-    if annotation is None:
+    if annotation is None or not annotation.landmarks.shape[1]:
         raise UserError(f"{config.data} has no landmarks.csv; the regression error needs annotated pictures")
     name, lengths = normalising_lengths(annotation, config.normalise)
     rows = np.flatnonzero(annotation.annotated & (lengths > 0))
@@ -96,33 +107,44 @@ def evaluate(model: AutoLink, data: ImageSet, config: KeypointsConfig, device: t
     except ValueError as reason:
         raise UserError(f"{config.data}: {reason}") from None
     interval = bootstrap_interval(error.distances, part.identity[part.test], config.seed)
+    apart = ", whose people are not in the train part" if set(part.identity[part.test].tolist()) - {""} else ""
+    unit = f"% of the {name}"
+    figure = partial(
+        Figure, data=data_name(config.data), count=test, samples=f"test pictures, fitted on {train:,}",
+        protocol=f"{PROTOCOL}{apart}.", unit=unit, better="lower", group="Landmarks regressed from the keypoints",
+        seed=config.seed, baseline=error.mean_pose, baseline_name="mean pose",
+    )  # fmt: skip
+    figures = (
+        figure("error_with_bias", "Regression error", error.with_bias, interval_95=interval, headline=config.bias),
+        figure("error_without_bias", "Regression error without bias", error.without_bias, headline=not config.bias),
+    )
+    names = LANDMARK_NAMES.get(config.data, ())
+    names += tuple(f"landmark {n}" for n in range(len(names), part.landmarks.shape[1]))
     by_landmark, by_keypoint = in_detail(keypoints, part, lengths, error.distances)
-    people = len(set(part.identity[part.test].tolist()) - {""})
-    return {
-        "error": error.with_bias if config.bias else error.without_bias,
-        "interval_95_with_bias": interval,
-        "error_with_bias": error.with_bias,
-        "error_without_bias": error.without_bias,
-        "mean_pose_error": error.mean_pose,
-        "unit": "per cent of the normalising length",
-        "images": test,
-        "train_images": train,
-        "test_identities": people,
-        "normalised_by": name,
-        "protocol": "least squares from keypoints in [0, 1] to landmarks on the train part; mean distance over points "
-        "and images of the test part" + (", whose people are not in the train part" if people else ""),
-        "bias": config.bias,
-        "keypoints": model.config.keypoints,
-        "checkpoint": config.checkpoint,
-        "data": config.data,
-        "seed": config.seed,
-        "by_landmark": by_landmark,
-        "by_keypoint": by_keypoint,
-        "versions": versions(),
-    }
+    return Section(
+        figures,
+        tuple(Landmark(names[row.landmark], row.error, unit, row.mean_pose_error) for row in by_landmark),
+        tuple(Landmark(names[row.landmark], row.error, unit, row.mean_pose_error) for row in by_keypoint),
+        notes=skipped_notes(data),
+    )
 
 
-def in_detail(keypoints: NDArray, part: Annotation, lengths: NDArray, distances: NDArray) -> tuple[list, list]:
+def skipped_notes(data: ImageSet) -> tuple[str, ...]:
+    """Pictures that could not be read, and why."""
+    return tuple(f"skipped {name}: {reason}" for name, reason in data.skipped.items())
+
+
+class Detail(NamedTuple):
+    """The error of one landmark, in per cent of the normalising length."""
+
+    landmark: int
+    error: float
+    mean_pose_error: float
+
+
+def in_detail(
+    keypoints: NDArray, part: Annotation, lengths: NDArray, distances: NDArray
+) -> tuple[list[Detail], list[Detail]]:
     """The error of each landmark; and for each keypoint the landmark that it tells most about, all by itself.
 
     Args:
@@ -136,15 +158,11 @@ def in_detail(keypoints: NDArray, part: Annotation, lengths: NDArray, distances:
         return np.nanmean(regression_error(points[:, None], part, ~part.test, lengths).distances, 0)
 
     mean_pose = alone(np.zeros_like(keypoints[:, 0]))
-    by_landmark = [
-        {"landmark": n, "error": float(error), "mean_pose_error": float(mean_pose[n])}
-        for n, error in enumerate(np.nanmean(distances, 0))
-    ]
+    by_landmark = [Detail(n, float(e), float(mean_pose[n])) for n, e in enumerate(np.nanmean(distances, 0))]
     by_keypoint = []
-    for k, errors in enumerate(map(alone, keypoints.swapaxes(0, 1))):
+    for errors in map(alone, keypoints.swapaxes(0, 1)):
         best = int(np.argmin(errors / np.maximum(mean_pose, 1e-12)))
-        told = {"landmark": best, "error": float(errors[best]), "mean_pose_error": float(mean_pose[best])}
-        by_keypoint.append({"keypoint": k, **told})
+        by_keypoint.append(Detail(best, float(errors[best]), float(mean_pose[best])))
     return by_landmark, by_keypoint
 
 
@@ -160,31 +178,28 @@ def bootstrap_interval(distances: NDArray, groups: NDArray, seed: int, draws: in
     return float(low), float(high)
 
 
-def evaluate_published(model: AutoLink, config: KeypointsConfig, root: Path, device: torch.device) -> dict:
-    """The published figure of a checkpoint on a published set, ready for JSON.
+def evaluate_published(model: AutoLink, config: KeypointsConfig, data: ImageSet, device: torch.device) -> Section:
+    """The published figure of a checkpoint on a published set, of which the annotated pictures are given.
 
     Raises:
-        UserError: the set has no landmarks, is not whole, or is too small.
+        UserError: the set is too small.
+    """
+    assert data.annotation is not None
+    keypoints = detect_all(model, data.images, device)
+    return Section(published.measure(config.data, keypoints, data.annotation), notes=skipped_notes(data))
+
+
+def load_annotated(model: AutoLink, config: KeypointsConfig, root: Path) -> ImageSet:
+    """The annotated pictures of a published set.
+
+    Raises:
+        UserError: the set has no landmarks, or is not whole.
     """
     if not PUBLISHED[config.data].protocol:
         raise UsageError(f"--data {config.data} has no landmarks; the regression error needs annotated pictures")
     if config.normalise != "auto" or not config.bias:
         raise UsageError(f"--normalise and --no-bias do not go with --data {config.data}: its protocol fixes both")
-    data = load_published(config.data, root, model.config.size, model.config.fit, annotated_only=True)
-    _tell_skipped(data)
-    assert data.annotation is not None
-    result = published.measure(config.data, detect_all(model.to(device), data.images, device), data.annotation)
-    return result | {
-        "keypoints": model.config.keypoints,
-        "checkpoint": config.checkpoint,
-        "data": config.data,
-        "versions": versions(),
-    }
-
-
-def _tell_skipped(data: ImageSet) -> None:
-    for name, reason in data.skipped.items():
-        print(f"skipped {name}: {reason}", file=sys.stderr)
+    return load_published(config.data, root, model.config.size, model.config.fit, annotated_only=True)
 
 
 def run(config: KeypointsConfig) -> None:
@@ -194,33 +209,19 @@ def run(config: KeypointsConfig) -> None:
         raise UsageError(f"--seed cannot be negative, got {config.seed}")
     check_output("--json", config.json, config.overwrite)
     device = pick_device(config.device)
-    model = AutoLink.from_pretrained(config.checkpoint)
+    model = AutoLink.from_pretrained(config.checkpoint).to(device)
     if config.root:
-        result = evaluate_published(model, config, config.root, device)
-        print(f"{config.data}  {result['error']:.2f} {result['unit']}")
-        if "error_with_mended_pairs" in result:
-            print(
-                f"  mended pairs    {result['error_with_mended_pairs']:.2f}  (one pair of the authors' looks mistyped)"
-            )
-        print(f"  mean pose       {result['mean_pose_error']:.2f}  (the baseline that ignores the picture)")
+        section = evaluate_published(model, config, load_annotated(model, config, config.root), device)
     else:
         data = load_data(config.data, model.config.size, model.config.fit)
-        result = evaluate(model.to(device), data, config, device)
-        _tell_skipped(data)
-        _print(result)
-    protocol = f"protocol {result.get('protocol_name', '')}".rstrip()
-    print(f"  {result['images']} test pictures, fitted on {result['train_images']}; {protocol}: {result['protocol']}")
+        section = evaluate(model, data, config, device)
+    for note in section.notes:
+        print(note, file=sys.stderr)
+    print(as_text(section.figures))
+    print("\n".join(dict.fromkeys(figure.protocol for figure in section.figures)))
     if config.json:
-        write_text(config.json, json.dumps(result, indent=2) + "\n")
-
-
-def _print(result: dict) -> None:
-    """The figures on pictures with a landmarks.csv."""
-    print(f"regression error  {result['error']:.2f} % of {result['normalised_by']}")
-    low, high = result["interval_95_with_bias"]
-    print(f"  with bias       {result['error_with_bias']:.2f} %  (95 % interval {low:.2f} to {high:.2f})")
-    print(f"  without bias    {result['error_without_bias']:.2f} %")
-    print(f"  mean pose       {result['mean_pose_error']:.2f} %  (the baseline that ignores the picture)")
+        facts = {"checkpoint": config.checkpoint, "data": config.data, "keypoints": model.config.keypoints}
+        write_results(config.json, section, **facts, seed=config.seed, versions=versions())
 
 
 def main() -> None:

@@ -1,11 +1,10 @@
 """LPIPS, SSIM and PSNR of pairs, or diversity of sets: python eval/lpips.py --real DIR --fake DIR [--json FILE]."""
 
-import json
-import pickle
 import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -16,18 +15,18 @@ if __package__ in (None, ""):  # run as a file: import from the clone; `lpips` m
 import numpy as np
 import torch
 import tyro
-from autolink.eval.feature_networks import weights_file
-from autolink.eval.metrics import FEATURE_SIZE, SSIM_WINDOW, FeatureDistance, ssim
-from autolink.eval.pairing import Reader, check_same_size, find_source, matched, pairs_of, structures
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from autolink.data.source import SUFFIXES, Source
+from autolink.data.source import Source
 from autolink.device import pick_device
 from autolink.errors import UsageError, UserError, command
-from autolink.pretrained import check_output, write_text
+from autolink.eval.feature_networks import weights_file
+from autolink.eval.metrics import FEATURE_SIZE, SSIM_WINDOW, FeatureDistance, ssim
+from autolink.eval.pairing import Reader, check_same_size, find_source, is_single, matched, pairs_of, structures
+from autolink.eval.results import Figure, Section, as_text, data_name, write_results
+from autolink.files import read_weights
+from autolink.pretrained import check_output
 from autolink.run_state import versions
 
 Trunk = Literal["alex", "vgg"]
@@ -100,13 +99,7 @@ def load_lpips(trunk: Trunk, weights: Path, device: torch.device) -> Distance:
     """
     import lpips
 
-    try:
-        plain = weights.suffix == ".safetensors"
-        state = load_file(weights) if plain else torch.load(weights, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
-        unsafe = isinstance(error, pickle.UnpicklingError)
-        reason = "it holds more than tensors" if unsafe else str(error).splitlines()[0]
-        raise UserError(f"--trunk-weights {weights} cannot be read: {reason}") from None
+    state = read_weights("--trunk-weights", weights)
     with warnings.catch_warnings():  # it calls torchvision in a way that has gone out of use
         warnings.simplefilter("ignore")
         network: nn.Module = lpips.LPIPS(net=trunk, pnet_rand=True, verbose=False)
@@ -139,8 +132,8 @@ def psnr(images: Tensor, real: Tensor) -> Tensor:
     return -10 * torch.log10(((images - real) / 2).square().mean((1, 2, 3)))
 
 
-def compare_pairs(real: Source, fake: Source, distance: Distance, config: LpipsConfig, device: torch.device) -> dict:
-    """Means and spreads over the pairs, ready for JSON.
+def compare_pairs(real: Source, fake: Source, distance: Distance, config: LpipsConfig, device: torch.device) -> Section:
+    """Means and spreads over the pairs.
 
     Raises:
         UserError: pictures without partner, unreadable, too small, or of another size than their partner.
@@ -152,26 +145,38 @@ def compare_pairs(real: Source, fake: Source, distance: Distance, config: LpipsC
         target, image = sides[0].picture(wanted), sides[1].picture(made)
         check_same_size(target, image, real.path / wanted, fake.path / made)
         with torch.no_grad():
-            for name, value in ((config.name, distance(image, target)), ("SSIM", ssim(image, target)),
-                                ("PSNR", psnr(image, target))):  # fmt: skip
-                rows[name].append(value.item())
-    unequal = np.isfinite(rows["PSNR"])
-    columns = {name: np.array(values)[unequal if name == "PSNR" else slice(None)] for name, values in rows.items()}
-    return {
-        "figures": {name: float(column.mean()) if len(column) else None for name, column in columns.items()},
-        "spread_over_pairs": {name: float(column.std()) if len(column) else None for name, column in columns.items()},
-        "pairs": len(pairs),
-        "equal_pairs": int((~unequal).sum()),
-        "real": str(config.real),
-    }
+            rows[config.name].append(distance(image, target).item())
+            rows["SSIM"].append(ssim(image, target).item())
+            rows["PSNR"].append(psnr(image, target).item())
+    unequal = [value for value in rows["PSNR"] if np.isfinite(value)]
+    figure = partial(
+        Figure,
+        data=f"{data_name(str(config.fake))} against {data_name(str(config.real))}",
+        digits=4,
+        spread_over="pairs",
+        headline=True,
+    )
+
+    def mean(name: str, values: list[float], samples: str, protocol: str, **options: Any) -> Figure:
+        known = {"value": float(np.mean(values)), "spread": float(np.std(values))} if values else {"value": None}
+        return figure(name, name, count=len(values), samples=samples, protocol=protocol, **known, **options)
+
+    by = {"better": "lower", "measured_by": config.features}
+    figures = (
+        mean(config.name, rows[config.name], "pairs", _protocol(config), **by),
+        mean("SSIM", rows["SSIM"], "pairs", SSIM_PROTOCOL, better="higher"),
+        mean("PSNR", unequal, "pairs that differ", PSNR_PROTOCOL, unit="dB", better="higher"),
+    )
+    equal = len(pairs) - len(unequal)
+    return Section(figures, notes=(f"{equal} of {len(pairs)} pairs are equal; PSNR leaves them out",) if equal else ())
 
 
 def _single(config: LpipsConfig) -> bool:
-    return config.fake.is_file() and config.fake.suffix.lower() in SUFFIXES
+    return is_single(config.fake)
 
 
-def compare_within(source: Source, distance: Distance, config: LpipsConfig, device: torch.device) -> dict:
-    """Mean distance within a structure, averaged over structures, ready for JSON.
+def compare_within(source: Source, distance: Distance, config: LpipsConfig, device: torch.device) -> Section:
+    """Mean distance within a structure, averaged over structures.
 
     Raises:
         UserError: a folder holds one picture, or pictures that are unreadable, too small, or of unequal size.
@@ -188,62 +193,50 @@ def compare_within(source: Source, distance: Distance, config: LpipsConfig, devi
                 values.append((distance(a, b).item() + distance(b, a).item()) / 2)
         means.append(np.mean(values))
         used += len(values)
-    return {
-        "figures": {f"diversity by {config.name}": float(np.mean(means))},
-        "spread_over_structures": float(np.std(means)),
-        "structures": len(folders),
-        "pictures": len(source.names),
-        "pairs": used,
-        "seed": config.seed,
-    }
+    name = f"diversity by {config.name}"
+    figure = Figure(
+        name, name, float(np.mean(means)), data_name(str(config.fake)), used,
+        f"pairs of {len(source.names):,} pictures in {len(folders):,} structures", _protocol(config), better="higher",
+        digits=4, measured_by=config.features, seed=config.seed, spread=float(np.std(means)), spread_over="structures",
+        headline=True,
+    )  # fmt: skip
+    return Section((figure,))
 
 
 def run(config: LpipsConfig) -> None:
     """The command: measure, print, write."""
     fake = find_source("--fake", config.fake)
     real = find_source("--real", config.real) if config.real else None
-    if real and _single(config) != (config.real is not None and config.real.suffix.lower() in SUFFIXES):
+    if real and _single(config) != (config.real is not None and is_single(config.real)):
         raise UsageError("--real and --fake must both be pictures, or both folders or zips of them")
     device = pick_device(config.device)
     if real:
         _ = None if _single(config) else matched(real, fake)  # before the network is loaded
-        result = compare_pairs(real, fake, load_distance(config, device), config, device)
+        section = compare_pairs(real, fake, load_distance(config, device), config, device)
     else:
         structures(fake)
-        result = compare_within(fake, load_distance(config, device), config, device)
-    result |= {
-        "fake": str(config.fake),
-        "features": config.features,
-        "protocol": f"pictures at their own size; {_protocol(config)}",
-        "versions": versions() | {package: version(package) for package in ("lpips", "pillow")},
-    }
-    print_table(result)
+        section = compare_within(fake, load_distance(config, device), config, device)
+    print(as_text(section.figures))
+    for note in section.notes:
+        print(note)
     if config.json:
-        write_text(config.json, json.dumps(result, indent=2) + "\n")
+        packages = {package: version(package) for package in ("lpips", "pillow")}
+        facts = {"real": str(config.real) if config.real else None, "fake": str(config.fake), "seed": config.seed}
+        write_results(config.json, section, **facts, versions=versions() | packages)
+
+
+SSIM_PROTOCOL = "Wang et al. 2004 at the pictures' own size, Gaussian window of 11 pixels and sigma 1.5, per channel."
+PSNR_PROTOCOL = "Of 8-bit pictures, averaged over pairs; infinite for equal pictures, which are left out."
 
 
 def _protocol(config: LpipsConfig) -> str:
     if config.features in TRUNKS:
-        return "LPIPS 0.1, linear heads of the lpips package"
-    own = f"L1 of EfficientNet-lite0's features at {FEATURE_SIZE} px, each depth over its mean magnitude on "
-    return own + ("either picture in turn; no LPIPS" if config.diversity else "the real picture; no LPIPS")
-
-
-def print_table(result: dict[str, Any]) -> None:
-    """The figures and what they rest on."""
-    width = max(len(name) for name in result["figures"]) + 2
-    for name, value in result["figures"].items():
-        if "structures" in result:
-            spread, better = f" +- {result['spread_over_structures']:.4f} over structures", "higher is more diverse"
-        else:
-            spread = "" if value is None else f" +- {result['spread_over_pairs'][name]:.4f} over pairs"
-            better = "higher is better" if name in ("SSIM", "PSNR") else "lower is better"
-        print(f"{name:{width}}{'infinite' if value is None else f'{value:.4f}':>9}{spread}  {better}")
-    if "structures" in result:
-        print(f"{result['structures']} structures, {result['pictures']} pictures, {result['pairs']} pairs")
-    else:
-        equal = f", {result['equal_pairs']} of them equal, which PSNR leaves out" if result["equal_pairs"] else ""
-        print(f"{result['pairs']} pairs{equal}")
+        return "Pictures at their own size; LPIPS 0.1, linear heads of the lpips package."
+    scale = "either picture in turn" if config.diversity else "the real picture"
+    return (
+        f"L1 of EfficientNet-lite0's features at {FEATURE_SIZE} px, each depth over its mean magnitude on {scale}; no "
+        "LPIPS."
+    )
 
 
 def main() -> None:

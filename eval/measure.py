@@ -2,34 +2,43 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from autolink.eval.clips import Clip, figure
-from autolink.eval.judge_model import Judge
-from autolink.eval.metrics import (
-    FeatureDistance,
-    l1,
-    moving,
-    moving_l1,
-    nearest_identity,
-    optical_flow,
-    ssim,
-    warping_error,
-)  # fmt: skip
-from autolink.generation.translator import PoseTransfer
 from numpy.typing import NDArray
 from torch import Tensor
 
 from autolink import draw
 from autolink.data.figures import JOINTS
 from autolink.device import to_network
+from autolink.errors import UserError
+from autolink.eval.clips import Clip, figure
+from autolink.eval.judge_model import Judge
+from autolink.eval.metrics import (
+    FeatureDistance,
+    l1,
+    nearest_identity,
+    optical_flow,
+    ssim,
+    warping_error,
+)  # fmt: skip
+from autolink.generation.moving import moving, moving_l1
+from autolink.generation.transfer_video import transfer_video
+from autolink.generation.translator import PoseTransfer
 from autolink.regression import LEFT_EYE, MOUTH, RIGHT_EYE
 
 ARMS = [n for n, name in enumerate(JOINTS) if "elbow" in name or "wrist" in name]
 
 Array = NDArray[Any]
+
+
+class Mean(NamedTuple):
+    """Of all frames."""
+
+    value: float
+    spread: float | None = None
+    """Standard deviation of the clips' means."""
 
 
 @dataclass
@@ -47,18 +56,19 @@ class Table:
         for name, value in (weights or {}).items():
             self.weights.setdefault(name, []).append(np.asarray(value, np.float64))
 
-    def summary(self) -> dict[str, Any]:
-        """Means over all frames and, under `spread_over_clips`, the standard deviation of the clips' means."""
-        means: dict[str, Any] = {}
-        spread: dict[str, float] = {}
+    def summary(self) -> dict[str, Mean]:
+        """The mean of everything that was measured on some frame, and what depends on two of them."""
+        means: dict[str, Mean] = {}
         for name, clips in self.rows.items():
             weights = self.weights.get(name, [np.ones_like(clip) for clip in clips])
             mean = _weighted_mean(np.concatenate(clips), np.concatenate(weights))
             if not np.isnan(mean):
-                means[name] = mean
                 parts = [_weighted_mean(*pair) for pair in zip(clips, weights, strict=True)]
-                spread[name] = float(np.nanstd(parts))
-        return {**means, "spread_over_clips": spread}
+                means[name] = Mean(mean, float(np.nanstd(parts)))
+        real = means.get("warping_error_of_real")
+        if real and real.value:
+            means["flicker_over_real"] = Mean(means["warping_error"].value / real.value)
+        return means
 
 
 def _weighted_mean(values: Array, weights: Array) -> float:
@@ -143,11 +153,70 @@ def flicker(images: Array, real: Array) -> dict[str, Array]:
     }
 
 
+Redraw = Callable[[PoseTransfer, Array, Clip], Array]
+"""Redraws a source (H, W, 3) in a driver's motion: the driver's measured frames (T, 2, H, W, 3), 8-bit."""
+
+
+class UsersPath:
+    """Transfer as users get it: the whole driver through `transfer_video`, put back into the frame."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.unframed = 0
+        """Transfers in which the subject was not found and the central square was taken."""
+
+    def __call__(self, transfer: PoseTransfer, source: Array, driver: Clip) -> Array:
+        """As `Redraw`."""
+        options = {"paste_back": True, "device": self.device.type}  # of the model, too
+        try:
+            video = transfer_video(source, driver.whole, transfer, **options)
+        except UserError:
+            self.unframed += 1
+            video = transfer_video(source, driver.whole, transfer, **options, crop="none")
+        return np.stack(list(video))[driver.pairs]
+
+
+@torch.no_grad()
+def bare_network(transfer: PoseTransfer, source: Array, driver: Clip) -> Array:
+    """The networks alone, each frame by itself: absolute keypoints of the uncropped frames, the network's own size."""
+    device = next(transfer.parameters()).device
+    frames = driver.frames.reshape(-1, *source.shape)
+    keypoints = transfer.stage_one.keypoints(to_network(torch.from_numpy(frames), device))
+    sources = to_network(torch.from_numpy(np.array(source[None])), device)[:, None]
+    images = transfer.transfer(sources.expand(len(frames), -1, -1, -1, -1), keypoints)
+    return draw.to_image(images.permute(0, 2, 3, 1).cpu().numpy()).reshape(driver.frames.shape)
+
+
+class Appearance(NamedTuple):
+    """How often the nearest of all people is whose, in per cent of the pictures."""
+
+    people: int
+    generated: float
+    """Generated pictures, the source's person."""
+    generated_as_driver: float
+    """Generated pictures, the driver's person."""
+    copy: float
+    """The source as it stands, its own person."""
+    real: float
+    """Real frames, their own person."""
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Everything that is measured of a transfer."""
+
+    tables: dict[str, dict[str, Mean]]
+    """self, self_copy, cross and cross_copy; what is measured, by name."""
+    driver_gap: dict[str, Mean]
+    """Distance of the driver's true joints from those of the truth; empty where there is no truth."""
+    appearance: Appearance
+
+
 class Evaluation:
     """The measurements of a transfer, clip by clip."""
 
-    def __init__(self, transfer: PoseTransfer, rulers: Rulers, device: torch.device) -> None:
-        self.transfer, self.rulers, self.device = transfer, rulers, device
+    def __init__(self, transfer: PoseTransfer, rulers: Rulers, device: torch.device, redraw: Redraw) -> None:
+        self.transfer, self.rulers, self.device, self.redraw = transfer, rulers, device, redraw
         self.tables = {name: Table() for name in ("self", "self_copy", "cross", "cross_copy")}
         self.driver_gap = Table()
         self.signatures: dict[str, list[Array]] = {"references": [], "generated": [], "copy": [], "real": []}
@@ -155,14 +224,13 @@ class Evaluation:
     def _network(self, images: Array) -> Tensor:
         return to_network(torch.from_numpy(np.array(images, order="C")), self.device)
 
-    @torch.no_grad()
-    def generate(self, source: Array, drivers: Array) -> tuple[Array, Array]:
-        """The source (H, W, 3) in the pose of drivers (N, H, W, 3), 8-bit; and the driving edge maps (N, H, W, 3)."""
-        keypoints = self.transfer.stage_one.keypoints(self._network(drivers))
-        sources = self._network(source[None])[:, None].expand(len(drivers), -1, -1, -1, -1)
-        images = self.transfer.transfer(sources, keypoints).permute(0, 2, 3, 1).cpu().numpy()
-        edges = self.transfer.stage_one.draw(keypoints, self.transfer.size)[:, 0].cpu().numpy()
-        return draw.to_image(images), np.stack([draw.edge_map_image(e) for e in edges])
+    def generate(self, clip: Clip, driver: Clip) -> tuple[Array, Array]:
+        """A clip's first frame in the driver's motion, (T, 2, H, W, 3) 8-bit; and an edge map of it, (H, W, 3)."""
+        images = self.redraw(self.transfer, clip.source, driver)
+        with torch.no_grad():
+            keypoints = self.transfer.stage_one.keypoints(self._network(driver.frames[-1, 1][None]))
+            edges = self.transfer.stage_one.draw(keypoints, len(clip.source))[0, 0].cpu().numpy()
+        return images, draw.edge_map_image(edges)
 
     def compare(self, table: str, images: Array, real: Array, source: Array, joints: Array | None) -> None:
         """Measure pairs of frames (T, 2, H, W, 3), the first of each by itself; beside them the source as it stands."""
@@ -177,19 +245,18 @@ class Evaluation:
 
     def reconstruct(self, clip: Clip) -> list[Array]:
         """A clip's first frame driven by its other frames; pictures for the sheet."""
-        images, edges = self.generate(clip.source, clip.frames.reshape(-1, *clip.source.shape))
-        self.compare("self", images.reshape(clip.frames.shape), clip.frames, clip.source, clip.joints)
+        images, edges = self.generate(clip, clip)
+        self.compare("self", images, clip.frames, clip.source, clip.joints)
         half = len(clip.frames) // 2
         real = self.rulers.signatures(self._network(clip.frames[:, 0]))
         self.signatures["references"].append(real[:half])
         self.signatures["real"].append(real[half:])
-        return [clip.source, clip.frames[-1, 1], edges[-1], images[-1]]
+        return [clip.source, clip.frames[-1, 1], edges, images[-1, 1]]
 
     def cross(self, clip: Clip, driver: Clip, truth: Clip | None) -> list[Array]:
-        """A clip's first frame driven by another person's keypoints, as they are; pictures for the sheet."""
-        flat, edges = self.generate(clip.source, driver.frames.reshape(-1, *clip.source.shape))
-        images = flat.reshape(driver.frames.shape)
-        shown = [driver.frames[-1, 1], edges[-1], images[-1, 1]]
+        """A clip's first frame driven by another person; pictures for the sheet."""
+        images, edges = self.generate(clip, driver)
+        shown = [driver.frames[-1, 1], edges, images[-1, 1]]
         if truth is not None:
             self.compare("cross", images, truth.frames, clip.source, truth.joints)
             shown.append(truth.frames[-1, 1])
@@ -204,46 +271,30 @@ class Evaluation:
         self.signatures["copy"].append(self.rulers.signatures(self._network(clip.source[None])))
         return shown
 
-    def appearance(self) -> dict[str, float]:
-        """How often the nearest of all people is the source's, and how often the driver's, in per cent."""
+    def appearance(self) -> Appearance:
+        """How often the nearest of all people is the source's, and how often the driver's."""
         references = self.signatures["references"]
         shortest = min(map(len, references))  # short videos have fewer frames
         stacked = np.stack([r[:shortest] for r in references])
-        people = len(references)
-        values = {"chance_percent": 100 / people, "people": people}
-        for name in ("generated", "copy", "real"):
+
+        def share(name: str, whose: int) -> float:
             found = [nearest_identity(signatures, stacked) for signatures in self.signatures[name]]
-            hits = np.concatenate([f == n for n, f in enumerate(found)])
-            values[f"{name}_percent"] = float(hits.mean() * 100)
-            if name == "generated":
-                leaks = np.concatenate([f == (n + 1) % people for n, f in enumerate(found)])
-                values["generated_as_driver_percent"] = float(leaks.mean() * 100)
-        return values
+            hits = [f == (n + whose) % len(references) for n, f in enumerate(found)]
+            return float(np.concatenate(hits).mean() * 100)
+
+        return Appearance(
+            len(references), share("generated", 0), share("generated", 1), share("copy", 0), share("real", 0)
+        )
 
 
 def measure(
     evaluation: Evaluation, clips: list[Clip], figures: bool, show: Callable[[], object]
-) -> tuple[dict[str, Any], list[list[Array]]]:
-    """All figures of a transfer, ready for JSON, and a column of pictures a clip; the next clip drives each one."""
+) -> tuple[Measurements, list[list[Array]]]:
+    """All measurements of a transfer, and a column of pictures a clip; the next clip drives each one."""
     sheet = []
     for clip, driver in zip(clips, clips[1:] + clips[:1], strict=True):
         truth = figure(clip.seed, len(clip.frames), len(clip.source), driver.seed) if figures else None
         sheet.append(evaluation.reconstruct(clip) + evaluation.cross(clip, driver, truth))
         show()
-    found: dict[str, Any] = {name: table.summary() for name, table in evaluation.tables.items()}
-    for values in found.values():
-        _add_ratios(values)
-    if figures:
-        found["cross_driver_joints_from_truth"] = evaluation.driver_gap.summary()
-    return found | {"appearance": evaluation.appearance()}, sheet
-
-
-def _add_ratios(values: dict[str, Any]) -> None:
-    """What reads best as a ratio: joint error in units of the judge's own, flicker in units of real frames'."""
-    for name, over, ratio in (
-        ("joint_error_percent_of_side", "judge_own_error_percent_of_side", "joint_error_over_judges_own"),
-        ("joint_error_arms_percent_of_side", "judge_own_error_arms_percent_of_side", "arm_error_over_judges_own"),
-        ("warping_error", "warping_error_of_real", "flicker_over_real"),
-    ):
-        if values.get(over):
-            values[ratio] = values[name] / values[over]
+    tables = {name: table.summary() for name, table in evaluation.tables.items()}
+    return Measurements(tables, evaluation.driver_gap.summary(), evaluation.appearance()), sheet

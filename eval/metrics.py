@@ -9,9 +9,6 @@ from torch import Tensor
 
 from autolink.perceptual import PerceptualLoss
 
-MOVES = 0.1
-"""A pixel moves where driver and source differ by more than this, averaged over the channels, in [-1, 1] units."""
-
 SSIM_WINDOW, SSIM_SIGMA, SSIM_K1, SSIM_K2 = 11, 1.5, 0.01, 0.03
 """Constants of Wang et al. 2004."""
 
@@ -25,20 +22,6 @@ FLOW_SIZE = 256
 def l1(images: Tensor, real: Tensor) -> Tensor:
     """Mean difference of the pixels, in units of the [0, 1] range: (N, 3, H, W) in [-1, 1] twice -> (N,)."""
     return (images - real).abs().mean((1, 2, 3)) / 2
-
-
-def moving(real: Tensor, sources: Tensor) -> Tensor:
-    """Where the real frame differs from the source: (N, 3, H, W) in [-1, 1] twice -> (N, H, W), true or false."""
-    return (real - sources).abs().mean(1) > MOVES
-
-
-def moving_l1(images: Tensor, real: Tensor, sources: Tensor) -> Tensor:
-    """`l1` over the moving pixels alone; all (N, 3, H, W) in [-1, 1] -> (N,), NaN where nothing moves.
-
-    Weighed by the number of moving pixels, the mean over frames is the mean over all moving pixels.
-    """
-    mask = moving(real, sources)
-    return ((images - real).abs().mean(1) * mask).sum((1, 2)) / mask.sum((1, 2)) / 2
 
 
 def ssim(images: Tensor, real: Tensor) -> Tensor:

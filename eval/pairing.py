@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autolink.data.source import SUFFIXES, Source
+from autolink.data.source import Source
 from autolink.device import to_network
 from autolink.errors import UsageError, UserError
+from autolink.pictures import PictureError
 
 KEPT = 128
 """Decoded pictures kept while the pairs of a set are formed."""
@@ -33,9 +34,10 @@ class Reader:
         Raises:
             UserError: it cannot be read or is too small.
         """
-        picture = self.source.picture(name)
-        if isinstance(picture, str):
-            raise UserError(f"{self.source.path / name} cannot be read: {picture}; mend or remove it")
+        try:
+            picture = self.source.picture(name)
+        except PictureError as error:
+            raise UserError(f"{self.source.path / name} cannot be read: {error}; mend or remove it") from None
         if min(picture.size) < self.least_side:
             size = f"{picture.width}x{picture.height}"
             raise UserError(f"{self.source.path / name} is {size}; at least {self.least_side} px a side are needed")
@@ -48,11 +50,15 @@ def find_source(option: str, path: Path) -> Source:
     Raises:
         UserError: there is nothing of that kind.
     """
-    if path.is_file() and path.suffix.lower() in SUFFIXES:
-        return Source.single(path)
-    if path.exists() and not path.is_dir() and path.suffix.lower() != ".zip":
-        raise UsageError(f"{option} {path} is no jpg, png or webp picture, folder or zip of them")
-    return Source.find(path)
+    try:
+        return Source.of(path)
+    except UsageError as error:
+        raise UsageError(f"{option} {error}") from None
+
+
+def is_single(path: Path) -> bool:
+    """Whether a picture itself is meant, not a folder or zip of them."""
+    return path.is_file() and path.suffix.lower() != ".zip"
 
 
 def matched(real: Source, fake: Source) -> list[tuple[str, str]]:

@@ -1,49 +1,68 @@
 """A checkpoint on a published data set, measured by that set's own protocol."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
-from autolink.eval import protocols
 from numpy.typing import NDArray
 
 from autolink.data import Annotation
 from autolink.data.published import PUBLISHED, Protocol
 from autolink.errors import UserError
+from autolink.eval import protocols
+from autolink.eval.results import Better, Figure
 
-PROTOCOLS: dict[Protocol, tuple[Callable[..., float], str, str]] = {
-    "celeba": (
+
+class AuthorsTest(NamedTuple):
+    """The test of a data set's authors."""
+
+    error: Callable[..., float]
+    unit: str
+    protocol: str
+    better: Better = "lower"
+    scale: float = 100.0
+    """Brings the function's value to what papers print."""
+    visibility: bool = False
+    """Whether the function asks which landmarks are visible."""
+
+
+TESTS: dict[Protocol, AuthorsTest] = {
+    "celeba": AuthorsTest(
         protocols.celeba,
         "% of the inter-ocular distance",
-        "fit without bias on MAFL train, mean over points and images of MAFL test",
+        "Fit without bias on MAFL train, mean over points and images of MAFL test.",
     ),
-    "cub": (
+    "cub": AuthorsTest(
         protocols.cub,
         "% of the picture's side",
-        "fit without bias for each part where it is visible, mean over the visible parts of the test images",
+        "Fit without bias for each part where it is visible, mean over the visible parts of the test images.",
+        visibility=True,
     ),
-    "human36m": (
+    "human36m": AuthorsTest(
         protocols.human36m,
         "% of the picture's side",
-        "fit without bias on S1, 5, 6, 7, 8, 9, outliers dropped, mean over S11; annotations are swapped to the nearer "
-        "side, so left and right count as the same",
+        "Fit without bias on S1, 5, 6, 7, 8, 9, outliers dropped, mean over S11; annotations are swapped to the nearer "
+        "side, so left and right count as the same.",
     ),
-    "taichi": (
+    "taichi": AuthorsTest(
         protocols.taichi,
         "summed over 18 joints and 2 coordinates, picture side 255",
-        "fit with bias for each coordinate of each joint where it is visible, sum of the mean absolute errors",
+        "Fit with bias for each coordinate of each joint where it is visible, sum of the mean absolute errors.",
+        scale=1.0,
+        visibility=True,
     ),
-    "deepfashion": (
+    "deepfashion": AuthorsTest(
         protocols.deepfashion,
-        "% of points nearer than 6 at picture side 255 (PCK, more is better)",
-        "fit without bias on the train part, share of points of the test part",
+        "% of points nearer than 6 at picture side 255 (PCK)",
+        "Fit without bias on the train part, share of points of the test part.",
+        "higher",
     ),
 }
-"""Function, unit and description of each protocol."""
 
 
-def measure(name: str, keypoints: NDArray, annotation: Annotation) -> dict[str, Any]:
-    """The published figure of a set, as in the paper's tables, ready for JSON.
+def measure(name: str, keypoints: NDArray, annotation: Annotation) -> tuple[Figure, ...]:
+    """The published figure of a set, as in the paper's tables.
 
     Args:
         name: one of `PUBLISHED`, with landmarks.
@@ -54,7 +73,7 @@ def measure(name: str, keypoints: NDArray, annotation: Annotation) -> dict[str, 
         UserError: there are too few pictures for a fit.
     """
     published = PUBLISHED[name]
-    function, unit, text = PROTOCOLS[published.protocol]
+    authors = TESTS[published.protocol]
     test = annotation.test
     needed = 2 * keypoints.shape[1] + 1
     if (~test).sum() < needed or not test.any():
@@ -67,19 +86,17 @@ def measure(name: str, keypoints: NDArray, annotation: Annotation) -> dict[str, 
 
     def error(points: NDArray, **options: Any) -> float:
         values = [points[~test], points[test], landmarks[~test], landmarks[test]]
-        if published.protocol in ("cub", "taichi"):
+        if authors.visibility:
             values += [visible[~test], visible[test]]
-        return function(*values, **options) * (1 if published.protocol == "taichi" else 100)
+        return authors.error(*values, **options) * authors.scale
 
-    result: dict[str, Any] = {
-        "error": error(keypoints),
-        "mean_pose_error": error(np.zeros_like(keypoints)),
-        "unit": unit,
-        "protocol_name": published.protocol,
-        "protocol": text,
-        "images": int(test.sum()),
-        "train_images": int((~test).sum()),
-    }
+    figure = partial(
+        Figure, data=name, count=int(test.sum()), samples=f"test pictures, fitted on {(~test).sum():,}",
+        protocol=authors.protocol, unit=authors.unit, better=authors.better,
+        group=f"Protocol of {published.protocol}", baseline=error(np.zeros_like(keypoints)), baseline_name="mean pose",
+    )  # fmt: skip
+    found = [figure("published_error", "Error", error(keypoints), headline=True)]
     if published.protocol == "human36m":
-        result["error_with_mended_pairs"] = error(keypoints, pairs="mended")
-    return result
+        mended = error(keypoints, pairs="mended")
+        found.append(figure("published_error_with_mended_pairs", "Error with the mended list of pairs", mended))
+    return tuple(found)

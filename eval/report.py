@@ -1,31 +1,25 @@
 """One report on checkpoints or runs: python eval/report.py [--checkpoints DIR ... --data DATA --out DIR]."""
 
+import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import statistics
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 if __package__ in (None, ""):  # run as a file: import from the clone, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
 import tyro
-from autolink.eval.reporting.compare import as_html, as_markdown, as_text, compare, read_report
-from autolink.eval.reporting.content import Section, plain, shown_spread, shown_value
-from autolink.eval.reporting.generated_figures import measure_gan, measure_judge, measure_transfer
-from autolink.eval.reporting.inputs import Subject, find_subjects
-from autolink.eval.reporting.keypoint_figures import measure_keypoints
-from autolink.eval.reporting.literature import beside
-from autolink.eval.reporting.page import html
-from autolink.eval.reporting.summary import put_into, summary
-from autolink.eval.reporting.text import markdown
 from safetensors import safe_open
 
 from autolink import draw
@@ -33,11 +27,21 @@ from autolink.data.published import check_root
 from autolink.device import pick_device, prepare_cpu
 from autolink.draw import Image
 from autolink.errors import UsageError, command
+from autolink.eval.reporting.compare import compare, read_report
+from autolink.eval.reporting.content import Checkpoint, OverSeeds, Report
+from autolink.eval.reporting.inputs import KINDS, Subject, find_subjects
+from autolink.eval.reporting.literature import beside
+from autolink.eval.reporting.measures import Measured, measure_gan, measure_judge, measure_keypoints, measure_transfer
+from autolink.eval.reporting.render import comparison_text, put_into, report_page, report_text, summary_text
+from autolink.eval.results import as_text, data_name, from_json, to_json
 from autolink.run_state import HANDLING, versions
 
 REPORT = frozenset({"report.json", "report.md", "report.html", "pictures"})
-COMPARISON = frozenset({"comparison.json", "comparison.md", "comparison.html"})
+COMPARISON = frozenset({"comparison.md"})
 """What lies in the folder that is written, and --overwrite replaces."""
+
+OPTIONS = ("clips", "frames", "pictures", "generated", "judge", "structure_judge")
+"""What a report tells of its options."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +144,8 @@ def write_folder(folder: Path, texts: dict[str, str], pictures: dict[str, Image]
         shutil.rmtree(old, ignore_errors=True)
 
 
-def measure(subject: Subject, config: ReportConfig, device: torch.device) -> Section:
-    """All that can be said of a checkpoint on its data."""
+def measure(subject: Subject, config: ReportConfig, device: torch.device) -> Measured:
+    """All that can be said of a checkpoint on its data, and a sheet of pictures."""
     if subject.kind == "transfer":
         return measure_transfer(subject, config.clips, config.frames, config.judge, config.seed, device)
     if subject.kind == "gan":
@@ -158,47 +162,52 @@ def parameters(folder: Path) -> int:
     return sum(torch.Size(size).numel() for size in sizes)
 
 
-def checkpoint_json(subject: Subject, section: Section, seconds: float) -> tuple[dict[str, Any], dict[str, Image]]:
+def measured_checkpoint(
+    subject: Subject, number: int, config: ReportConfig, device: torch.device
+) -> tuple[Checkpoint, dict[str, Image]]:
     """A checkpoint's part of the report, and its pictures by file name."""
-    files = [f"pictures/{subject.name}-{picture.name}.png" for picture in section.pictures]
-    found = {
-        **subject.as_json(),
-        "parameters": parameters(subject.folder),
-        "seconds": round(seconds, 1),
-        "figures": [figure.as_json() | {"data": subject.data_name} for figure in section.figures],
-        "landmarks": section.landmarks,
-        "keypoints": section.keypoints,
-        "graph": section.graph,
-        "pictures": [picture.as_json(file) for picture, file in zip(section.pictures, files, strict=True)],
-        "notes": section.notes,
-    }
-    return plain(found), {file: picture.image for file, picture in zip(files, section.pictures, strict=True)}
+    start = time.monotonic()
+    section, sheet = measure(subject, config, device)
+    training = subject.training()
+    trained_on = training.config.get("data") if training else None
+    if trained_on not in (None, subject.data, str(Path(subject.data).absolute())):
+        note = f"Trained on {Path(str(trained_on)).name}, measured on {data_name(subject.data)}."
+        section = replace(section, notes=(*section.notes, note))
+    checkpoint = Checkpoint(
+        name=subject.name, slug=f"{number}-{re.sub('[^A-Za-z0-9_.-]+', '-', subject.name)}", kind=subject.kind,
+        kind_name=KINDS[subject.kind], parameters=parameters(subject.folder), model=subject.model, training=training,
+        weights_sha256=hashlib.sha256((subject.folder / "model.safetensors").read_bytes()).hexdigest(),
+        seconds=round(time.monotonic() - start, 1), measured=section,
+    )  # fmt: skip
+    pictures = [checkpoint.picture_file(picture.name) for picture in section.pictures]
+    return checkpoint, {} if sheet is None else dict(zip(pictures, [sheet], strict=True))
 
 
-def over_seeds(checkpoints: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def over_seeds(checkpoints: Iterable[Checkpoint]) -> tuple[OverSeeds, ...]:
     """Mean and standard deviation of each figure over runs whose configurations differ in the seed only."""
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[str, list[tuple[Checkpoint, int]]] = {}
     for checkpoint in checkpoints:
-        if checkpoint["training"]:
-            config = {k: v for k, v in checkpoint["training"]["config"].items() if k not in HANDLING | {"seed"}}
-            groups.setdefault(json.dumps([checkpoint["kind"], config], sort_keys=True), []).append(checkpoint)
+        if checkpoint.training and "seed" in checkpoint.training.config:
+            config = {k: v for k, v in checkpoint.training.config.items() if k not in HANDLING | {"seed"}}
+            key = json.dumps([checkpoint.kind, config], sort_keys=True)
+            groups.setdefault(key, []).append((checkpoint, checkpoint.training.config["seed"]))
     rows = []
-    for runs in groups.values():
-        seeds = [run["training"]["config"].get("seed") for run in runs]
+    for members in groups.values():
+        runs, seeds = zip(*members, strict=True)
         if len(set(seeds)) < 2:
             continue
-        for figure in runs[0]["figures"]:
-            same = [f for run in runs for f in run["figures"] if f["key"] == figure["key"] and f["value"] is not None]
-            if len(same) == len(runs) and len({f["samples"] + f["data"] for f in same}) == 1:
-                values = [f["value"] for f in same]
-                told = {name: figure[name] for name in ("key", "name", "group", "unit", "digits", "better")}
-                spread = {"mean": statistics.mean(values), "spread": statistics.stdev(values), "values": values}
-                rows.append({**told, **spread, "runs": [run["name"] for run in runs], "seeds": seeds})
-    return rows
+        for figure in runs[0].measured.figures:
+            same = [f for run in runs for f in run.measured.figures if f.key == figure.key]
+            values = [f.value for f in same if f.value is not None]
+            if len(values) == len(runs) and len({f.measured_on for f in same}) == 1:
+                mean, spread = statistics.mean(values), statistics.stdev(values)
+                mean_figure = replace(figure, value=mean, spread=spread, spread_over="seeds", interval_95=None)
+                rows.append(OverSeeds(tuple(run.name for run in runs), seeds, mean_figure))
+    return tuple(rows)
 
 
-def build(config: ReportConfig, arguments: list[str]) -> tuple[dict[str, Any], dict[str, Image]]:
-    """Measure every checkpoint; the report, ready for JSON, and its pictures.
+def build(config: ReportConfig, arguments: list[str]) -> tuple[Report, dict[str, Image]]:
+    """Measure every checkpoint; the report and its pictures by file name.
 
     Raises:
         UserError: a checkpoint is none, or the data do not fit it.
@@ -207,46 +216,22 @@ def build(config: ReportConfig, arguments: list[str]) -> tuple[dict[str, Any], d
     subjects = find_subjects(config.checkpoints, config.data, config.root)
     device = pick_device(config.device)
     prepare_cpu(device)
-    options = {name: getattr(config, name) for name in ("clips", "frames", "pictures", "generated", "judge")}
-    checkpoints: list[dict[str, Any]] = []
+    checkpoints: list[Checkpoint] = []
     pictures: dict[str, Image] = {}
-    for subject in subjects:
-        begun = time.monotonic()
+    for number, subject in enumerate(subjects, 1):
         print(f"{subject.name}: {subject.kind} checkpoint, measured on {subject.data}", flush=True)
-        section = measure(subject, config, device)
-        known = subject.training()
-        if known and known["config"].get("data") not in (None, subject.data, str(Path(subject.data).absolute())):
-            section.notes.append(
-                f"Trained on {Path(str(known['config']['data'])).name}, measured on {subject.data_name}."
-            )
-        found, drawn = checkpoint_json(subject, section, time.monotonic() - begun)
-        checkpoints.append(found)
+        checkpoint, drawn = measured_checkpoint(subject, number, config, device)
+        checkpoints.append(checkpoint)
         pictures |= drawn
-        print_headlines(found)
-    report = {
-        "title": "AutoLink: " + ", ".join(subject.name for subject in subjects),
-        "created": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "seconds": round(time.monotonic() - start, 1),
-        "command": shlex.join(["python", "eval/report.py", *arguments]),
-        "seed": config.seed,
-        "options": options | {"structure_judge": config.structure_judge, "device": str(device)},
-        "versions": versions(),
-        "checkpoints": checkpoints,
-        "over_seeds": over_seeds(checkpoints),
-        "published": beside(checkpoints),
-    }  # fmt: skip
-    return report, pictures
-
-
-def print_headlines(checkpoint: dict[str, Any]) -> None:
-    """The most telling figures, with their sample counts."""
-    for figure in checkpoint["figures"]:
-        if figure["headline"]:
-            beside_it = [shown_spread(figure), f"{figure['yardstick_name']} {shown_value(figure, 'yardstick')}".strip()]
-            told = " ".join(filter(None, (shown_value(figure), figure["unit"])))
-            print(f"  {figure['group']}: {figure['name']} {told} ({'; '.join(filter(None, beside_it))})")
-    for samples in dict.fromkeys(figure["samples"] for figure in checkpoint["figures"]):
-        print(f"  on {samples}", flush=True)
+        print(as_text(checkpoint.headlines or checkpoint.measured.figures), flush=True)
+    options = {name: getattr(config, name) for name in OPTIONS}
+    return Report(
+        title="AutoLink: " + ", ".join(subject.name for subject in subjects),
+        created=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), seconds=round(time.monotonic() - start, 1),
+        command=shlex.join(["python", "eval/report.py", *arguments]), seed=config.seed,
+        options=options | {"device": str(device)}, versions=versions(), checkpoints=tuple(checkpoints),
+        over_seeds=over_seeds(checkpoints), published=beside(checkpoints),
+    ), pictures  # fmt: skip
 
 
 def run(config: ReportConfig, arguments: list[str]) -> None:
@@ -254,28 +239,25 @@ def run(config: ReportConfig, arguments: list[str]) -> None:
     if config.compare:
         if config.out:
             check_folder(config.out, COMPARISON, config.overwrite)
-        found = compare(*config.compare)
-        print(as_text(found))
+        text = comparison_text(compare(*config.compare))
+        print(text, end="")
         if config.out:
-            pages = {"comparison.md": as_markdown(found), "comparison.html": as_html(found)}
-            write_folder(config.out, {"comparison.json": json.dumps(found, indent=2) + "\n", **pages}, {})
+            write_folder(config.out, {"comparison.md": text}, {})
         return
     if config.summary:
-        text = summary([read_report(path, "--summary") for path in config.summary])
+        text = summary_text([read_report(path, "--summary") for path in config.summary])
         if config.into:
             put_into(config.into, text)
-        print(f"{config.into}: the figures of {len(config.summary)} reports" if config.into else text)
+        print(f"{config.into}: the figures of {len(config.summary)} reports" if config.into else text.rstrip())
         return
     check_root(config.data, config.root)
     check_folder(config.folder, REPORT, config.overwrite)
     report, pictures = build(config, arguments)
-    texts = {
-        "report.json": json.dumps(report, indent=2, allow_nan=False) + "\n",
-        "report.md": markdown(report),
-        "report.html": html(report, pictures),
-    }
+    written = to_json(report)
+    report = from_json(Report, written)  # the pages show what the file holds
+    texts = {"report.json": written, "report.md": report_text(report), "report.html": report_page(report, pictures)}
     write_folder(config.folder, texts, pictures)
-    print(f"{config.folder / 'report.html'}, report.md and report.json, in {report['seconds']:.0f} s")
+    print(f"{config.folder / 'report.html'}, report.md and report.json, in {report.seconds:.0f} s")
 
 
 def main() -> None:

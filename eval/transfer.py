@@ -1,32 +1,35 @@
 """Measure a pose transfer: python eval/transfer.py --checkpoint DIR --data figures [--json FILE] [--sheet FILE]."""
 
-import json
+import logging
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 if __package__ in (None, ""):  # run as a file: import from the clone, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
 import tyro
-from autolink.eval.clips import load_clips
-from autolink.eval.judge_model import Judge
-from autolink.eval.lpips import load_lpips
-from autolink.eval.measure import Array, Evaluation, Rulers, measure
-from autolink.eval.metrics import SSIM_WINDOW, FeatureDistance
-from autolink.generation.translator import PoseTransfer
 from tqdm import tqdm
 
 from autolink import draw
 from autolink.data.figures import JOINTS
 from autolink.device import pick_device
 from autolink.errors import UsageError, UserError, command
-from autolink.pretrained import check_output, write_text
+from autolink.eval.clips import load_clips
+from autolink.eval.judge_model import Judge
+from autolink.eval.lpips import load_lpips
+from autolink.eval.measure import Array, Evaluation, Rulers, UsersPath, bare_network, measure
+from autolink.eval.metrics import SSIM_WINDOW, FeatureDistance
+from autolink.eval.results import Figure, Picture, Section, as_text, data_name, write_results
+from autolink.eval.transfer_figures import figures
+from autolink.generation.translator import PoseTransfer
+from autolink.pretrained import check_output
 from autolink.run_state import versions
 
-CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
+logger = logging.getLogger(__name__)
 
 SHEET_COLUMNS, SHEET_SIDE = 8, 128
 
@@ -40,15 +43,20 @@ SHEET_ROWS = (
 class TransferConfig:
     """Measure a pose transfer on clips of people it was not trained on."""
 
-    checkpoint: str
-    """A checkpoint folder of a pose transfer."""
+    checkpoint: str = "figures-transfer"
+    """A checkpoint folder of a pose transfer, the name of a bundled one, or hf:owner/name."""
     data: str = "figures"
     """`figures`, rendered clips with a known truth; a folder of videos; or of pictures, with whom they show in
-    landmarks.csv: of every person kept for testing, the scene with the most pictures."""
+    landmarks.csv: of every person held out for testing, the scene with the most pictures."""
     json: Path | None = None
     """Write the figures to this file as well."""
     sheet: Path | None = None
     """Write a contact sheet to this PNG."""
+    protocol: Literal["users", "network"] = "users"
+    """Users: whole clips through `transfer_video` with its defaults (relative motion, framing, --size). Network: the
+    networks alone, frame by frame, absolute keypoints of uncropped frames at the network's own size."""
+    size: int = 256
+    """Side of the clips in pixels, under the users' protocol."""
     judge: str = "auto"
     """Checkpoint of the judge of joints; auto is the bundled one for figures or faces, none does without."""
     trunk_weights: Path | None = None
@@ -69,74 +77,19 @@ class TransferConfig:
             raise UsageError(f"--clips must be at least 2, so that one can drive the other, got {self.clips}")
         if self.frames < 2:
             raise UsageError(f"--frames must be at least 2, got {self.frames}")
+        if not 16 <= self.size <= 1024:
+            raise UsageError(f"--size is 16 to 1024 pixels, got {self.size}")
         if self.seed < 0:
             raise UsageError(f"--seed cannot be negative, got {self.seed}")
         check_output("--json", self.json, self.overwrite)
         check_output("--sheet", self.sheet, self.overwrite, (".png",))
 
 
-PROTOCOL = {
-    "self": "The first frame of a clip is the source; frames spread over the clip drive, each by its own keypoints as "
-    "stage one finds them. Pictures are compared after rounding to 8 bits.",
-    "self_copy": "The source as it stands, measured in the same way: what doing nothing scores.",
-    "cross": "The source is driven by the keypoints of the next clip's person, as they are (no relative motion, no "
-    "retargeting). Rendered figures: compared with the source's person rendered in the driver's motion. Videos have no "
-    "such truth: only the judge's joints are compared, with the driver's, whose build differs.",
-    "cross_copy": "The source as it stands, measured in the same way.",
-    "cross_driver_joints_from_truth": "How far the driver's true joints lie from the truth's, whose build and camera "
-    "are the source's: copying the driver's joints exactly would miss by this much.",
-    "l1": "mean absolute difference, [0, 1] units",
-    "moving_l1": "mean absolute difference, [0, 1] units, over the pixels where real frame and source differ by more "
-    "than 0.1 (channel mean, [-1, 1] units), all frames summed before dividing",
-    "ssim": "Wang et al. 2004, Gaussian window of 11 pixels and sigma 1.5 at the transfer's own size, per channel",
-    "efficientnet_lite0_distance": "L1 of features of stem and blocks 0, 2, 4, 10 at 128 px, each over its mean "
-    "magnitude on the real frame; no LPIPS",
-    "lpips": "LPIPS 0.1, AlexNet, at the transfer's own resolution",
-    "akd": "mean distance of the judge's joints on the generated frame from those on the real one, over the joints "
-    "that the judge sees in the real one, also where it misses them in the generated one",
-    "mouth": "mean distance of the judge's lips on the generated frame from those on the real one, each about "
-    "their own centre: whether the mouth opens and closes, not where it is",
-    "mkr": "share of the joints seen in the real frame whose confidence in the generated one is below the judge's "
-    "threshold; real_missing is the share of all joints missing in the real frame, those outside the picture included",
-    "joint_error": "mean distance of the judge's joints on the generated frame from the true joints; judge_own_error "
-    "is the same on the real frame; arms are elbows and wrists",
-    "warping_error": "mean absolute difference, [0, 1] units, of a frame from the one before it moved along the "
-    "optical flow of the real frames (DIS at 256 px), where the flows forward and backward agree; flicker_over_real "
-    "divides by the same of the real frames. Blur lowers it, too: read it beside moving_l1",
-    "appearance": "each picture gets a signature, features at the places where the judge finds the joints (without a "
-    "judge, on a grid); it is assigned to the nearest of all people, known from real frames of the first half of their "
-    "clips. The share assigned to the source's person, for cross-identity pictures (generated), for the source frame "
-    "(copy) and for real frames of the second half (real); and the share assigned to the driver's person",
-}
-
-LINES = (
-    ("l1", "L1", 4, "lower"),
-    ("moving_l1", "L1 on moving pixels", 4, "lower"),
-    ("ssim", "SSIM", 3, "higher"),
-    ("efficientnet_lite0_distance", "efficientnet-lite0 distance", 3, "lower"),
-    ("lpips", "LPIPS (AlexNet)", 3, "lower"),
-    ("akd_percent_of_side", "AKD, % of side", 2, "lower"),
-    ("akd_percent_of_inter_ocular", "AKD, % of inter-ocular", 2, "lower"),
-    ("mouth_percent_of_inter_ocular", "shape of the mouth, % of inter-ocular", 2, "lower"),
-    ("mkr_percent", "missing keypoints, %", 2, "lower"),
-    ("real_missing_percent", "  of the real frames, %", 2, ""),
-    ("joint_error_percent_of_side", "joints from truth, % of side", 2, "lower"),
-    ("judge_own_error_percent_of_side", "  judge's own error", 2, ""),
-    ("joint_error_over_judges_own", "  ratio", 2, "lower"),
-    ("joint_error_arms_percent_of_side", "arms from truth, % of side", 2, "lower"),
-    ("judge_own_error_arms_percent_of_side", "  judge's own error", 2, ""),
-    ("arm_error_over_judges_own", "  ratio", 2, "lower"),
-    ("warping_error", "warping error", 4, ""),
-    ("flicker_over_real", "  over real frames'", 2, "lower"),
-)
-"""Key, name, digits and what is better, in the order of the printed table."""
-
-
 def judge_folder(config: TransferConfig) -> str:
     """Where the judge is that --judge asks for."""
     if config.judge != "auto":
         return config.judge
-    return str(CHECKPOINTS / ("figures-judge" if config.data == "figures" else "faces-judge"))
+    return "figures-judge" if config.data == "figures" else "faces-judge"
 
 
 def load_judge(config: TransferConfig, device: torch.device) -> Judge | None:
@@ -153,49 +106,39 @@ def load_judge(config: TransferConfig, device: torch.device) -> Judge | None:
     return judge
 
 
-def evaluate(transfer: PoseTransfer, config: TransferConfig, device: torch.device) -> tuple[dict[str, Any], Array]:
-    """All figures of a transfer, ready for JSON, and the contact sheet.
+def evaluate(transfer: PoseTransfer, config: TransferConfig, device: torch.device) -> tuple[Section, draw.Image]:
+    """All figures of a transfer, and the contact sheet.
 
     Raises:
         UserError: there is nothing to measure on.
     """
-    if transfer.size < SSIM_WINDOW:
-        raise UserError(f"{config.checkpoint} makes pictures of {transfer.size} px; SSIM needs {SSIM_WINDOW} at least")
+    if min(transfer.size, config.size) < SSIM_WINDOW:
+        raise UserError(f"pictures of {min(transfer.size, config.size)} px are too small: SSIM needs {SSIM_WINDOW}")
     judge = load_judge(config, device)
     lpips = load_lpips("alex", config.trunk_weights, device) if config.trunk_weights else None
-    clips = list(load_clips(config.data, config.clips, config.frames, transfer.size, config.seed))
+    size = config.size if config.protocol == "users" else transfer.size
+    clips = list(load_clips(config.data, config.clips, config.frames, size, config.seed))
     if len(clips) < 2:
         raise UserError(f"{config.data} holds one clip; at least 2 are needed, so that one can drive the other")
-    evaluation = Evaluation(transfer, Rulers(FeatureDistance(device), lpips, judge), device)
+    users = UsersPath(device)
+    redraw = users if config.protocol == "users" else bare_network
+    evaluation = Evaluation(transfer, Rulers(FeatureDistance(device), lpips, judge), device, redraw)
     with tqdm(total=len(clips), unit="clip", dynamic_ncols=True) as bar:
         found, columns = measure(evaluation, clips, config.data == "figures", bar.update)
-    result = found | {
-        "protocol": PROTOCOL,
-        "clips": len(clips),
-        "clip_names": [clip.name for clip in clips],
-        "frames_measured": sum(len(clip.frames) for clip in clips),
-        "size_pixels": transfer.size,
-        "judge": _judge_facts(Path(judge_folder(config)).name, judge),
-        "checkpoint": config.checkpoint,
-        "data": config.data,
-        "seed": config.seed,
-        "versions": versions(),
-    }
-    return result, contact_sheet(columns)
-
-
-def _judge_facts(name: str, judge: Judge | None) -> dict[str, Any] | None:
-    """Which judge, and what it is known to be worth."""
-    if judge is None:
-        return None
-    known = judge.config
-    return {
-        "checkpoint": name,
-        "joints": known.joints,
-        "own_error_percent": known.own_error,
-        "own_error_unit": known.own_error_unit,
-        "missing_below_confidence": known.missing_below,
-    }
+    frames = sum(len(clip.frames) for clip in clips)
+    made = partial(
+        Figure, data=data_name(config.data), count=frames, samples=f"frames of {len(clips)} clips, {size} px",
+        seed=config.seed,
+    )  # fmt: skip
+    judged_by = f"{Path(judge_folder(config)).name}, own error {judge.config.own_error:.2f} %" if judge else ""
+    sheet = contact_sheet(columns)
+    rows = SHEET_ROWS[: len(columns[0])]
+    picture = Picture("transfers", "Transfers", rows, "a clip", sheet.shape[1], sheet.shape[0])
+    if users.unframed:
+        logger.warning(
+            "in %d of %d transfers no subject was found; the central square was redrawn", users.unframed, 2 * len(clips)
+        )
+    return Section(tuple(figures(found, made, judged_by, config.protocol)), pictures=(picture,)), sheet
 
 
 def contact_sheet(columns: list[list[Array]]) -> Array:
@@ -205,38 +148,18 @@ def contact_sheet(columns: list[list[Array]]) -> Array:
     return draw.grid([[draw.enlarged(column[row], factor) for column in chosen] for row in range(len(chosen[0]))])
 
 
-def print_table(result: dict[str, Any]) -> None:
-    """The figures, copying beside them."""
-    names = ("self", "self_copy", "cross", "cross_copy")
-    print(f"{'':31}{'self':>9}{'copy':>9}{'cross':>9}{'copy':>9}")
-    for key, label, digits, better in LINES:
-        cells = [result[name].get(key) for name in names]
-        if any(cell is not None for cell in cells):
-            shown = "".join(f"{'' if cell is None else f'{cell:.{digits}f}':>9}" for cell in cells)
-            print(f"{label:31}{shown}  {better}".rstrip())
-    kept = result["appearance"]
-    print(
-        f"person kept, of {kept['people']}: {kept['generated_percent']:.0f} % "
-        f"(taken for the driver {kept['generated_as_driver_percent']:.0f} %, real frames {kept['real_percent']:.0f} %, "
-        f"copy {kept['copy_percent']:.0f} %, chance {kept['chance_percent']:.0f} %)"
-    )
-    gap = result.get("cross_driver_joints_from_truth")
-    if gap:
-        print(f"driver's own joints from the cross truth: {gap['percent_of_side']:.2f} % of side")
-    print(f"{result['clips']} clips, {result['frames_measured']} frames, {result['size_pixels']} px, {result['data']}")
-
-
 def run(config: TransferConfig) -> None:
     """The command: measure, print, write."""
     device = pick_device(config.device)
     transfer = PoseTransfer.from_pretrained(config.checkpoint).to(device)
-    result, sheet = evaluate(transfer, config, device)
-    print_table(result)
+    section, sheet = evaluate(transfer, config, device)
+    print(as_text(section.figures))
     if config.json:
-        write_text(config.json, json.dumps(result, indent=2) + "\n")
+        facts = {"checkpoint": config.checkpoint, "data": config.data, "judge": judge_folder(config)}
+        write_results(config.json, section, **facts, seed=config.seed, versions=versions())
     if config.sheet:
         draw.write_picture(config.sheet, sheet)
-        print(f"{config.sheet}, from the top: {', '.join(SHEET_ROWS)}")
+        print(f"{config.sheet}, from the top: {', '.join(section.pictures[0].rows)}")
 
 
 def main() -> None:

@@ -1,14 +1,16 @@
 """What trainings against a discriminator share: its optimiser, its step, and what a resumed run needs of it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from autolink.config import RunConfig
+from autolink.errors import UsageError
 from autolink.run_state import load_module_tensors, load_optimizer_tensors, module_tensors, optimizer_tensors
-from autolink.trainer import BaseTrainer, Network, learning_rate
+from autolink.trainer import BaseTrainer, Config, Network
 
 Critic = TypeVar("Critic", bound=nn.Module)
 
@@ -16,24 +18,38 @@ BETAS = (0.0, 0.99)
 """AdamW's of a discriminator, without momentum: the other side moves as well."""
 
 
-class AdversarialTrainer(BaseTrainer[Network], Generic[Network, Critic]):
-    """A network and a discriminator, each with an optimiser of its own and the same learning rate."""
+class AdversarialTrainer(BaseTrainer[Config, Network], Generic[Config, Network, Critic]):
+    """A network and a discriminator, each with an optimiser of its own and the same learning rate.
 
-    def __init__(self, config: RunConfig, accelerator: Accelerator, network: Network, discriminator: Critic) -> None:
+    Where batches are accumulated, both step after the last: all batches are judged by the same discriminator.
+    """
+
+    def __init__(self, config: Config, accelerator: Accelerator, network: Network, discriminator: Critic) -> None:
+        if accelerator.mixed_precision == "fp16" and accelerator.gradient_accumulation_steps > 1:
+            raise UsageError(
+                "--gradient-accumulation-steps cannot be had with --precision fp16 here, where two "
+                "networks share the scale of the gradient; use bf16 or no"
+            )
         super().__init__(config, accelerator, network)
         optimizer = torch.optim.AdamW(
             discriminator.parameters(), lr=config.learning_rate, betas=BETAS, weight_decay=0.0
         )
         self.discriminator, self.discriminator_optimizer = accelerator.prepare(discriminator, optimizer)
         self.raw_discriminator = discriminator
+        self.learners.append(self.discriminator)
 
-    def step_discriminator(self, loss: Tensor) -> None:
-        """Its backward pass and step, with the learning rate that the network's step had."""
-        for group in self.discriminator_optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, self.step - 1)
-        self.discriminator_optimizer.zero_grad()
+    @contextmanager
+    def fixed_discriminator(self) -> Iterator[Critic]:
+        """The discriminator as the network's loss needs it: gradients pass through it, but do not stay."""
+        self.raw_discriminator.requires_grad_(False)
+        yield self.raw_discriminator
+        self.raw_discriminator.requires_grad_(True)
+
+    def update_discriminator(self, loss: Tensor) -> None:
+        """Its backward pass and, once all batches of the step are in, its step."""
         self.accelerator.backward(loss)
-        self.discriminator_optimizer.step()
+        if self.accelerator.sync_gradients:
+            self.take_step(self.discriminator_optimizer)
 
     def tensors(self) -> dict[str, Tensor]:
         """Discriminator too."""

@@ -8,12 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from autolink.generation import sample, transfer
-from autolink.generation.sample import SampleConfig
-from autolink.generation.train_transfer import MOVING
-from autolink.generation.transfer_options import TransferConfig
-from autolink.generation.translator import PoseTransfer
-from autolink.video.writer import VideoWriter
 
 from autolink import draw
 from autolink.data import ImageSet
@@ -22,11 +16,17 @@ from autolink.data.landmarks import Annotation
 from autolink.detect import Finder
 from autolink.device import pick_device, to_network
 from autolink.errors import command
+from autolink.generation import sample, transfer
+from autolink.generation.moving import moving_error
+from autolink.generation.sample import SampleConfig
+from autolink.generation.transfer_options import TransferConfig
+from autolink.generation.translator import PoseTransfer
+from autolink.inference import detect_all
 from autolink.model import AutoLink
 from autolink.pretrained import write_text
 from autolink.regression import regression_error, side_lengths
 from autolink.run_state import versions
-from autolink.train import detect_all
+from autolink.video.writer import VideoWriter
 
 OUT = Path("demo")
 SHOWN_SIZE = 256
@@ -89,10 +89,10 @@ def pose_transfer(seed: int) -> dict[str, Any]:
     )
     still = shown.expand_as(truth)
     moved = model.transfer(still[:, None], model.stage_one.keypoints(moves))
-    moving = ((still - truth).abs().mean(1, keepdim=True) > MOVING).expand_as(truth)
+    (error, pixels), (copied, _) = (moving_error(x, truth, still) for x in (moved, still))
     return {
-        "transfer_error_on_moving_pixels": round((moved - truth).abs()[moving].mean().item() / 2, 4),
-        "copying_error_on_moving_pixels": round((still - truth).abs()[moving].mean().item() / 2, 4),
+        "transfer_error_on_moving_pixels": round((error.sum() / pixels.sum()).item(), 4),
+        "copying_error_on_moving_pixels": round((copied.sum() / pixels.sum()).item(), 4),
         "frames": FRAMES,
     }
 

@@ -3,7 +3,6 @@
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autolink.layers import channels_last, initialise
@@ -25,20 +24,3 @@ class PatchDiscriminator(nn.Module):
     def forward(self, images: Tensor, edges: Tensor) -> Tensor:
         """As said above: (B, 3, H, W), (B, 1, H, W)."""
         return self.layers(torch.cat([images, edges], 1)).float()
-
-
-def generator_loss(fake: Tensor) -> Tensor:
-    """Non-saturating loss of GANs (Goodfellow et al., 2014)."""
-    return F.softplus(-fake).mean()
-
-
-def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Cross-entropy of real and generated patches."""
-    return F.softplus(-real).mean() + F.softplus(fake).mean()
-
-
-def gradient_penalty(discriminator: PatchDiscriminator, images: Tensor, edges: Tensor) -> Tensor:
-    """R1 (Mescheder et al., 2018): half the squared gradient of the logits at real pictures, a mean over pictures."""
-    images = images.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(discriminator(images, edges).sum(), images, create_graph=True)
-    return 0.5 * gradient.square().sum((1, 2, 3)).mean()

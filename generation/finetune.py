@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 from accelerate import Accelerator
-from autolink.generation.pairs import Views
-from autolink.generation.train_transfer import TransferTrainConfig, TransferTrainer
-from autolink.generation.translator import PoseTransfer, Translator
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from autolink.device import pick_precision
+from autolink.generation.pairs import Views
+from autolink.generation.train_transfer import TransferTrainConfig, TransferTrainer
+from autolink.generation.translator import PoseTransfer, Translator
 
 
 def finetuned(model: PoseTransfer, pictures: NDArray[np.uint8], steps: int, device: torch.device) -> Translator:

@@ -2,51 +2,58 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Literal, get_args
 
-import numpy as np
-import tyro
-from autolink.generation.gan import GanConfig
-
-from autolink.config import RunConfig
 from autolink.errors import UsageError
-from autolink.options import read_options
-from autolink.perceptual import FeatureNetwork
+from autolink.generation.gan import GanConfig
+from autolink.options import help_text, read_options
+from autolink.run_config import SMALLEST_FEATURE_SIZE, DataOptions, Options, RunConfig
 
 STAGE_ONE = "animals"
 
 Preset = Literal["animals", "pets-cpu", "gpu", "gpu-512"]
 
 
+PRESET_NOTES = {
+    "animals": "rendered cats and dogs with the bundled stage one, no data needed: 64 px, an hour on two cores",
+    "pets-cpu": "your pictures at 64 px, an hour and a half on two cores",
+    "gpu": "your pictures at 256 px, 100,000 steps on a GPU",
+    "gpu-512": "your pictures at 512 px, 200,000 steps on a GPU",
+}
+
+EXAMPLES = (
+    "accelerate launch generation/train_gan.py",
+    "accelerate launch generation/train_gan.py --preset pets-cpu --stage-one runs/mine/model --data my_animals --out "
+    "runs/mine-gan",
+)
+
+
 @dataclass(frozen=True)
-class GanTrainConfig(RunConfig):
-    """Train a GAN whose structure is the graph of a frozen stage one."""
+class GanTrainData(DataOptions):
+    """What is learned from."""
 
     preset: Preset = "animals"
-    """Where the defaults come from."""
+    """Where the defaults come from; see above."""
     data: str = "animals"
     """A folder or zip of pictures, each subfolder a class; or `animals`, rendered ones; or a published set."""
     root: Path | None = None
     """Where the published set that --data names is unpacked; see docs/data-sets.md."""
+    flip: bool = True
+    """Mirror half of the pictures."""
     stage_one: str = STAGE_ONE
     """Checkpoint folder of the stage one that finds the keypoints."""
     start_from: str = ""
     """Checkpoint folder of a GAN of the same stage one to begin with, in place of a generator that knows nothing."""
-    model: Annotated[GanConfig, tyro.conf.arg(name="")] = field(default_factory=GanConfig)
 
-    steps: int = 5000
-    batch: int = 16
-    learning_rate: float = 5e-4
-    decay_share: float = 0.3
-    weight_decay: float = 0.0
-    clip: float = 10.0
-    ema: float = 0.998
+
+@dataclass(frozen=True)
+class GanLoss(Options):
+    """What is minimised, generator against discriminator."""
+
+    title = "loss"
+
     feature_size: int = 96
     """Pictures are resized to this before the discriminator's frozen features."""
-    features: Annotated[FeatureNetwork, tyro.conf.Suppress] = "efficientnet-lite0"
-    feature_weights: Annotated[Path | None, tyro.conf.Suppress] = None
-    pixel_weight: Annotated[float, tyro.conf.Suppress] = 0.0
-
     structure_weight: float = 0.5
     """Weight of the distance between asked-for and re-detected keypoints; much more, and the skeleton gets painted."""
     variety_weight: float = 0.5
@@ -56,17 +63,33 @@ class GanTrainConfig(RunConfig):
     augment: float = 1.0
     """Strength of the augmentation of what the discriminator sees, 0 to 1; less for much data."""
 
+    def check(self) -> None:
+        """Sizes, weights and shares."""
+        self.at_least(SMALLEST_FEATURE_SIZE, ["feature_size"])
+        self.at_least(0, ["structure_weight", "variety_weight", "variety"])
+        self.share(["augment"])
+
+
+@dataclass(frozen=True)
+class GanTrainConfig(GanTrainData, GanLoss, RunConfig):
+    """Train a GAN whose structure is the graph of a frozen stage one."""
+
+    model: GanConfig = field(default_factory=GanConfig)
+
+    steps: int = 5000
+    batch: int = 16
+    learning_rate: float = 5e-4
+    decay_share: float = 0.3
+    weight_decay: float = 0.0
+    clip: float = 10.0
+    ema: float = 0.998
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.root:  # so that --resume works from anywhere
             object.__setattr__(self, "root", self.root.absolute())
         if self.batch < 4 or self.batch % 2:
             raise ValueError(f"--batch must be even, two noises a structure, and at least 4, got {self.batch}")
-        for name in ("structure_weight", "variety_weight", "variety"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise ValueError(f"--{name.replace('_', '-')} cannot be negative, got {getattr(self, name)}")
-        if not 0 <= self.augment <= 1:
-            raise ValueError(f"--augment must be in [0, 1], got {self.augment}")
 
     @property
     def run_folder(self) -> Path:
@@ -96,7 +119,7 @@ def parse_config(arguments: list[str]) -> GanTrainConfig:
     Raises:
         UsageError: an option has a value that cannot be, or --resume comes with another configuration.
     """
-    config = read_options(GanTrainConfig, PRESETS, arguments)
+    config = read_options(PRESETS, help_text(GanTrainConfig, EXAMPLES, PRESET_NOTES), arguments)
     for option, value, what in (
         ("--data", config.data, "your pictures"),
         ("--stage-one", config.stage_one, "trained on them"),

@@ -5,14 +5,14 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from autolink.generation.candidates import bone_distances, candidate_motions, move
-from autolink.generation.translator_config import TranslatorConfig
 from torch import Tensor, nn
 
+from autolink.generation.candidates import bone_distances, candidate_motions, move
+from autolink.generation.translator_config import TranslatorConfig
 from autolink.layers import activation, conv, down_block, initialise
 
 
-class Motion(NamedTuple):
+class DenseMotion(NamedTuple):
     """Where each pixel of the result comes from."""
 
     flow: Tensor
@@ -42,7 +42,7 @@ class MotionMixer(nn.Module):
 
     def forward(
         self, source: Tensor, source_keypoints: Tensor, driving: Tensor, pairs: Tensor, edges: Tensor
-    ) -> Motion:
+    ) -> DenseMotion:
         """Mix the proposals.
 
         Args:
@@ -68,7 +68,7 @@ class MotionMixer(nn.Module):
         share = (out[:, :M] + near).softmax(1)
         flow = (share[..., None] * places.view(B, M, m, m, 2)).sum(1)
         flow = flow + 0.1 * torch.tanh(out[:, M : M + 2]).permute(0, 2, 3, 1)
-        return Motion(flow, out[:, M + 2 :])
+        return DenseMotion(flow, out[:, M + 2 :])
 
 
 def blocks(c_in: int, c_out: int) -> nn.Sequential:

@@ -10,16 +10,17 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from autolink.generation.translator import Translation, Translator, translate
-from autolink.generation.translator_config import TranslatorConfig
-from autolink.video.motion import smooth
 from torch import Tensor, nn
 
 from autolink.errors import UserError
+from autolink.generation.translator import Translation, Translator, translate
+from autolink.generation.translator_config import TranslatorConfig
 from autolink.model import AutoLink
 from autolink.nested import CHILDREN, NestedAutoLink, children_in
 from autolink.pretrained import load_folder, save_folder
 from autolink.regions import composed, inverted, moved, scale_of, seen, similarity, to_pixels
+from autolink.video.following import filled
+from autolink.video.motion import smooth
 
 LIKE = 5
 """Frames of the driver most like the source whose mean stands for the source's own expression."""
@@ -38,10 +39,13 @@ class Details(NamedTuple):
     """(T, P) in [0, 1], how far these can be believed."""
 
     @classmethod
-    def joined(cls, parts: Sequence["Details"]) -> "Details":
-        """One after the other."""
-        keypoints = [torch.cat(place) for place in zip(*(part.keypoints for part in parts), strict=True)]
-        return cls(keypoints, torch.cat([part.beliefs for part in parts]))
+    def joined(cls, parts: Sequence["Details"]) -> "Details | None":
+        """One after the other, None of none; frames that show nothing take what the nearest before them shows."""
+        if not parts:
+            return None
+        tracks = [torch.cat(place) for place in zip(*(part.keypoints for part in parts), strict=True)]
+        whole = [torch.from_numpy(filled(points.cpu().numpy())).to(points) for points in tracks]
+        return cls(whole, torch.cat([part.beliefs for part in parts]))
 
     def smoothed(self, strength: float) -> "Details":
         """The keypoints smoothed over time, see `autolink.video.motion.smooth`."""
@@ -101,11 +105,16 @@ class LocalTransfer(nn.Module):
 
     @torch.no_grad()
     def look(self, pictures: Tensor, points: Tensor) -> Details:
-        """What the children see: (T, 3, H, W) in [-1, 1], the parent's keypoints (T, K, 2) in their pixels."""
+        """What the children see: (T, 3, H, W) in [-1, 1], the parent's keypoints (T, K, 2) in their pixels.
+
+        Where those are not finite, neither are the children's, and they are not believed.
+        """
         height, width = pictures.shape[2:]
-        maps = self.stage_one.regions(points.float())
+        shown = points.isfinite().all(2).all(1)
+        maps = self.stage_one.regions(torch.where(shown[:, None, None], points.float(), 0))
         found = self.stage_one.look(pictures, maps)
-        return Details(found, self.stage_one.beliefs(found, maps, width, height))
+        beliefs = self.stage_one.beliefs(found, maps, width, height) * shown[:, None]
+        return Details([points.where(shown[:, None, None], torch.nan) for points in found], beliefs)
 
     def wanted(self, source: Details, driver: Details, gains: Mapping[str, float], relative: bool = True) -> Details:
         """The expressions to redraw the source in, for every frame of the driver.

@@ -4,17 +4,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from autolink.generation.nested import Details
-from autolink.generation.transfer_options import LARGEST
-from autolink.generation.translator import PoseTransfer
-from autolink.video.clip import Clip
-from autolink.video.crop import parse_crop
-from autolink.video.subject import DOUBT_AT_ONCE, look
 from numpy.typing import NDArray
 
 from autolink.checkpoints import bundled
 from autolink.device import pick_precision, to_network
-from autolink.train import detect_all
+from autolink.generation.nested import Details
+from autolink.generation.transfer_options import LARGEST
+from autolink.generation.translator import PoseTransfer
+from autolink.inference import detect_all
+from autolink.video.clip import Clip
+from autolink.video.crop import parse_crop
+from autolink.video.subject import DOUBT_AT_ONCE, look
 
 Image = NDArray[np.uint8]
 

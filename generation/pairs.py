@@ -8,8 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from autolink.generation.classes import kept_for_testing
-from autolink.video import files as video
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.sparse.csgraph import connected_components
@@ -17,11 +15,13 @@ from scipy.spatial.distance import pdist, squareform
 from torch import Tensor
 
 from autolink.data import load_images
-from autolink.data.clips import find_videos, read_clip
+from autolink.data.clips import read_clip
 from autolink.data.figures import render, sample_identity, sample_pose, sample_scene
-from autolink.data.source import SUFFIXES, Source, files_below
+from autolink.data.source import Source
 from autolink.device import to_network
 from autolink.errors import UserError
+from autolink.generation.classes import held_out_pictures
+from autolink.video import files as video
 
 FIGURES_TRAIN, FIGURES_TEST, FIGURES_POSES = 3000, 100, 4
 FIGURES_SEED = 1
@@ -88,21 +88,21 @@ def load_views(data: str, size: int) -> Views:
     if data == "figures":
         return rendered_views(FIGURES_TRAIN, FIGURES_TEST, size)
     folder = Path(data)
-    videos = find_videos(folder)
+    source = Source.find(folder, videos=True)
     clips, skipped = [], {}
-    for path in videos:
+    for name in source.videos:
         try:
-            clips.append((path.name, read_clip(path, size)))
+            clips.append((name, read_clip(source.path / name, size)))
         except video.VideoError as error:
-            skipped[path.name] = str(error)
-    if videos and not _has_pictures(folder):
+            skipped[name] = str(error)
+    if not source.names:
         if not clips:
             name, reason = next(iter(skipped.items()))
             raise UserError(f"none of the videos in {folder} can be read; {name}: {reason}")
         return _grouped(clips, [], skipped)
     pictures = load_images(folder, size, "stretch")
     known = pictures.annotation
-    test = kept_for_testing(pictures)
+    test = held_out_pictures(pictures)
     found = scenes(pictures.images, known.identity) if known else [np.array([n]) for n in range(len(pictures))]
     return _grouped(clips, [(pictures.images[scene], test[scene[0]]) for scene in found], skipped | pictures.skipped)
 
@@ -136,12 +136,8 @@ def check_views(data: str) -> None:
     Raises:
         UserError: no such folder, or neither videos nor pictures in it.
     """
-    if data != "figures" and not find_videos(Path(data)):
-        Source.find(Path(data))
-
-
-def _has_pictures(folder: Path) -> bool:
-    return folder.is_dir() and any(p.suffix.lower() in SUFFIXES for p in files_below(folder))
+    if data != "figures":
+        Source.find(Path(data), videos=True)
 
 
 def rendered_views(train: int, test: int, size: int) -> Views:
@@ -160,10 +156,10 @@ def rendered_views(train: int, test: int, size: int) -> Views:
 def _grouped(
     clips: list[tuple[str, NDArray[np.uint8]]], scenes: list[tuple[NDArray[np.uint8], bool]], skipped: dict[str, str]
 ) -> Views:
-    """Clips first, then scenes of pictures; of four clips and more every fifth is kept for testing."""
+    """Clips first, then scenes of pictures; of four clips and more every fifth is held out."""
     groups = [frames for _, frames in clips] + [pictures for pictures, _ in scenes]
     lengths = np.array([len(group) for group in groups], np.int64)
-    test = [n % 5 == 3 for n in range(len(clips))] + [held_out for _, held_out in scenes]
+    test = [n % 5 == 3 for n in range(len(clips))] + [apart for _, apart in scenes]
     return Views(np.concatenate(groups), lengths.cumsum() - lengths, lengths, np.array(test, bool), skipped)
 
 

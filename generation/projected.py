@@ -1,14 +1,13 @@
-"""What the GAN is trained against: a projected discriminator (Sauer et al., 2021), its losses, and augmentation."""
+"""What the GAN is trained against: a projected discriminator (Sauer et al., 2021), and augmentation."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from autolink.generation.gan import GanConfig
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from autolink.generation.gan import GanConfig
 from autolink.layers import channels_last
 from autolink.perceptual import EfficientNetLite0
 
@@ -95,30 +94,6 @@ class Discriminator(nn.Module):
         edges = edges if self.conditional else torch.zeros_like(edges)
         logits = [head(f, rows, edges, classes) for head, f in zip(self.heads, features, strict=True)]
         return torch.cat(logits, 1).float()
-
-
-def discriminator_loss(real: Tensor, generated: Tensor, mismatched: Sequence[Tensor]) -> Tensor:
-    """Hinge loss (Lim and Ye, 2017); a real picture held against what it does not show is a fake too.
-
-    Args:
-        real, generated: logits (B, L).
-        mismatched: logits (B, L) of real pictures with another one's edge map, another class (Reed et al., 2016);
-            together they count as much as the generated ones.
-    """
-    fakes = F.relu(1 + generated).mean()
-    if mismatched:
-        fakes = (fakes + torch.stack([F.relu(1 + logits).mean() for logits in mismatched]).mean()) / 2
-    return F.relu(1 - real).mean() + fakes
-
-
-def difference(first: Tensor, second: Tensor) -> Tensor:
-    """How far pictures differ in coarse colours, brighter or darker as a whole not counting: a mean over (B, 3, H, W).
-
-    In [-1, 1] units.
-    """
-    side = min(16, first.shape[-1])
-    a, b = (F.adaptive_avg_pool2d(x, side) for x in (first, second))
-    return ((a - a.mean((1, 2, 3), keepdim=True)) - (b - b.mean((1, 2, 3), keepdim=True))).abs().mean()
 
 
 class Change(NamedTuple):

@@ -5,15 +5,16 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 import torch
-from autolink.generation.nested import Details, LocalSource
-from autolink.generation.networks import Networks
-from autolink.generation.subjects import Appearance, DrivingMotion
-from autolink.generation.transfer_options import TransferOptions
-from autolink.video.clip import Clip
-from autolink.video.motion import carried, edge_matrix, maximum_spanning_tree, relative, retarget, smooth
 from numpy.typing import NDArray
 
 from autolink.draw import draw_graph, to_image
+from autolink.generation.motion import best_frame, carried, maximum_spanning_tree, relative, retarget
+from autolink.generation.nested import Details, LocalSource
+from autolink.generation.networks import Networks
+from autolink.generation.subjects import Appearance, DrivingMotion, crop_at
+from autolink.generation.transfer_options import TransferOptions
+from autolink.video.clip import Clip
+from autolink.video.motion import edge_matrix, smooth
 
 Image = NDArray[np.uint8]
 
@@ -23,20 +24,39 @@ def driving_poses(
 ) -> NDArray[np.float64]:
     """The poses to redraw the source in: (T, K, 2), (x, y) in [-1, 1] of the source's crop.
 
+    Relative motion starts anew at every cut. Where the driver shows no subject, the source keeps its own pose.
+    """
+    own = appearance.keypoints[0].astype(np.float64)
+    poses = [_poses_of_shot(options, networks, own, driving, shot) for shot in driving.shots]
+    return np.where(driving.empty[:, None, None], own, np.concatenate(poses))
+
+
+def _poses_of_shot(
+    options: TransferOptions, networks: Networks, own: NDArray[np.float64], driving: DrivingMotion, shot: slice
+) -> NDArray[np.float64]:
+    """The poses of one shot: (t, K, 2).
+
     Keypoints that do not count jump about; they are carried along by the others.
     """
-    track = driving.crop.from_pixels(smooth(driving.motion.keypoints, options.smooth))
-    own = appearance.keypoints[0].astype(np.float64)
+    chosen = list(networks.model.layout.chosen)
+    pixels = smooth(driving.motion.keypoints[shot], options.smooth)
+    shown = np.flatnonzero(~driving.empty[shot])
+    reference, crop = driving.reference - shot.start, driving.crop
+    if not 0 <= reference < len(pixels):  # another shot's
+        if not len(shown):
+            return np.broadcast_to(own, pixels.shape)
+        reference = int(shown[best_frame(own[chosen], pixels[shown][:, chosen])])
+        crop = crop_at(driving.motion, shot.start + reference, options, networks)
+    track = crop.from_pixels(pixels)
     if options.motion == "absolute":
         return own + options.pose * (track - own)
-    chosen = list(networks.model.layout.chosen)
     start, followed = own[chosen], track[:, chosen]
     if options.motion == "relative":
-        moved = relative(start, followed, driving.reference, options.adapt_scale)
+        moved = relative(start, followed, reference, options.adapt_scale)
     else:
         linked = edge_matrix(networks.weights, len(own))[np.ix_(chosen, chosen)]
         tree = maximum_spanning_tree(linked[np.triu_indices(len(chosen), 1)], len(chosen))
-        moved = retarget(start, followed, tree, driving.reference, options.adapt_scale)
+        moved = retarget(start, followed, tree, reference, options.adapt_scale)
     return carried(own, start + options.pose * (moved - start), chosen)
 
 

@@ -14,16 +14,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
-from autolink.generation.gan import Gan
-from autolink.generation.structures import Structures, kept_edges, moved, read_structures, spread
-from autolink.video.writer import WRITTEN, VideoWriter
 from numpy.typing import NDArray
 from torch import Tensor
 
 from autolink import draw
 from autolink.device import pick_device, prepare_cpu
 from autolink.errors import UsageError, command
+from autolink.generation.gan import Gan
+from autolink.generation.structures import Structures, kept_edges, moved, read_structures, spread
 from autolink.pretrained import check_output
+from autolink.video.writer import WRITTEN, VideoWriter
 
 SHOWN_SIDE = 128
 """Smaller pictures are enlarged by whole factors to about this."""

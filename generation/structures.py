@@ -7,21 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 import torch
-from autolink.video import files as video
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from autolink.data.picture import from_pixels, square
-from autolink.data.source import SUFFIXES, Source
+from autolink.data.source import Source, is_video
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError
-from autolink.inputs import Picture, read_pictures
-from autolink.train import detect_all
+from autolink.inference import detect_all
+from autolink.inputs import Picture, Pictures, read_pictures
+from autolink.pictures import PictureError
+from autolink.video import files as video
 
 if TYPE_CHECKING:
     from autolink.generation.gan import Gan
@@ -71,7 +72,8 @@ def as_structures(gan: Gan, value: StructuresLike) -> Structures:
         check_inside(given)
         return given
     fit, size = gan.stage_one.config.fit, gan.config.size
-    squares = [square(Image.fromarray(picture), size, fit) for picture in read_pictures(value)]
+    pictures = read_pictures(cast("Pictures", value))
+    squares = [square(Image.fromarray(picture), size, fit) for picture in pictures]
     return _detected(gan, [f"picture {n}" for n in range(len(squares))], squares)
 
 
@@ -142,17 +144,18 @@ def _one(gan: Gan, path: Path) -> Structures:
         raise UsageError(f"--structures {path} does not exist")
     if path.suffix.lower() == ".json":
         return _from_json(gan, path)
-    if path.suffix.lower() in video.SUFFIXES:
+    if path.is_file() and is_video(path):
         frames = [
             square(Image.fromarray(f), gan.config.size, gan.stage_one.config.fit) for f in video.read_frames(path)
         ]
         return replace(_detected(gan, [f"{path.name}, frame {n}" for n in range(len(frames))], frames), moving=True)
-    source = Source.single(path) if path.suffix.lower() in SUFFIXES else Source.find(path)
+    source = Source.of(path)
     names, pictures, first = [], [], ""
     for name in source.names:
-        picture = source.picture(name)
-        if isinstance(picture, str):
-            first = first or f"{name}: {picture}"
+        try:
+            picture = source.picture(name)
+        except PictureError as error:
+            first = first or f"{name}: {error}"
             continue
         names.append(f"{path.name}/{name}" if len(source.names) > 1 else f"{path.parent.name}/{name}")
         pictures.append(square(picture, gan.config.size, gan.stage_one.config.fit))

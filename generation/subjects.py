@@ -1,22 +1,26 @@
 """Who is redrawn and what moves: source and driver, read, framed and told by their keypoints."""
 
+import math
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
-from autolink.generation.nested import Details
-from autolink.generation.networks import LOOKS, Networks
-from autolink.generation.transfer_options import TransferOptions
-from autolink.video.clip import Clip
-from autolink.video.crop import Crop, parse_crop
-from autolink.video.motion import Motion, best_frame, read_motion
-from autolink.video.subject import find_subject, follow
 from numpy.typing import NDArray
 
 from autolink.errors import UsageError, UserError
+from autolink.generation.motion import best_frame, shots
+from autolink.generation.nested import Details
+from autolink.generation.networks import LOOKS, Networks
+from autolink.generation.transfer_options import TransferOptions
 from autolink.progress import Progress
+from autolink.video.clip import Clip
+from autolink.video.crop import Crop, parse_crop
+from autolink.video.following import filled, follow, told
+from autolink.video.motion import Motion, read_motion
+from autolink.video.subject import find_subject
 
 Image = NDArray[np.uint8]
 
@@ -46,8 +50,12 @@ class DrivingMotion(NamedTuple):
     """Where the subject is in the reference frame: what [-1, 1] means for it."""
     reference: int
     """The frame that stands for the source's pose."""
-    damage: str | None = None
-    """What could not be read, where something could not."""
+    empty: NDArray[np.bool_]
+    """(T,), frames that show no subject since the last cut: they keep the source's own pose."""
+    shots: list[slice]
+    """The frames from one cut to the next; motion starts anew in each."""
+    notes: list[str]
+    """What could not be read, and which frames do not show the subject, a sentence each."""
     details: Details | None = None
     """What the children see in every frame, where the checkpoint has children and the driver is no motion file."""
 
@@ -108,55 +116,79 @@ def read_driving_motion(
     """
     layout = networks.model.layout
     K = networks.model.translator.config.keypoints
-    damage = details = None
     if clip.is_motion:
         assert clip.path
         motion = read_motion(clip.path)
+        first, last = (
+            round(clip.start * motion.rate),
+            None if math.isinf(clip.end) else math.ceil(clip.end * motion.rate),
+        )
+        if not len(motion.keypoints[first:last]):
+            raise UserError(f"--driver {clip.path} is over before --start {clip.start:g}; choose an earlier one")
+        motion = replace(motion, keypoints=motion.keypoints[first:last])
         if motion.keypoints.shape[1] != K:
             raise UserError(
                 f"--driver {clip.path} has {motion.keypoints.shape[1]} keypoints, the checkpoint {K}; give a "
                 "motion that was written with the same stage one"
             )
+        seen = Seen(motion, np.zeros(len(motion.keypoints), bool), [slice(0, len(motion.keypoints))], [])
     else:
-        motion, details, damage = follow_driver(clip, options.crop == "none", networks, progress)
+        seen = follow_driver(clip, options.crop == "none", networks, progress)
+    shown = np.flatnonzero(~seen.empty)
     chosen = list(layout.chosen)
-    reference = reference_frame(options.best_frame, appearance.keypoints[0][chosen], motion.keypoints[:, chosen])
-    if options.crop == "none":
-        crop = Crop.centre(motion.width, motion.height)
+    track = seen.motion.keypoints[:, chosen]
+    if options.best_frame == "auto":
+        reference = int(shown[best_frame(appearance.keypoints[0][chosen], track[shown])])
     else:
-        crop = layout.crop(*layout.where(motion.keypoints[reference]))
-    return DrivingMotion(motion, crop, reference, damage, details)
+        reference = int(options.best_frame)
+        if reference >= len(track):
+            raise UsageError(f"--best-frame {reference}: the driver has {len(track)} frames, from 0")
+    crop = crop_at(seen.motion, reference, options, networks)
+    return DrivingMotion(seen.motion, crop, reference, seen.empty, seen.shots, seen.notes, seen.details)
 
 
-def follow_driver(
-    clip: Clip, still: bool, networks: Networks, progress: Progress
-) -> tuple[Motion, Details | None, str | None]:
-    """Keypoints in every frame of the driving clip, in a crop that follows or stands still; and what was damaged."""
+def crop_at(motion: Motion, frame: int, options: TransferOptions, networks: Networks) -> Crop:
+    """Where the driver's subject is in a frame."""
+    if options.crop == "none":
+        return Crop.centre(motion.width, motion.height)
+    layout = networks.model.layout
+    return layout.crop(*layout.where(motion.keypoints[frame]))
+
+
+class Seen(NamedTuple):
+    """What was seen of a driver; fields as in `DrivingMotion`."""
+
+    motion: Motion
+    empty: NDArray[np.bool_]
+    shots: list[slice]
+    notes: list[str]
+    details: Details | None = None
+
+
+def follow_driver(clip: Clip, still: bool, networks: Networks, progress: Progress) -> Seen:
+    """Keypoints in every frame of the driving clip, in a crop that follows or stands still."""
     facts = clip.facts()
     damage: list[str] = []
-    track: list[NDArray[np.float64]] = []
-    details: list[Details] = []
     with closing(clip.readable_frames(damage)) as frames:
         first = next(frames)
-        height, width = first.shape[:2]
-        start = Crop.centre(width, height) if still else frame_with_subject(first, clip, networks, "--driver")[1]
-        followed = follow(
+        start = (
+            Crop.centre(facts.width, facts.height)
+            if still
+            else frame_with_subject(first, clip, networks, "--driver")[1]
+        )
+        following = follow(
             progress(chain([first], frames), facts.frames, "driver"),
             networks.detect, None if still else networks.model.layout, start, networks.detector_size,
         )  # fmt: skip
-        while some := list(islice(followed, LOOKED_AT)):
-            track += [frame.keypoints for frame in some]
-            seen = networks.details([frame.image for frame in some], np.stack(track[-len(some) :]))
-            details += [seen] if seen else []
-    motion = Motion(np.stack(track), facts.rate, width, height, networks.weights)
-    return motion, Details.joined(details) if details else None, damage[0] if damage else None
-
-
-def reference_frame(best: str, source: NDArray[np.float64], track: NDArray[np.float64]) -> int:
-    """The driver's frame, of (T, n, 2), that stands for the source's pose (n, 2); `best` is auto or its number."""
-    if best == "auto":
-        return best_frame(source, track)
-    n = int(best)
-    if n >= len(track):
-        raise UsageError(f"--best-frame {n}: the driver has {len(track)} frames, from 0")
-    return n
+        followed, looks = [], []
+        while some := list(islice(following, LOOKED_AT)):
+            followed += [(frame.keypoints, frame.state, frame.cut) for frame in some]
+            looks.append(networks.details([f.image for f in some], np.stack([f.keypoints for f in some])))
+    track, states, cuts = (list(values) for values in zip(*followed, strict=True))
+    if set(states) == {"empty"}:
+        raise UserError(f"--driver {clip.path or clip.name}: no frame shows a subject that this checkpoint knows")
+    notes = [f"{damage[0]}; the {len(track)} frames that could be read are used"] if damage else []
+    absent = told(states, cuts)
+    motion = Motion(filled(np.stack(track)), facts.rate, facts.width, facts.height, networks.weights)
+    empty, notes = np.array([state == "empty" for state in states]), notes + ([absent] if absent else [])
+    return Seen(motion, empty, shots(cuts), notes, Details.joined([look for look in looks if look]))

@@ -10,164 +10,128 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
-from autolink.generation.adversarial import BETAS, AdversarialTrainer
-from autolink.generation.classes import classes_of, data_classes, kept_for_testing
-from autolink.generation.gan import REMEMBERED, Gan, Generator, draw_structure
-from autolink.generation.gan_options import GanTrainConfig, parse_config
-from autolink.generation.projected import (
-    Discriminator,
-    ProjectedFeatures,
-    changed,
-    difference,
-    discriminator_loss,
-    draw_change,
-)
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autolink import draw
 from autolink.data import ImageSet, check_data, load_data
 from autolink.device import to_network
 from autolink.errors import UserError, command
+from autolink.generation import gan_progress
+from autolink.generation.adversarial import BETAS, AdversarialTrainer
+from autolink.generation.classes import data_classes
+from autolink.generation.gan import Gan, Generator, draw_structure
+from autolink.generation.gan_data import Batch, GanData
+from autolink.generation.gan_options import GanTrainConfig, parse_config
+from autolink.generation.losses import hinge_generator_loss, hinge_loss, structure_loss, variety_loss
+from autolink.generation.projected import Discriminator, ProjectedFeatures, changed, draw_change
 from autolink.loop import start
 from autolink.model import AutoLink
 from autolink.pretrained import check_same_shape
-from autolink.train import detect_all
-
-MEASURED = 200
-"""Pictures generated for the figures while training."""
-
-ROWS, COLUMNS = 5, 7
-"""Structures and appearances in the sample picture."""
 
 
-class Batch(NamedTuple):
-    """The real pictures of a step."""
+class Judged(NamedTuple):
+    """Generated pictures as the discriminator sees them."""
 
-    images: Tensor
-    """(B, 3, size, size) in [-1, 1]."""
-    keypoints: Tensor
-    """(B, K, 2), (x, y) in [-1, 1]."""
+    features: list[Tensor]
+    """Of B pictures, as of `ProjectedFeatures`."""
+    edges: Tensor
+    """(B, 1, drawn_size, drawn_size)."""
     classes: Tensor
     """(B,)."""
 
 
-class GanTrainer(AdversarialTrainer[Generator, Discriminator]):
+class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
     """Generator and projected discriminator; the frozen stage one says where the keypoints are."""
 
     betas = BETAS
 
     def __init__(
-        self, config: GanTrainConfig, accelerator: Accelerator, stage_one: AutoLink, data: ImageSet,
+        self, config: GanTrainConfig, accelerator: Accelerator, stage_one: AutoLink, pictures: ImageSet,
         known: Generator | None = None,
     ) -> None:  # fmt: skip
         torch.manual_seed(config.seed)
         self.stage_one = stage_one.to(accelerator.device).requires_grad_(False).eval()
-        self.data = data
-        self.classes = classes_of(data.names, config.model.classes)
-        test = kept_for_testing(data)
-        self.train_rows, self.test_rows = np.flatnonzero(~test), np.flatnonzero(test)
-        if len(self.train_rows) < 2:
+        accelerator.print(f"finding the keypoints of {len(pictures)} pictures")
+        self.skipped = pictures.skipped
+        self.data = GanData.find(pictures, config.model.classes, self.stage_one, config.flip, accelerator.device)
+        if len(self.data.train_rows) < 2:
             raise UserError(
-                f"--data {config.data}: {len(self.train_rows)} pictures to train on ({len(data)} in all); a GAN needs "
-                "at least two, and hundreds to be any good"
+                f"--data {config.data}: {len(self.data.train_rows)} pictures to train on ({len(pictures)} in all); a "
+                "GAN needs at least two, and hundreds to be any good"
             )
-        sides = [data.images, data.images[:, :, ::-1]] if config.flip else [data.images]
-        accelerator.print(f"finding the keypoints of {len(data)} pictures")
-        found = [detect_all(self.stage_one, side, accelerator.device) for side in sides]
-        self.keypoints = torch.from_numpy(np.stack(found))  # (1 or 2, N, K, 2), of the pictures and their mirrors
         generator = Generator(config.model)
         if known:
             take_over(generator, known)
-        super().__init__(config, accelerator, self.remember(generator), Discriminator(config.model))
-        self.config: GanTrainConfig = config
-        few = torch.from_numpy(data.images[self.train_rows[:64]])
+        self.data.remember(generator, self.stage_one)
+        super().__init__(config, accelerator, generator, Discriminator(config.model))
+        few = torch.from_numpy(self.data.images[self.data.train_rows[:64]])
         self.features = ProjectedFeatures(config.feature_size, to_network(few, torch.device("cpu")))
         self.features.to(accelerator.device)
         self.last: dict[str, Tensor] = {}
-
-    def remember(self, generator: Generator) -> Generator:
-        """Keep the graph and some structures in the generator."""
-        rows = self.train_rows[np.linspace(0, len(self.train_rows) - 1, REMEMBERED).astype(int)]
-        generator.graph.copy_(self.stage_one.edge_weights.detach())
-        generator.structures.copy_(self.keypoints[0, rows])
-        generator.structure_classes.copy_(torch.from_numpy(self.classes[rows]))
-        return generator
-
-    def draw_batch(self, rng: np.random.Generator) -> Batch:
-        """Random pictures, half of them mirrored."""
-        rows = rng.choice(self.train_rows, self.config.batch)
-        images = self.data.images[rows]
-        mirrored = rng.integers(len(self.keypoints), size=len(rows))
-        images[mirrored == 1] = images[mirrored == 1, :, ::-1]
-        device = self.accelerator.device
-        classes = torch.from_numpy(self.classes[rows])
-        return Batch(
-            to_network(torch.from_numpy(images), device), self.keypoints[mirrored, rows].to(device), classes.to(device)
-        )
 
     def draw(self, keypoints: Tensor) -> Tensor:
         """Edge maps as the networks want them."""
         return draw_structure(self.stage_one, keypoints, self.config.model.drawn_size)
 
-    def train_step(self) -> Tensor:
+    def train_batch(self, shard: int) -> Tensor:
         """Generate two pictures a structure, judge them, and learn to judge from the same two batches."""
         config, device = self.config, self.accelerator.device
-        rng = np.random.default_rng((config.seed, self.step, self.accelerator.process_index))
+        rng = np.random.default_rng((config.seed, self.step, shard))
         dice = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        real = self.draw_batch(rng)
-        half, B = config.batch // 2, config.batch
-        noise = torch.randn(B, config.model.latent, generator=dice).to(device)
-        keypoints, classes = (torch.cat([x[:half], x[:half]]) for x in (real.keypoints, real.classes))
+        real = self.data.batch(config.batch, rng, device)
+        noise = torch.randn(config.batch, config.model.latent, generator=dice).to(device)
         with self.accelerator.autocast():
             edges = self.draw(real.keypoints)
-            asked = torch.cat([edges[:half], edges[:half]])
-            images = self.model(asked, noise, classes)
-            seen, seen_edges = changed(images, asked, draw_change(B, config.augment, dice))
-            features = self.features(seen)
-            self.raw_discriminator.requires_grad_(False)
-            rows = torch.arange(B, device=device)
-            loss = adversarial = -self.raw_discriminator(features, rows, seen_edges, classes).mean()
-            self.raw_discriminator.requires_grad_(True)
-            if config.model.conditional and config.structure_weight:
-                structure = (self.stage_one.keypoints(images) - keypoints).norm(dim=2).mean()
-                loss = loss + config.structure_weight * structure
-                self.last["structure_distance"] = structure.detach()
-            if config.variety_weight:
-                wanted = config.variety * difference(real.images, real.images.roll(1, 0))
-                variety = F.relu(1 - difference(images[:half], images[half:]) / wanted.clamp(min=1e-3))
-                loss = loss + config.variety_weight * variety
-                self.last["variety_loss"] = variety.detach()
+            loss, generated = self.generator_loss(real, edges, noise, dice)
         self.update(loss)
-        self.update_discriminator(real, edges, dice, [f.detach() for f in features], seen_edges, classes)
-        self.last["generator_loss"] = adversarial.detach()
+        with self.accelerator.autocast():
+            critic_loss = self.discriminator_loss(real, edges, generated, dice)
+        self.update_discriminator(critic_loss)
+        self.last["discriminator_loss"] = critic_loss.detach()
         return loss.detach()
 
-    def update_discriminator(
-        self, real: Batch, edges: Tensor, dice: torch.Generator, fake: list[Tensor], fake_edges: Tensor, classes: Tensor
-    ) -> None:
-        """One step of the discriminator, on generated pictures' features as they were for the generator."""
-        config, accelerator = self.config, self.accelerator
-        with accelerator.autocast():
-            with torch.no_grad():
-                seen, real_edges = changed(real.images, edges, draw_change(config.batch, config.augment, dice))
-                features = self.features(seen)
-            both = [torch.cat(levels) for levels in zip(features, fake, strict=True)]
-            rows = torch.arange(2 * config.batch, device=accelerator.device)
-            verdicts = [(rows, torch.cat([real_edges, fake_edges]), torch.cat([real.classes, classes]))]
-            if config.model.conditional:
-                verdicts.append((rows[: config.batch], real_edges.roll(1, 0), real.classes))
-            count = len(config.model.classes)
-            if count > 1:
-                shift = torch.randint(1, count, (config.batch,), generator=dice).to(accelerator.device)
-                verdicts.append((rows[: config.batch], real_edges, (real.classes + shift) % count))
-            logits = self.discriminator(both, *(torch.cat(parts) for parts in zip(*verdicts, strict=True)))
-            on_real, on_fake, *on_mismatched = logits.split(config.batch)
-            loss = discriminator_loss(on_real, on_fake, on_mismatched)
-        self.step_discriminator(loss)
-        self.last["discriminator_loss"] = loss.detach()
+    def generator_loss(self, real: Batch, edges: Tensor, noise: Tensor, dice: torch.Generator) -> tuple[Tensor, Judged]:
+        """To be taken for real, to show the structure, and to differ where the noise does."""
+        config, half = self.config, len(noise) // 2
+        keypoints, classes, asked = (torch.cat([x[:half], x[:half]]) for x in (real.keypoints, real.classes, edges))
+        images = self.model(asked, noise, classes)
+        seen, seen_edges = changed(images, asked, draw_change(len(noise), config.augment, dice))
+        features = self.features(seen)
+        with self.fixed_discriminator() as discriminator:
+            verdicts = discriminator(features, torch.arange(len(noise), device=noise.device), seen_edges, classes)
+        loss = self.noted("generator_loss", hinge_generator_loss(verdicts))
+        if config.model.conditional and config.structure_weight:
+            structure = self.noted("structure_distance", structure_loss(self.stage_one.keypoints(images), keypoints))
+            loss = loss + config.structure_weight * structure
+        if config.variety_weight:
+            variety = variety_loss(images[:half], images[half:], real.images, config.variety)
+            loss = loss + config.variety_weight * self.noted("variety_loss", variety)
+        return loss, Judged([f.detach() for f in features], seen_edges, classes)
+
+    def discriminator_loss(self, real: Batch, edges: Tensor, generated: Judged, dice: torch.Generator) -> Tensor:
+        """To tell real from generated pictures, and real ones from those held against what they do not show."""
+        config, B = self.config, len(real.images)
+        with torch.no_grad():
+            seen, real_edges = changed(real.images, edges, draw_change(B, config.augment, dice))
+            features = self.features(seen)
+        both = [torch.cat(levels) for levels in zip(features, generated.features, strict=True)]
+        rows = torch.arange(2 * B, device=edges.device)
+        held = [(rows, torch.cat([real_edges, generated.edges]), torch.cat([real.classes, generated.classes]))]
+        if config.model.conditional:
+            held.append((rows[:B], real_edges.roll(1, 0), real.classes))
+        count = len(config.model.classes)
+        if count > 1:
+            shift = torch.randint(1, count, (B,), generator=dice).to(edges.device)
+            held.append((rows[:B], real_edges, (real.classes + shift) % count))
+        verdicts = self.discriminator(both, *(torch.cat(parts) for parts in zip(*held, strict=True)))
+        on_real, on_generated, *on_mismatched = verdicts.split(B)
+        return hinge_loss(on_real, on_generated, on_mismatched)
+
+    def noted(self, name: str, term: Tensor) -> Tensor:
+        """A term of the loss, kept for the log."""
+        self.last[name] = term.detach()
+        return term
 
     def scalars(self) -> dict[str, float]:
         """The parts of the last step's loss."""
@@ -175,86 +139,34 @@ class GanTrainer(AdversarialTrainer[Generator, Discriminator]):
 
     def save_model(self, folder: Path) -> None:
         """Generator and stage one as a checkpoint folder."""
-        Gan(self.stage_one, self.average).save_pretrained(folder)
+        self.shown().save_pretrained(folder)
 
-    @property
-    def shown_rows(self) -> NDArray[np.int64]:
-        """Pictures whose structures are shown and measured: those never trained on, if any."""
-        return self.test_rows if len(self.test_rows) > 1 else self.train_rows
+    def shown(self) -> Gan:
+        """The GAN as it is saved and shown."""
+        return Gan(self.stage_one, self.average).eval()
 
-    @torch.no_grad()
-    def generate(self, rows: NDArray[np.int64], noise: Tensor) -> Tensor:
-        """Pictures of the averaged generator with the structures of some of the data's: (n, 3, size, size)."""
-        self.average.eval()
-        device, parts = self.accelerator.device, []
-        for n in range(0, len(rows), self.config.batch):
-            piece = rows[n : n + self.config.batch]
-            edges = self.draw(self.keypoints[0, piece].to(device))
-            classes = torch.from_numpy(self.classes[piece]).to(device)
-            parts.append(self.average(edges, noise[n : n + len(piece)].to(device), classes))
-        return torch.cat(parts)
-
-    @torch.no_grad()
     def measure(self) -> dict[str, float]:
-        """Re-detected against asked-for keypoints in per cent of the side, variety, and what real pictures score."""
-        dice = torch.Generator().manual_seed(0)
-        rows = np.resize(self.shown_rows, MEASURED)
-        images, others = (
-            self.generate(rows, torch.randn(MEASURED, self.config.model.latent, generator=dice)) for _ in range(2)
-        )
-        asked = self.keypoints[0, rows]
-        found = self.stage_one.keypoints(images).cpu()
-        apart = np.random.default_rng(0).permutation(len(self.shown_rows))[: MEASURED // 2]
-        order = np.resize(self.shown_rows[apart], MEASURED)
-        other = np.resize(np.roll(self.shown_rows[apart], 1), MEASURED)
-        same_class = self.classes[order] == self.classes[other]
-        real, real_other = (to_network(torch.from_numpy(self.data.images[r]), images.device) for r in (order, other))
-        distance = (self.keypoints[0, order] - self.keypoints[0, other]).norm(dim=2).mean(1)[same_class]
-        return {
-            "structure_error": (found - asked).norm(dim=2).mean().item() * 50,
-            "random_structure_error": distance.mean().item() * 50,
-            "variety": difference(images, others).item(),
-            "real_variety": difference(real, real_other).item(),
-        }
+        """As `gan_progress.measure`."""
+        return gan_progress.measure(self.shown(), self.data, self.config.batch)
 
-    @torch.no_grad()
     def sample_picture(self) -> NDArray[np.uint8]:
-        """A structure a row, an appearance a column, after the real picture and its edge map."""
-        config = self.config.model
-        by_class = [self.shown_rows[self.classes[self.shown_rows] == c] for c in range(len(config.classes))]
-        by_class = [rows for rows in by_class if len(rows)]
-        picked = [by_class[n % len(by_class)] for n in range(ROWS)]
-        rows = np.array([r[(n * len(r)) // ROWS] for n, r in enumerate(picked)])
-        noise = torch.randn(COLUMNS, config.latent, generator=torch.Generator().manual_seed(1))
-        images = self.generate(rows.repeat(COLUMNS), noise.repeat(ROWS, 1))
-        edges = self.draw(self.keypoints[0, rows].to(images.device))
-        edges = F.interpolate(edges, size=(config.size, config.size), mode="bilinear", align_corners=True)[:, 0]
-        factor = max(1, 128 // config.size)
-        pictures = [draw.to_image(i) for i in images.permute(0, 2, 3, 1).cpu().numpy()]
-        return draw.grid([
-            [
-                draw.enlarged(image, factor)
-                for image in (
-                    self.data.images[row], draw.edge_map_image(edges[n].cpu().numpy()),
-                    *pictures[n * COLUMNS : (n + 1) * COLUMNS],
-                )
-            ]
-            for n, row in enumerate(rows)
-        ])  # fmt: skip
+        """As `gan_progress.sample_picture`."""
+        return gan_progress.sample_picture(self.shown(), self.data, self.config.batch)
 
     def data_state(self) -> str:
         """How many pictures there are, of which classes."""
-        return f"{len(self.data)} pictures of {', '.join(self.config.model.classes)}"
+        return f"{len(self.data.images)} pictures of {', '.join(self.config.model.classes)}"
 
     def describe(self) -> list[str]:
         """Pictures, classes, sizes, device."""
         config = self.config
-        counts = np.bincount(self.classes, minlength=len(config.model.classes))
+        counts = np.bincount(self.data.classes, minlength=len(config.model.classes))
         kinds = ", ".join(f"{count} {name}" for name, count in zip(config.model.classes, counts, strict=True))
         sizes = [sum(p.numel() for p in m.parameters()) / 1e6 for m in (self.raw, self.raw_discriminator)]
         return [
-            *(f"skipped {name}: {reason}" for name, reason in self.data.skipped.items()),
-            f"{len(self.data)} pictures of {config.model.size} px ({kinds}), {len(self.test_rows)} kept for testing; "
+            *(f"skipped {name}: {reason}" for name, reason in self.skipped.items()),
+            f"{len(self.data.images)} pictures of {config.model.size} px ({kinds}), "
+            f"{len(self.data.test_rows)} held out; "
             f"{config.model.keypoints} keypoints, generator of {sizes[0]:.2f} M parameters, discriminator of "
             f"{sizes[1]:.2f} M; "
             f"{self.accelerator.device}, precision {self.accelerator.mixed_precision}",
@@ -262,7 +174,7 @@ class GanTrainer(AdversarialTrainer[Generator, Discriminator]):
 
 
 def known_generator(config: GanTrainConfig, stage_one: AutoLink) -> Generator | None:
-    """The generator of --start-from, if that is given and the run is not one that is gone on with.
+    """The generator of --start-from, if that is given and the run is not a resumed one.
 
     Raises:
         UserError: it is no checkpoint of a GAN, has other options, or was trained with another stage one.
@@ -284,8 +196,13 @@ def take_over(generator: Generator, known: Generator) -> None:
     names = generator.embedding.weight.detach()
     for n, name in enumerate(generator.config.classes):
         if name in known.config.classes:
-            names[n] = known.name.weight[known.config.classes.index(name)]
-    generator.load_state_dict(known.state_dict() | {"name.weight": names})
+            names[n] = known.embedding.weight[known.config.classes.index(name)]
+    generator.load_state_dict(known.state_dict() | {"embedding.weight": names})
+
+
+def with_data(config: GanTrainConfig, stage_one: AutoLink, classes: tuple[str, ...]) -> GanTrainConfig:
+    """The configuration for a stage one and the classes of the data."""
+    return replace(config, model=replace(config.model, keypoints=stage_one.config.keypoints, classes=classes))
 
 
 def run(arguments: list[str]) -> None:
@@ -293,14 +210,12 @@ def run(arguments: list[str]) -> None:
     config = parse_config(arguments)
     stage_one = AutoLink.from_pretrained(config.stage_one)
     check_data(config.data, config.root)
-    classes = data_classes(config.data, config.root)
-    model = replace(config.model, keypoints=stage_one.config.keypoints, classes=classes)
-    config = replace(config, model=model)
+    config = with_data(config, stage_one, data_classes(config.data, config.root))
     known = known_generator(config, stage_one)
 
     def build(accelerator: Accelerator, cache: Path | None) -> GanTrainer:
         with accelerator.main_process_first():
-            data = load_data(config.data, model.size, stage_one.config.fit, cache, root=config.root)
+            data = load_data(config.data, config.model.size, stage_one.config.fit, cache, root=config.root)
         return GanTrainer(config, accelerator, stage_one, data, known)
 
     start(config, "accelerate launch generation/train_gan.py", build)

@@ -8,14 +8,17 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import tyro
-from autolink.generation.transfer_options import TransferConfig, TransferOptions, check_files
-from autolink.generation.transfer_video import VideoTransfer
-from autolink.video.clip import Clip
-from autolink.video.motion import write_motion
 
 from autolink.device import pick_device, prepare_cpu
 from autolink.errors import command
+from autolink.generation.transfer_options import TransferConfig, TransferOptions, check_files
+from autolink.generation.transfer_video import VideoTransfer
 from autolink.progress import bar
+from autolink.video.clip import Clip
+from autolink.video.motion import write_motion
+
+PART = 0.6
+"""Share of the source's shorter side below which a redrawn square is told to be a part only."""
 
 
 def run(config: TransferConfig) -> None:
@@ -24,6 +27,7 @@ def run(config: TransferConfig) -> None:
     prepare_cpu(pick_device(config.device))
     options = TransferOptions(**{field.name: getattr(config, field.name) for field in fields(TransferOptions)})
     source, driver = Clip.of(config.src), Clip.of(config.driver)
+    print(f"looking for the subjects of {config.src} and {config.driver}", flush=True)
     transfer = VideoTransfer(source, driver, config.checkpoint, options, bar)
     announce(transfer)
     if config.dry_run:
@@ -42,6 +46,12 @@ def announce(transfer: VideoTransfer) -> None:
     for warning in transfer.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     crop, driving = transfer.appearance.crop, transfer.driving
+    height, width = transfer.appearance.pictures[0].shape[:2]
+    if crop.side < PART * min(width, height):
+        print(
+            f"note: of the source, {width}x{height}, only a square of {crop.side:.0f} px is redrawn: what the "
+            f"checkpoint {transfer.checkpoint} knows (none of whole bodies is bundled); --paste-back keeps the rest"
+        )
     print(
         f"{len(transfer)} frames at {transfer.rate} a second, {transfer.options.motion} motion from the driver's "
         f"frame {driving.reference} (distance to the source's pose {transfer.apart:.2f}), square of {transfer.side} px "

@@ -1,14 +1,14 @@
 """What a transfer can be asked for, from Python and from the command line alike."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from autolink.video.crop import parse_crop
-from autolink.video.writer import WRITTEN
-
 from autolink.errors import UsageError
 from autolink.pretrained import check_output
+from autolink.video.crop import parse_crop
+from autolink.video.writer import WRITTEN
 
 LARGEST = 512
 """Side of the result in pixels at most, unless another is asked for."""
@@ -51,6 +51,12 @@ class TransferOptions:
     """Side of the redrawn square in pixels; 0 is the source's own, 512 at most."""
     batch: int = 8
     """Frames computed together."""
+    start: float = 0.0
+    """Second of the driver from which its motion is taken."""
+    end: float = 0.0
+    """Second of the driver up to which its motion is taken; 0 is all."""
+    watermark: bool = False
+    """Draw a small mark that says synthetic into every frame."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
 
@@ -71,6 +77,11 @@ class TransferOptions:
                 raise UsageError(f"--crop is auto, none or a box: {error}") from None
         if min(self.source_frames, self.batch) < 1 or min(self.finetune, self.size) < 0:
             raise UsageError("--source-frames and --batch must be at least 1, --finetune and --size not negative")
+        if not (0 <= self.start < math.inf and (self.end == 0 or self.start < self.end < math.inf)):
+            raise UsageError(
+                f"--start and --end are seconds of the driver, the end after the start; got {self.start:g} and "
+                f"{self.end:g}"
+            )
         if self.size == 1 or self.size > 4096:
             raise UsageError(f"--size is 0 or 2 to 4096 pixels, got {self.size}")
 

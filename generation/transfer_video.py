@@ -1,25 +1,28 @@
 """Video pose transfer from Python; the command of generation/transfer.py does nothing else."""
 
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from autolink import __version__
+from autolink.device import pick_device
+from autolink.errors import UserError
+from autolink.generation.motion import pose_distance
 from autolink.generation.nested import Details
 from autolink.generation.networks import Networks, choose_checkpoint
 from autolink.generation.redrawing import composed, driver_frames, driving_poses, expressions, redraw
 from autolink.generation.subjects import read_appearance, read_driving_motion
 from autolink.generation.transfer_options import LARGEST, TransferOptions
 from autolink.generation.translator import PoseTransfer
-from autolink.video.clip import Clip, ClipLike
-from autolink.video.motion import pose_distance
-from autolink.video.writer import VideoWriter
-from numpy.typing import NDArray
-
-from autolink.device import pick_device
-from autolink.errors import UserError
 from autolink.progress import Progress, silent
+from autolink.video.clip import Clip, ClipLike
+from autolink.video.synthetic import tags, watermarked
+from autolink.video.writer import VideoWriter
 
 Image = NDArray[np.uint8]
 
@@ -51,6 +54,8 @@ class VideoTransfer:
     def __init__(
         self, source: Clip, driver: Clip, model: PoseTransfer | str | Path, options: TransferOptions, progress: Progress
     ) -> None:
+        if options.start or options.end:
+            driver = driver.between(options.start, options.end or math.inf)
         self.source, self.driver, self.options, self.progress = source, driver, options, progress
         if source.is_motion:
             raise UserError(f"--src {source.path} is a motion; give a video or picture that shows whose appearance")
@@ -76,24 +81,26 @@ class VideoTransfer:
         patches = redraw(networks, self.appearance, poses, wanted, self.side, self.options.batch)
         beside = driver_frames(self.driver, self.driving) if self.options.side_by_side else iter(())
         frames = composed(self.options, self.appearance, patches, self.side, beside)
+        if self.options.watermark:
+            frames = map(watermarked, frames)
         return self.progress(frames, len(self), "redrawing")
 
     def write(self, out: Path, audio: Path | None = None) -> None:
-        """Write the frames to an mp4 or GIF, whole or not at all, with the sound of a file.
+        """Write the frames to an mp4 or GIF, whole or not at all, with the sound of a file; its tags say synthetic.
 
         Raises:
             VideoError, OSError: it cannot be written, or the sound cannot be read.
         """
-        with VideoWriter(out, self.rate, audio) as writer:
+        made_with = f"AutoLink {__version__}, pose transfer, checkpoint {Path(self.checkpoint).name}"
+        begins = Fraction(self.options.start).limit_denominator(1000) if audio == self.driver.path else Fraction(0)
+        with VideoWriter(out, self.rate, audio, tags(made_with), begins) as writer:
             for frame in self:
                 writer.write(frame)
 
     @property
     def warnings(self) -> list[str]:
         """What may spoil the result, a sentence each."""
-        told = []
-        if self.driving.damage:
-            told.append(f"{self.driving.damage}; the {len(self)} frames that could be read are used")
+        told = list(self.driving.notes)
         told += lost_regions(self.networks.model, self.appearance.details, self.driving.details)
         if self.apart > FAR and self.options.motion == "relative":
             told.append(
@@ -111,6 +118,20 @@ class VideoTransfer:
         pictures = [self.appearance.crop.take(f, known.model.size) for f in self.source.spread(FINETUNED)]
         translator = finetuned(known.model, np.stack(pictures), self.options.finetune, known.device)
         return Networks(PoseTransfer(known.model.stage_one, translator, known.model.local), known.device)
+
+
+def lost_regions(model: PoseTransfer, source: Details | None, driver: Details | None) -> list[str]:
+    """Which regions move with the parent alone, and why, a sentence each."""
+    if not model.local or not source:
+        return []
+    if not driver:
+        return ["the driver is a motion file, which holds no lips or eyes: the head moves alone"]
+    owners, told = model.local.stage_one.owners, []
+    for who, beliefs in (("source", source.beliefs.mean(0)), ("driver", driver.beliefs.mean(0))):
+        lost = sorted({name for name, belief in zip(owners, beliefs.tolist(), strict=True) if belief < LOST})
+        if lost:
+            told.append(f"{' and '.join(lost)} of the {who} cannot be made out and will hardly move by themselves")
+    return told
 
 
 def transfer_video(
@@ -138,21 +159,6 @@ def transfer_video(
     """
     clips = Clip.of(source, rate), Clip.of(driver, rate)
     return VideoTransfer(*clips, model, TransferOptions(**options), progress)
-
-
-def lost_regions(model: PoseTransfer, source: Details | None, driver: Details | None) -> list[str]:
-    """Which regions move with the parent alone, and why: one sentence, if any."""
-    if not model.local or not source:
-        return []
-    if not driver:
-        return ["the driver is a motion file, which holds no lips or eyes: the head moves alone"]
-    told = []
-    for who, beliefs in (("source", source.beliefs.mean(0)), ("driver", driver.beliefs.mean(0))):
-        owners = model.local.stage_one.owners
-        lost = sorted({name for name, belief in zip(owners, beliefs.tolist(), strict=True) if belief < LOST})
-        if lost:
-            told.append(f"{' and '.join(lost)} of the {who} cannot be made out and will hardly move by themselves")
-    return told
 
 
 def _networks(source: Clip, model: PoseTransfer | str | Path, options: TransferOptions) -> tuple[str, Networks]:

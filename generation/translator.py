@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from autolink.generation.motion_mixer import MotionMixer, blocks, doubled, warped
-from autolink.generation.translator_config import TranslatorConfig
-from autolink.video.layout import Layout, Shape
 from torch import Tensor, nn
 from typing_extensions import Self
 
 from autolink.checkpoints import Pretrained
 from autolink.edge_map import edge_pairs
 from autolink.errors import UserError
+from autolink.generation.motion_mixer import MotionMixer, blocks, doubled, warped
+from autolink.generation.translator_config import TranslatorConfig
 from autolink.layers import activation, channels_last, conv, down_block, initialise
 from autolink.model import AutoLink
 from autolink.pretrained import load_folder, save_folder
+from autolink.video.layout import Layout, Shape
 
 if TYPE_CHECKING:
     from autolink.generation.nested import LocalTransfer

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 from PIL import Image
 
 from autolink.data.figures import figure_clip, figure_images
+from autolink.eval.results import Figure, from_json
 
 TINY = [
     "--size", "32", "--keypoints", "4", "--detector-channels", "4", "8", "8", "--decoder-channels", "4", "8", "8",
@@ -24,6 +26,11 @@ TINY_GAN = [
     "--batch", "4", "--steps", "4", "--feature-size", "32", "--log-every", "2", "--threads", "1",
 ]  # fmt: skip
 """The same for the GAN."""
+
+
+def figures_in(path: Path) -> dict[str, Figure]:
+    """The figures by their keys in what a command wrote with --json."""
+    return {values["key"]: from_json(Figure, json.dumps(values)) for values in json.loads(path.read_text())["figures"]}
 
 
 @pytest.fixture(scope="session")
@@ -86,9 +93,9 @@ def animals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_gan(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
     """An untrained GAN of 32 px and two classes, of the tiny checkpoint's graph."""
     import torch
-    from autolink.generation.gan import Gan, GanConfig, Generator
 
     from autolink import AutoLink
+    from autolink.generation.gan import Gan, GanConfig, Generator
 
     torch.manual_seed(0)
     stage_one = AutoLink.from_pretrained(tiny_checkpoint)

@@ -1,5 +1,6 @@
 import numpy as np
 import torch
+
 from autolink.generation.candidates import bone_distances, candidate_motions, move, whole_motion
 
 PAIRS = torch.tensor([[0, 1, 2], [1, 3, 4]])

@@ -6,7 +6,7 @@ import torch
 from huggingface_hub.utils import filter_repo_objects
 
 from autolink import AutoLink, Gan, PoseTransfer
-from autolink.checkpoints import BUNDLED, bundled, find_checkpoint
+from autolink.checkpoints import BUNDLED, Pretrained, bundled, find_checkpoint
 from autolink.errors import UserError
 
 
@@ -88,9 +88,8 @@ def test_a_name_that_the_hub_lacks_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("name", ["faces", "faces-transfer", "pets-gan", "figures-judge"])
 def test_every_kind_is_published_with_its_parts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from autolink.eval.judge_model import Judge
-
     from autolink.checkpoints import kind_of
+    from autolink.eval.judge_model import Judge
 
     sent: dict[str, object] = {}
 
@@ -105,7 +104,7 @@ def test_every_kind_is_published_with_its_parts(name: str, monkeypatch: pytest.M
             sent["files"] = {p.relative_to(folder_path).as_posix() for p in folder_path.rglob("*") if p.is_file()}
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    kinds = {"autolink": AutoLink, "transfer": PoseTransfer, "gan": Gan, "judge": Judge}
+    kinds: dict[str, type[Pretrained]] = {"autolink": AutoLink, "transfer": PoseTransfer, "gan": Gan, "judge": Judge}
     kinds[kind_of(BUNDLED / name)].from_pretrained(name).push_to_hub("owner/mine", token="t", private=True)
     assert (sent["repository"], sent["token"], sent["private"]) == ("owner/mine", "t", True)
     own = {"config.json", "model.safetensors", "README.md"}

@@ -2,9 +2,10 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import array
+
 from autolink.generation import demo
 from autolink.video.files import read_frames
-from conftest import array
 
 
 def test_the_demo_writes_what_it_names(

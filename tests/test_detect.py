@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from autolink.video.files import read_frames, video_facts
-from autolink.video.writer import VideoWriter
 from conftest import array
 from PIL import Image
 
 from autolink import AutoLink, detect
 from autolink.data.figures import figure_clip
 from autolink.detect import DetectConfig, Finder
+from autolink.video.files import read_frames, video_facts
+from autolink.video.writer import VideoWriter
 
 
 def run(checkpoint: Path, source: Path, out: Path, **more: object) -> dict:

@@ -13,19 +13,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from autolink.eval import report
-from autolink.eval.feature_networks import Extractor
-from autolink.eval.fid import Side, save_statistics
-from autolink.eval.report import ReportConfig
-from autolink.eval.reporting.summary import BEGIN, END
-from autolink.video.motion import Motion, write_motion
-from autolink.video.writer import VideoWriter
 from conftest import TINY, TINY_GAN, TINY_TRANSFER
 from PIL import Image
 from test_convert import PARAMETERS, Restated, save
 from test_published import celeba
 
 from autolink.data.figures import figure_clip
+from autolink.eval import report
+from autolink.eval.feature_networks import Extractor
+from autolink.eval.fid import Side, save_statistics
+from autolink.eval.report import ReportConfig
+from autolink.eval.reporting.render import BEGIN, END
+from autolink.video.motion import Motion, write_motion
+from autolink.video.writer import VideoWriter
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -45,7 +45,7 @@ def test_there_are_commands() -> None:
 
 
 def test_the_results_in_the_readme_are_of_the_bundled_weights() -> None:
-    told = dict(re.findall(r"^\*\*([\w-]+)\*\*: .* weights ([0-9a-f]{12})$", PAGES[0].read_text(), re.M))
+    told = dict(re.findall(r"^- `([\w-]+)`: .* weights ([0-9a-f]{12});", PAGES[0].read_text(), re.M))
     assert told.keys() >= {"figures", "faces", "figures-transfer", "faces-transfer", "pets-gan"}
     for name, digest in told.items():
         weights = (ROOT / "checkpoints" / name / "model.safetensors").read_bytes()

@@ -1,12 +1,15 @@
 import math
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from autolink import edge_map_cpu, edge_map_torch
 from autolink.edge_map import edge_map, edge_pairs
 
 
@@ -83,12 +86,106 @@ def test_renumbering_keypoints_changes_nothing() -> None:
     )
 
 
-def test_batches_larger_than_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    keypoints, weights = random_graph(4, batch=5)
-    whole = edge_map(keypoints, weights, 16, 0.01)
-    module = sys.modules["autolink.edge_map"]  # the package has a function of the same name
-    monkeypatch.setattr(module, "PIXELS_AT_ONCE", 2 * 16 * 16)
-    torch.testing.assert_close(edge_map(keypoints, weights, 16, 0.01), whole, rtol=0, atol=0)
+@pytest.mark.parametrize(
+    ("K", "size", "batch", "thickness"),
+    [
+        (2, 2, 1, 0.1),
+        (2, 31, 3, 1e-3),
+        (5, 33, 1, 1e-3),
+        (8, 64, 4, 100.0),
+        (16, 65, 2, 1e-3),
+        (256, 40, 1, 1e-3),
+        (3, 8, 0, 0.1),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_kernel_equals_the_loop_over_edges(K: int, size: int, batch: int, thickness: float, dtype: torch.dtype) -> None:
+    keypoints, weights = (t.detach().to(dtype) for t in random_graph(K, batch))
+    cost = -thickness * weights.log()
+    rtol, atol = (1e-5, 1e-5 * max(1, thickness)) if dtype == torch.float32 else (1e-7, 1e-7)
+    best, winner = edge_map_cpu.nearest_edge(keypoints, cost, size)
+    wanted, edge = edge_map_torch.nearest_edge(keypoints, cost, size)
+    torch.testing.assert_close(best, wanted, rtol=rtol, atol=atol)
+    assert batch == 0 or (winner == edge).double().mean() > 0.999
+    pull = torch.rand(best.shape, dtype=dtype)
+    for got, expected in zip(
+        edge_map_cpu.pulls(keypoints, edge, pull), edge_map_torch.pulls(keypoints, edge, pull), strict=True
+    ):
+        scale = max(1.0, float(expected.abs().sum()))
+        torch.testing.assert_close(got / scale, expected / scale, rtol=rtol, atol=atol)
+
+
+def run_with_threads(threads: int) -> list[Tensor]:
+    keypoints, weights = (t.detach().float().requires_grad_() for t in random_graph(12, batch=7))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        drawn = edge_map(keypoints, weights, 50, 1e-3)
+        return [drawn, *torch.autograd.grad((drawn * torch.linspace(-1, 1, 50)).sum(), (keypoints, weights))]
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_no_bit_depends_on_the_threads() -> None:
+    for threads in (1, 2, 3, 16):
+        for got, wanted in zip(run_with_threads(threads), run_with_threads(1), strict=True):
+            assert torch.equal(got, wanted)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_kernel_runs_after_a_fork() -> None:
+    """The kernel alone: torch's own operations on several threads hang in a child whose parent used them."""
+    program = """
+import os, torch
+from autolink import edge_map_cpu
+torch.set_num_threads(2)
+def draw():
+    edge_map_cpu.nearest_edge(torch.rand(4, 3, 2), torch.rand(3), 16)
+draw()
+child = os.fork()
+if not child:
+    draw()
+    os._exit(7)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 7, done.stderr
+
+
+def test_draws_where_no_cache_can_be_written(tmp_path: Path) -> None:
+    """As in a read-only installation by a user without a home; permissions alone would not stop root."""
+    shutil.copy(edge_map_cpu.__file__, tmp_path)
+    (tmp_path / "__pycache__").touch()
+    program = """
+import torch, edge_map_cpu
+print(edge_map_cpu.nearest_edge(torch.zeros(1, 2, 2), torch.zeros(1), 3)[0].sum().item())
+"""
+    nowhere = {"PYTHONPATH": str(tmp_path), "HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null/cache"}
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"} | nowhere
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "12.0", done.stderr  # four corners at 2 and four sides at 1
+    assert not list(tmp_path.rglob("*.nb?"))
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_what_is_not_finite_shows(wrong: float) -> None:
+    keypoints, weights = (t.detach() for t in random_graph(4, batch=2))
+    keypoints[1, 2, 0] = wrong
+    drawn = edge_map(keypoints, weights, 16, 0.01)
+    assert drawn[0].isfinite().all() and drawn[1].isnan().all()
+
+
+@pytest.mark.parametrize("wanted", [(True, False), (False, True), (False, False)])
+def test_gradients_only_where_they_are_asked_for(wanted: tuple[bool, bool]) -> None:
+    keypoints, weights = (t.detach().requires_grad_(w) for t, w in zip(random_graph(4), wanted, strict=True))
+    drawn = edge_map(keypoints, weights, 16, 0.01)
+    assert drawn.requires_grad == any(wanted)
+    if drawn.requires_grad:
+        drawn.sum().backward()
+    assert (keypoints.grad is not None, weights.grad is not None) == wanted
 
 
 def test_half_precision_keypoints_are_drawn_in_single() -> None:
@@ -120,20 +217,22 @@ def test_triton_kernel_equals_the_cpu_path() -> None:
     pytest.importorskip("triton")
     program = """
 import torch
-from autolink.edge_map import _edge_frames, _nearest_edge
-from autolink.edge_map_cuda import nearest_edge
+from autolink import edge_map_cuda, edge_map_torch
 device = "cuda" if torch.cuda.is_available() else "cpu"
 torch.manual_seed(0)
 for dtype in (torch.float32, torch.float64):
-    for K, size in ((2, 7), (6, 20)):
+    for K, size in ((2, 7), (6, 17)):
         keypoints = (torch.rand(2, K, 2, dtype=dtype) * 2.6 - 1.3).to(device)
         keypoints[0, 1] = keypoints[0, 0]
-        frames, cost = _edge_frames(keypoints), -0.01 * torch.rand(K * (K - 1) // 2, dtype=dtype).to(device).log()
+        cost = -0.01 * torch.rand(K * (K - 1) // 2, dtype=dtype).to(device).log()
         cost[0] = float("inf")
-        best, winner = nearest_edge(frames, cost, size)
-        wanted, edge = _nearest_edge(frames.cpu(), cost.cpu(), size)
-        torch.testing.assert_close(best.cpu(), wanted, rtol=1e-5, atol=1e-6)
-        assert (winner.cpu() == edge).double().mean() > 0.99
+        best, winner = edge_map_cuda.nearest_edge(keypoints, cost, size)
+        wanted, edge = edge_map_torch.nearest_edge(keypoints, cost, size)
+        torch.testing.assert_close(best, wanted, rtol=1e-5, atol=1e-6)
+        assert (winner == edge).double().mean() > 0.99
+        pull = torch.rand_like(best) * (best < 0.5)
+        for got, wanted in zip(edge_map_cuda.pulls(keypoints, edge, pull), edge_map_torch.pulls(keypoints, edge, pull)):
+            torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
 """
     environment = dict(os.environ)
     if not torch.cuda.is_available():

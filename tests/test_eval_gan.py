@@ -6,6 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import array, figures_in
+from scipy.spatial.distance import cdist
+
+from autolink import AutoLink, ModelConfig
+from autolink.data.animals import animal_images
 from autolink.eval import gan, gan_measures
 from autolink.eval.features import Kernel
 from autolink.eval.gan import GanEvalConfig, run
@@ -13,7 +18,7 @@ from autolink.eval.gan_measures import (
     another_of_the_class,
     copying,
     distribution,
-    foretold_errors,
+    expected_errors,
     generate,
     keypoint_distance,
     nearest,
@@ -24,11 +29,6 @@ from autolink.eval.gan_measures import (
 )
 from autolink.eval.metrics import FeatureDistance
 from autolink.generation.gan import Gan
-from conftest import array
-from scipy.spatial.distance import cdist
-
-from autolink import AutoLink, ModelConfig
-from autolink.data.animals import animal_images
 
 
 def quick(patch: pytest.MonkeyPatch) -> None:
@@ -56,20 +56,23 @@ def measured(tiny_gan: Path, animals: Path, tmp_path_factory: pytest.TempPathFac
 
 
 def test_the_report_holds_every_figure(measured: Path) -> None:
-    result = json.loads((measured / "gan.json").read_text())
-    assert result["figures"].keys() == {"all", "cat", "dog"}
-    assert [f["pictures"] for f in result["figures"].values()] == [24, 12, 12]
-    for figures in result["figures"].values():
+    result, figures = json.loads((measured / "gan.json").read_text()), figures_in(measured / "gan.json")
+    for group, count in (("all", 24), ("cat", 12), ("dog", 12)):
+        own = {key.split(".", 1)[1]: figure for key, figure in figures.items() if key.startswith(f"{group}.")}
         for name in ("fid", "kid", "precision", "recall"):
-            assert np.isfinite(figures[f"{name}[efficientnet-lite0]"])
+            figure = own[f"{name}[efficientnet-lite0]"]
+            assert figure.value is not None and np.isfinite(figure.value) and figure.count == count
+            assert "biased" in figure.name and "flatters" in figure.protocol
         for who in ("own", "judge"):
-            structure = figures[f"structure_{who}"]
-            assert structure.keys() == {"error", "random_real", "repeated", "share_of_random"}  # too few to foretell
-            assert structure["repeated"] > 0
-        assert figures["copying"]["median_distance_over_reals"] > 0
-        assert 0 <= figures["right_class[efficientnet-lite0]"]["generated"] <= 100
-    assert result["figures"]["all"]["variety"]["share_of_real"] > 0
-    assert "biased" in result["protocol"] and result["warnings"] and result["versions"]["torch"]
+            assert own[f"structure_{who}"].baseline_name == "another real picture"
+            assert (own[f"structure_{who}_repeated"].value or 0) > 0
+            assert f"structure_{who}_expected" not in own  # too few pictures for a fit
+        assert (own["nearest_real"].value or 0) > 0
+        assert 0 <= (own["right_class[efficientnet-lite0]"].value or 0) <= 100
+    assert (figures["all.variety"].value or 0) > 0 and (figures["all.variety"].baseline or 0) > 0
+    held_out = figures["all.structure_judge_held_out"]
+    assert held_out.count < 24 and not figures["cat.structure_judge"].headline
+    assert result["notes"] and result["versions"]["torch"] and result["conditional"] is True
     assert array(measured / "gan.png").shape == (8 * 130, 9 * 130, 3)
 
 
@@ -80,7 +83,8 @@ def test_the_table_says_what_is_biased(
     monkeypatch.setattr(gan, "VARIETY_STRUCTURES", 2)
     run(GanEvalConfig(str(tiny_gan), str(animals / "dog"), features=("efficientnet-lite0",), count=8))
     said = capsys.readouterr().out
-    assert "FID[efficientnet-lite0, biased]" in said and "own stage one, biased" in said and "judge" not in said
+    assert "FID[efficientnet-lite0, biased]" in said and "own stage one, biased" in said
+    assert "another stage one" not in said
 
 
 def test_keypoint_distance_by_hand() -> None:
@@ -127,7 +131,7 @@ def test_distribution_of_itself_and_of_another(monkeypatch: pytest.MonkeyPatch) 
 class Bright(AutoLink):
     """A stage one whose first keypoint is the brightness' centre of mass, the others at the centre."""
 
-    def detect(self, images: torch.Tensor) -> torch.Tensor:
+    def keypoints(self, images: torch.Tensor) -> torch.Tensor:
         light = images.mean(1) + 1
         axis = torch.linspace(-1, 1, images.shape[-1])
         x, y = (light.sum(1) * axis).sum(1), (light.sum(2) * axis).sum(1)
@@ -150,19 +154,19 @@ def test_structure_error_of_the_pictures_themselves_is_zero(tiny_checkpoint: Pat
     judge = AutoLink.from_pretrained(tiny_checkpoint)
     real = animal_images(6, 0, 32)[0]
     found = structure_errors(judge, real, real, np.zeros((6, 5, 2)), np.array([0, 1] * 3), seed=0)
-    assert found.error.max() == 0 and found.random_real.min() > 0 and found.foretold is None
+    assert found.error.max() == 0 and found.random_real.min() > 0 and found.expected is None
 
 
-def test_keypoints_are_foretold_as_far_as_they_follow() -> None:
+def test_keypoints_are_expected_as_far_as_they_follow() -> None:
     rng = np.random.default_rng(0)
     asked, classes = rng.uniform(-1, 1, (200, 3, 2)), np.arange(200) // 2 % 2
     follows = asked[:, :2] * 0.5 + 0.2 * classes[:, None, None]
-    exact = foretold_errors(asked, follows, classes)
+    exact = expected_errors(asked, follows, classes)
     assert exact is not None and exact.max() < 1e-6
     noise = rng.normal(size=follows.shape) * 0.02  # mean distance 0.02 * sqrt(pi / 2), half a side being 1
-    noisy = foretold_errors(asked, follows + noise, classes)
+    noisy = expected_errors(asked, follows + noise, classes)
     assert noisy is not None and noisy.mean() == pytest.approx(0.02 * np.sqrt(np.pi / 2) * 50, rel=0.1)
-    assert foretold_errors(asked[:31], follows[:31], classes[:31]) is None
+    assert expected_errors(asked[:31], follows[:31], classes[:31]) is None
 
 
 def test_right_class_is_that_of_the_nearest_real_picture() -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from autolink.eval import keypoints
-from autolink.eval.keypoints import KeypointsConfig, bootstrap_interval, in_detail
+from conftest import figures_in
 from PIL import Image
 
 from autolink.data import Annotation
+from autolink.eval import keypoints
+from autolink.eval.keypoints import KeypointsConfig, bootstrap_interval, in_detail
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,16 +24,17 @@ def test_the_command_reports_everything(tiny_checkpoint: Path, pictures: Path, t
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "mean pose" in done.stdout
-    found = json.loads((tmp_path / "figures.json").read_text())
-    assert found["images"] == 8 and found["train_images"] == 16 and found["test_identities"] == 2
-    assert found["normalised_by"] == "image side" and found["error"] == found["error_with_bias"]
-    low, high = found["interval_95_with_bias"]
-    assert low <= found["error"] <= high
-    assert {"mean_pose_error", "protocol", "seed", "versions"} <= found.keys()
-    assert np.mean([row["error"] for row in found["by_landmark"]]) == pytest.approx(found["error"])
-    assert np.mean([row["mean_pose_error"] for row in found["by_landmark"]]) == pytest.approx(found["mean_pose_error"])
-    assert len(found["by_keypoint"]) == found["keypoints"]
+    found, figures = json.loads((tmp_path / "figures.json").read_text()), figures_in(tmp_path / "figures.json")
+    error = figures["error_with_bias"]
+    assert error.count == 8 and error.samples == "test pictures, fitted on 16" and "people are not" in error.protocol
+    assert error.unit == "% of the image side" and error.headline and error.better == "lower"
+    assert error.interval_95 is not None and error.value is not None
+    assert error.interval_95[0] <= error.value <= error.interval_95[1]
+    assert {"checkpoint", "seed", "versions"} <= found.keys()
+    assert np.mean([row["error"] for row in found["landmarks"]]) == pytest.approx(error.value)
+    assert np.mean([row["mean_pose_error"] for row in found["landmarks"]]) == pytest.approx(error.baseline)
+    assert len(found["best_landmarks"]) == found["keypoints"]
+    assert all(part in done.stdout for part in (error.shown_value, error.shown_spread, error.shown_baseline))
 
 
 def test_a_keypoint_is_named_after_what_it_follows() -> None:
@@ -41,18 +43,20 @@ def test_a_keypoint_is_named_after_what_it_follows() -> None:
     keypoints = np.stack([0.5 * landmarks[:, 2] + 0.1, landmarks[:, 0] + 0.1 * landmarks[:, 1]], 1)
     part = Annotation(landmarks, np.arange(40).astype(str), np.full((40, 2), 50.0), np.arange(40) >= 30)
     _, by_keypoint = in_detail(keypoints, part, np.full(40, 100.0), np.ones((10, 3)))
-    assert [row["landmark"] for row in by_keypoint] == [2, 0]
-    assert by_keypoint[0]["error"] < 1e-4 < by_keypoint[1]["error"] < by_keypoint[1]["mean_pose_error"]
+    assert [row.landmark for row in by_keypoint] == [2, 0]
+    assert by_keypoint[0].error < 1e-4 < by_keypoint[1].error < by_keypoint[1].mean_pose_error
 
 
 def test_normalised_by_a_pair(tiny_checkpoint: Path, pictures: Path, tmp_path: Path) -> None:
-    results = {}
+    baselines, units = [], []
     for choice in ("side", "1,2"):
         path = tmp_path / f"{choice}.json"
         keypoints.run(KeypointsConfig(str(tiny_checkpoint), str(pictures), path, choice))
-        results[choice] = json.loads(path.read_text())
-    assert results["1,2"]["normalised_by"] == "landmarks 1,2"
-    assert results["1,2"]["mean_pose_error"] > 3 * results["side"]["mean_pose_error"]  # neck to head is short
+        error = figures_in(path)["error_with_bias"]
+        baselines.append(error.baseline or 0)
+        units.append(error.unit)
+    assert units == ["% of the image side", "% of the landmarks 1,2"]
+    assert baselines[1] > 3 * baselines[0]  # neck to head is short
 
 
 def test_interval_holds_the_mean_and_shrinks_with_people() -> None:
@@ -92,5 +96,5 @@ def test_the_headline_follows_the_bias_option(
     tiny_checkpoint: Path, pictures: Path, tmp_path: Path, bias: bool
 ) -> None:
     keypoints.run(KeypointsConfig(str(tiny_checkpoint), str(pictures), tmp_path / "r.json", bias=bias))
-    found = json.loads((tmp_path / "r.json").read_text())
-    assert found["error"] == found["error_with_bias" if bias else "error_without_bias"]
+    headlines = [key for key, figure in figures_in(tmp_path / "r.json").items() if figure.headline]
+    assert headlines == ["error_with_bias" if bias else "error_without_bias"]

@@ -3,37 +3,40 @@ import subprocess
 import sys
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from autolink.eval import transfer
-from autolink.eval.clips import FIRST_FIGURE, figure, is_clips, load_clips, spread_pairs, video_clip
-from autolink.eval.judge_model import Found, Judge, JudgeConfig
-from autolink.eval.measure import ARMS, Evaluation, Rulers, Table, measure
-from autolink.eval.metrics import (
-    FeatureDistance,
-    l1,
-    moving,
-    moving_l1,
-    nearest_identity,
-    optical_flow,
-    ssim,
-    warp,
-    warping_error,
-)  # fmt: skip
-from autolink.eval.transfer import SHEET_ROWS, TransferConfig
-from autolink.generation.translator import PoseTransfer, Translator
-from autolink.generation.translator_config import TranslatorConfig
-from autolink.video.writer import VideoWriter
+from conftest import figures_in
 from PIL import Image
 from torch import Tensor
 
 from autolink import AutoLink
 from autolink.data.figures import figure_clip, figure_images
 from autolink.errors import UserError
+from autolink.eval import transfer
+from autolink.eval.clips import FIRST_FIGURE, figure, is_clips, load_clips, spread_pairs, video_clip
+from autolink.eval.judge_model import Found, Judge, JudgeConfig
+from autolink.eval.measure import ARMS, Evaluation, Mean, Measurements, Rulers, Table, bare_network, measure
+from autolink.eval.metrics import (
+    FeatureDistance,
+    l1,
+    nearest_identity,
+    optical_flow,
+    ssim,
+    warp,
+    warping_error,
+)  # fmt: skip
+from autolink.eval.results import Figure
+from autolink.eval.transfer import SHEET_ROWS, TransferConfig
+from autolink.eval.transfer_figures import figures
+from autolink.generation.moving import moving, moving_l1
+from autolink.generation.translator import PoseTransfer, Translator
+from autolink.generation.translator_config import TranslatorConfig
+from autolink.video.writer import VideoWriter
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
@@ -90,7 +93,7 @@ def test_error_on_moving_pixels_is_one_sum_over_another() -> None:
     expected = (((made - real).abs() * foreground).sum() / foreground.sum() / 3).item() / 2
     table = Table()
     table.add({"moving": moving_l1(made, real, source).numpy()}, {"moving": moving(real, source).sum((1, 2)).numpy()})
-    assert table.summary()["moving"] == pytest.approx(expected, rel=1e-5)
+    assert table.summary()["moving"].value == pytest.approx(expected, rel=1e-5)
     assert torch.isnan(moving_l1(made, real, source)[3])
     moved_only = made.clone()
     moved_only[:, :, 3:] = 0
@@ -102,7 +105,7 @@ def test_table_spreads_over_clips() -> None:
     table = Table()
     table.add({"a": np.array([1.0, 3.0]), "b": np.array([np.nan, np.nan])})
     table.add({"a": np.array([np.nan, 5.0]), "b": np.array([np.nan, np.nan])})
-    assert table.summary() == {"a": 3.0, "spread_over_clips": {"a": 1.5}}
+    assert table.summary() == {"a": Mean(3.0, 1.5)}
 
 
 def textured(size: int = 64) -> np.ndarray:
@@ -233,7 +236,7 @@ class Fake:
     def __init__(self, made: Callable[[Tensor, Tensor], Tensor]) -> None:
         self.made, self.stage_one = made, self
 
-    def detect(self, images: Tensor) -> Tensor:
+    def keypoints(self, images: Tensor) -> Tensor:
         self.drivers = images
         return torch.arange(len(images)).float().view(-1, 1, 1).expand(-1, 4, 2)
 
@@ -245,33 +248,53 @@ class Fake:
         return self.made(sources[:, 0], self.drivers[driving[:, 0, 0].long()])
 
 
-def figures_of(made: Callable[[Tensor, Tensor], Tensor], features: FeatureDistance, judge: Judge) -> dict[str, Any]:
+def figures_of(made: Callable[[Tensor, Tensor], Tensor], features: FeatureDistance, judge: Judge) -> Measurements:
     clips = list(load_clips("figures", 3, 4, 32, 0))
     fake: Any = Fake(made)
-    found, sheet = measure(Evaluation(fake, Rulers(features, None, judge), CPU), clips, True, lambda: None)
+    evaluation = Evaluation(fake, Rulers(features, None, judge), CPU, bare_network)
+    found, sheet = measure(evaluation, clips, True, lambda: None)
     assert len(sheet) == 3 and all(len(column) == len(SHEET_ROWS) for column in sheet)
     return found
 
 
 def test_a_transfer_that_copies_scores_what_copying_scores(features: FeatureDistance, judge: Judge) -> None:
     found = figures_of(lambda source, driver: source, features, judge)
-    assert found["self"] == found["self_copy"] and found["cross"] == found["cross_copy"]
-    assert found["self"]["moving_l1"] > found["self"]["l1"] > 0
-    assert found["appearance"]["generated_percent"] == found["appearance"]["copy_percent"]
-    assert found["cross_driver_joints_from_truth"]["percent_of_side"] > 0.5
+    tables = found.tables
+    assert tables["self"] == tables["self_copy"] and tables["cross"] == tables["cross_copy"]
+    assert tables["self"]["moving_l1"].value > tables["self"]["l1"].value > 0
+    assert found.appearance.generated == found.appearance.copy
+    assert found.driver_gap["percent_of_side"].value > 0.5
 
 
 def test_a_transfer_that_shows_the_driver(features: FeatureDistance, judge: Judge) -> None:
     """Perfect where the source drives itself; across people it has the wrong one."""
     found = figures_of(lambda source, driver: driver, features, judge)
-    own, cross, appearance = found["self"], found["cross"], found["appearance"]
+    own, copied, cross = (
+        {key: mean.value for key, mean in found.tables[name].items()} for name in ("self", "self_copy", "cross")
+    )
     for name in ("l1", "moving_l1", "efficientnet_lite0_distance", "akd_percent_of_side", "mkr_percent"):
         assert own[name] == pytest.approx(0, abs=1e-6), name
     assert own["ssim"] == pytest.approx(1, abs=1e-6) and own["flicker_over_real"] == pytest.approx(1)
-    assert own["joint_error_over_judges_own"] == own["arm_error_over_judges_own"] == pytest.approx(1)
-    assert found["self_copy"]["moving_l1"] > 0.05 and cross["moving_l1"] > 0.05
-    assert appearance["generated_as_driver_percent"] > 66 and appearance["generated_percent"] < 20
-    assert appearance["chance_percent"] == pytest.approx(100 / 3)
+    for part in ("", "_arms"):
+        judged = own[f"judge_own_error{part}_percent_of_side"]
+        assert own[f"joint_error{part}_percent_of_side"] == pytest.approx(judged)
+    assert copied["moving_l1"] > 0.05 and cross["moving_l1"] > 0.05
+    assert found.appearance.generated_as_driver > 66 and found.appearance.generated < 20
+    assert found.appearance.people == 3
+
+
+def test_figures_stand_beside_copying_the_source(features: FeatureDistance, judge: Judge) -> None:
+    found = figures_of(lambda source, driver: driver, features, judge)
+    made = partial(Figure, data="figures", count=12, samples="frames")
+    by_key = {figure.key: figure for figure in figures(found, made, "a judge", "users")}
+    moving = by_key["self.moving_l1"]
+    copied = found.tables["self_copy"]["moving_l1"]
+    assert (moving.baseline, moving.baseline_name) == (copied.value, "copying the source")
+    assert moving.spread == found.tables["self"]["moving_l1"].spread and moving.spread_over == "clips"
+    assert by_key["cross.akd_percent_of_side"].measured_by == "a judge" and moving.measured_by == ""
+    assert by_key["self.real_missing_percent"].baseline is None  # copying changes nothing of real frames
+    assert by_key["appearance.real_percent"].baseline == pytest.approx(100 / 3)
+    assert all(figure.protocol.endswith(".") for figure in by_key.values())
 
 
 def test_the_cross_truth_is_the_source_in_the_drivers_motion() -> None:
@@ -370,18 +393,18 @@ def test_the_command_reports_everything(data: str, videos: Path, checkpoints: Pa
     )
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "figures.json").read_text())
-    assert found["clips"] == 2 and found["frames_measured"] == 4 and found["size_pixels"] == 32 and found["seed"] == 0
-    assert {"protocol", "versions", "judge", "checkpoint", "data", "appearance"} <= found.keys()
-    assert {"l1", "moving_l1", "ssim", "akd_percent_of_side", "mkr_percent", "flicker_over_real"} <= found[
-        "self"
-    ].keys()
-    assert found["self"]["akd_percent_of_side"] > 0 and "lpips" not in found["self"]
-    known = {"joint_error_over_judges_own", "moving_l1"}
-    assert known <= found["cross"].keys() if data == "figures" else not known & found["cross"].keys()
-    assert "akd_percent_of_side" in found["cross_copy"]
+    assert {"versions", "judge", "checkpoint", "data", "seed", "notes", "pictures"} <= found.keys()
+    measured = figures_in(tmp_path / "figures.json")
+    assert {(f.count, f.samples) for f in measured.values()} == {(4, "frames of 2 clips, 32 px")}
+    told = ("l1", "moving_l1", "ssim", "akd_percent_of_side", "mkr_percent", "flicker_over_real")
+    assert {f"self.{name}" for name in told} <= measured.keys()
+    assert (measured["self.akd_percent_of_side"].value or 0) > 0 and "self.lpips" not in measured
+    known = {"cross.joint_error_percent_of_side", "cross.moving_l1", "cross.driver_percent_of_side"}
+    assert known <= measured.keys() if data == "figures" else not known & measured.keys()
+    assert measured["cross.akd_percent_of_side"].baseline is not None
     rows = len(SHEET_ROWS) - (data == "videos")
     assert np.asarray(Image.open(tmp_path / "sheet.png")).shape == (rows * 130, 2 * 130, 3)
-    assert "AKD" in done.stdout and "person kept" in done.stdout
+    assert all(f.shown_value in done.stdout and f.label in done.stdout for f in measured.values())
 
 
 def test_wrong_input_is_told(fails: Callable[..., str], checkpoints: Path, tmp_path: Path, judge: Judge) -> None:
@@ -409,7 +432,8 @@ def test_without_a_judge_pictures_are_still_measured(checkpoints: Path, tmp_path
         str(checkpoints / "transfer"), "figures", tmp_path / "x.json", judge="none", clips=2, frames=2
     )
     transfer.run(given)
-    found = json.loads((tmp_path / "x.json").read_text())
-    assert found["judge"] is None and "l1" in found["self"] and "akd_percent_of_side" not in found["self"]
+    found = figures_in(tmp_path / "x.json")
+    assert "self.l1" in found and "self.akd_percent_of_side" not in found
+    assert found["appearance.generated_percent"].measured_by == "efficientnet-lite0"
     with pytest.raises(UserError, match="exists"):
         TransferConfig("any", json=tmp_path / "x.json")

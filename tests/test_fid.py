@@ -10,15 +10,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from autolink.eval import feature_networks, fid
-from autolink.eval.feature_networks import Extractor, PooledLite0, PooledVGG16, load_extractor
-from autolink.eval.features import count_warnings, features_of, frechet, kernel, mean_and_covariance, precision_recall
-from autolink.eval.fid import FidConfig
+from conftest import figures_in
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
 from autolink.data.figures import figure_images
+from autolink.eval import feature_networks, fid
+from autolink.eval.feature_networks import Extractor, PooledLite0, PooledVGG16, load_extractor
+from autolink.eval.features import count_warnings, features_of, frechet, kernel, mean_and_covariance, precision_recall
+from autolink.eval.fid import FidConfig
 
 CPU = torch.device("cpu")
 
@@ -233,10 +234,15 @@ def test_the_command_reports_everything(
     said = capsys.readouterr()
     assert "FID[efficientnet-lite0]" in said.out and "warning: 16 real and 12 fake" in said.err
     found = json.loads((tmp_path / "f.json").read_text())
-    assert set(found["figures"]) == {f"{n}[efficientnet-lite0]" for n in ("FID", "KID", "precision", "recall")}
-    assert found["real"]["images"] == 16 and found["fake"]["images"] == 12 and found["kid_subset_size"] == 6
-    assert found["kid_spread_over_subsets"] > 0 and len(found["warnings"]) == 2
-    assert {"protocol", "seed", "dimensions", "resized_to"} <= found.keys()
+    figures = figures_in(tmp_path / "f.json")
+    assert list(figures) == [f"{n}[efficientnet-lite0]" for n in ("FID", "KID", "precision", "recall")]
+    assert [figure.better for figure in figures.values()] == ["lower", "lower", "higher", "higher"]
+    assert all(figure.count == 12 and "16 real" in figure.samples for figure in figures.values())
+    kid = figures["KID[efficientnet-lite0]"]
+    assert kid.spread is not None and kid.spread > 0 and kid.spread_over == "100 subsets of 6"
+    assert kid.shown_value in said.out and kid.shown_spread in said.out
+    assert found["real"]["images"] == 16 and found["fake"]["images"] == 12 and len(found["notes"]) == 2
+    assert {"seed", "features", "dimensions", "resized_to"} <= found.keys()
     assert {"torch", "clean-fid", "scipy"} <= found["versions"].keys()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f.json", "s.npz"]
 
@@ -258,7 +264,8 @@ def test_statistics_give_the_same_figures(moments: None, folders: tuple[Path, Pa
 
 
 def test_equal_folders_have_no_distance(moments: None, folders: tuple[Path, Path], tmp_path: Path) -> None:
-    found = figures(FidConfig(folders[0], folders[0], json=tmp_path / "a.json"))["figures"]
+    fid.run(FidConfig(folders[0], folders[0], json=tmp_path / "a.json"))
+    found = {key: figure.value for key, figure in figures_in(tmp_path / "a.json").items()}
     assert found["FID[efficientnet-lite0]"] == pytest.approx(0, abs=1e-4)
     assert found["precision[efficientnet-lite0]"] == found["recall[efficientnet-lite0]"] == 1
 
@@ -301,7 +308,7 @@ def test_wrong_input_is_told(
     assert "does not exist" in said(2, json=tmp_path / "no" / "x.json")
     assert "is a folder" in said(2, json=tmp_path)
     (tmp_path / "empty").mkdir()
-    assert "holds no jpg" in said(1, fake=tmp_path / "empty")
+    assert "holds no pictures" in said(1, fake=tmp_path / "empty")
     (tmp_path / "few").mkdir()
     for n in range(3):
         Image.new("RGB", (9, 9)).save(tmp_path / "few" / f"{n}.png")

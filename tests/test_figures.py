@@ -3,6 +3,8 @@ import numpy as np
 from autolink.data.figures import (
     JOINTS,
     POSE_RANGES,
+    Identity,
+    Scene,
     figure_clip,
     figure_images,
     render,
@@ -14,7 +16,7 @@ from autolink.data.figures import (
 )  # fmt: skip
 
 
-def one(seed: int, size: int = 64):
+def one(seed: int, size: int = 64) -> tuple[Identity, np.ndarray, Scene, int]:
     rng = np.random.default_rng(seed)
     return sample_identity(rng), sample_pose(rng), sample_scene(rng), size
 

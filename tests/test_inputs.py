@@ -1,4 +1,6 @@
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -40,11 +42,10 @@ def test_a_tensor_of_the_same_picture_agrees(model: AutoLink) -> None:
 
 
 @pytest.mark.parametrize("fit", ["stretch", "crop"])
-def test_pixels_are_of_each_picture(fit: str) -> None:
+def test_pixels_are_of_each_picture(fit: Literal["stretch", "crop"]) -> None:
     torch.manual_seed(0)
-    model = AutoLink(
-        ModelConfig(keypoints=5, size=32, fit=fit, detector_channels=(4, 8, 8), decoder_channels=(4, 8, 8))
-    )  # type: ignore[arg-type]
+    config = ModelConfig(keypoints=5, size=32, detector_channels=(4, 8, 8), decoder_channels=(4, 8, 8))
+    model = AutoLink(replace(config, fit=fit))
     small = model.detect(PICTURE)
     scale, start = ([59, 39], [0, 0]) if fit == "stretch" else ([39, 39], [10, 0])
     wanted = (small + 1) / 2 * torch.tensor(scale) + torch.tensor(start)

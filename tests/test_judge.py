@@ -1,7 +1,6 @@
 import json
 import os
-import subprocess
-import sys
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,17 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from autolink.eval import judge as judge_command
-from autolink.eval.augment import COVERED, FACE_MIRROR, Augmentation, augment, blurred, covered, moved, recoloured
-from autolink.eval.judge import DISTANCE_WEIGHT, TARGET_WIDTH, JudgeTrainConfig, joint_loss
-from autolink.eval.judge_data import figure_data
-from autolink.eval.judge_model import NEAR, Judge, JudgeConfig
+from conftest import array
+from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from autolink.data.figures import figure_images
 from autolink.data.images import load_images
 from autolink.errors import UserError
+from autolink.eval import judge as judge_command
+from autolink.eval import judge_data
+from autolink.eval.augment import COVERED, FACE_MIRROR, Augmentation, augment, blurred, covered, moved, recoloured
+from autolink.eval.judge_data import figure_data
+from autolink.eval.judge_loss import DISTANCE_WEIGHT, TARGET_WIDTH, joint_loss
+from autolink.eval.judge_model import NEAR, Judge, JudgeConfig
 from autolink.regression import inter_ocular_lengths
+from autolink.run_state import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = JudgeConfig(joints=3, size=32, channels=(4, 8, 8))
@@ -148,45 +152,85 @@ def test_a_judge_is_what_was_saved(tmp_path: Path, tiny_checkpoint: Path) -> Non
         Judge.from_pretrained(tiny_checkpoint)
 
 
-def test_figures_are_newly_drawn_at_every_step() -> None:
-    data, again = figure_data(16, 2, 0), figure_data(16, 2, 0)
-    first, second = next(data.batches), next(data.batches)
+def test_figures_are_newly_drawn_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge_data, "TEST_FIGURES", 20)
+    data = figure_data(16)
+    first, second = (data.draw(np.random.default_rng(seed), 2) for seed in (0, 1))
     assert not (first[1] == second[1]).any()
-    np.testing.assert_array_equal(first[0], next(again.batches)[0])
+    np.testing.assert_array_equal(first[0], data.draw(np.random.default_rng(0), 2)[0])
     assert not np.isin(first[1][:, 0], data.truth.landmarks[:, 0]).any()
 
 
-def test_the_command_trains_and_documents(pictures: Path, tmp_path: Path) -> None:
-    """Run as a file from another folder, as a user would."""
-    options = ["--size", "32", "--channels", "4", "8", "8", "--steps", "3", "--batch", "4", "--device", "cpu"]
-    words = [sys.executable, str(ROOT / "eval" / "judge.py"), "--data", str(pictures), "--out", "judge", *options]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "own error" in done.stdout and "8 pictures of people never seen" in done.stdout
-    config = json.loads((tmp_path / "judge" / "config.json").read_text())
-    assert config["joints"] == 15 and 0 < config["missing_below"] < 1 and config["own_error"] > 0
-    card = (tmp_path / "judge" / "README.md").read_text()
+def options(data: Path | str, out: Path, *more: str) -> list[str]:
+    tiny = ["--size", "32", "--channels", "4", "8", "8", "--steps", "6", "--batch", "4", "--threads", "1"]
+    return ["--data", str(data), "--out", str(out), *tiny, "--log-every", "2", *more]
+
+
+@pytest.mark.usefixtures("fresh_accelerator")
+def test_the_command_trains_and_documents(
+    fails: Callable[..., str], pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    judge_command.run(options(pictures, out))
+    said = capsys.readouterr().out
+    assert "8 of 2 other people for the own error" in said and f"done: model in {out / 'model'}" in said
+    judge = Judge.from_pretrained(out / "model")
+    assert judge.config.joints == 15 and 0 < judge.config.missing_below < 1 and judge.config.own_error > 0
+    card = (out / "model" / "README.md").read_text()
     assert all(word in card.lower() for word in ("data", "limits", "command"))
-    assert f"{config['own_error']:.2f} % of the image side" in card and str(pictures) not in card
-    again = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert again.returncode == 2 and "--overwrite" in again.stderr
+    assert f"{judge.config.own_error:.2f} % of the image side" in card and str(pictures) not in card
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["own_error"] == pytest.approx(judge.config.own_error, abs=1e-5)
+    assert array(out / "samples" / "0000006.png").std() > 20
+    assert "--overwrite" in fails(2, lambda: judge_command.run(options(pictures, out)))
+
+
+@pytest.mark.usefixtures("fresh_accelerator")
+def test_stopped_and_resumed_equals_uninterrupted(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    judge_command.run(options(pictures, whole))
+    one_batch = judge_command.JudgeTrainer.train_batch
+
+    def interrupted(self: judge_command.JudgeTrainer, shard: int) -> Tensor:
+        if self.step == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return one_batch(self, shard)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(judge_command.JudgeTrainer, "train_batch", interrupted)
+        with pytest.raises(SystemExit, match="143"):
+            judge_command.run(options(pictures, broken))
+    judge_command.run(["--resume", "--out", str(broken)])
+    wanted, got = (load_file(RunFolder(out).checkpoints()[-1] / "training.safetensors") for out in (whole, broken))
+    assert wanted.keys() == got.keys() and all(torch.equal(wanted[name], got[name]) for name in wanted)
+
+
+@pytest.mark.usefixtures("fresh_accelerator")
+def test_it_learns(pictures: Path, tmp_path: Path) -> None:
+    judge_command.run(options(pictures, tmp_path / "run", "--steps", "80", "--save-minutes", "10"))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:3])
 
 
 def test_wrong_input_is_told(fails: Callable[..., str], tmp_path: Path) -> None:
-    def said(code: int, **options: object) -> str:
-        given = {"out": tmp_path / "new", "device": "cpu", "steps": 1, **options}
-        return fails(code, lambda: judge_command.run(JudgeTrainConfig(**given)))  # type: ignore[arg-type]
+    def said(code: int, *more: str, data: Path | str = "figures") -> str:
+        return fails(code, lambda: judge_command.run(options(data, tmp_path / "new", *more)))
 
-    assert "does not exist" in said(2, data=str(tmp_path / "none"))
-    assert "--size" in said(2, size=30)
-    assert "--steps" in said(2, steps=0)
-    assert "--learning-rate" in said(2, learning_rate=0.0)
-    from PIL import Image
-
+    assert "does not exist" in said(2, data=tmp_path / "none")
+    assert "--size must be a multiple" in said(2, "--size", "30")
+    assert "--channels" in said(2, "--channels", "4")
+    assert "--steps must be at least 1" in said(2, "--steps", "0")
+    assert "--learning-rate must be above zero" in said(2, "--learning-rate", "0")
+    assert "needs --data" in fails(2, lambda: judge_command.run(["--preset", "faces"]))
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
-    assert "no landmarks.csv" in said(1, data=str(tmp_path))
+    assert "no landmarks.csv" in said(1, data=tmp_path)
+    (tmp_path / "landmarks.csv").write_text("image,identity,split,x0,y0,x1,y1\na.png,,train,1,1,2,2\n")
+    assert "to test on" in said(1, data=tmp_path)
     (tmp_path / "landmarks.csv").write_text("image,identity,split,x0,y0\na.png,,train,1,1\n")
-    assert "to test on" in said(1, data=str(tmp_path))
+    assert "at least two" in said(1, data=tmp_path)
     assert not (tmp_path / "new").exists()
 
 

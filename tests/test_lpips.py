@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from autolink.eval import lpips
-from autolink.eval.lpips import LpipsConfig, load_lpips, psnr
-from autolink.eval.metrics import l1
-from autolink.eval.pairing import matched, pairs_of
+from conftest import figures_in
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from autolink.data.figures import figure_images
 from autolink.data.source import Source
+from autolink.eval import lpips
+from autolink.eval.lpips import LpipsConfig, load_lpips, psnr
+from autolink.eval.metrics import l1
+from autolink.eval.pairing import matched, pairs_of
+from autolink.eval.results import Figure
 
 CPU = torch.device("cpu")
 
@@ -53,11 +55,11 @@ def write(folder: Path, seed: int, count: int = 3, ending: str = ".png") -> Path
     return folder
 
 
-def results(**options: Any) -> dict[str, Any]:
+def results(**options: Any) -> dict[str, Figure]:
     config = LpipsConfig(**options)
     lpips.run(config)
     assert config.json
-    return json.loads(config.json.read_text())
+    return figures_in(config.json)
 
 
 def naive_lpips(state: dict[str, Tensor], a: Tensor, b: Tensor) -> float:
@@ -124,9 +126,10 @@ def test_the_command_reports_pairs(
     monkeypatch.setattr(sys, "argv", ["eval/lpips.py", "--real", "a", "--fake", "b", "--json", "x.json"])
     lpips.main()
     assert "feature distance[efficientnet-lite0]" in capsys.readouterr().out
-    found = json.loads((tmp_path / "x.json").read_text())
-    assert set(found["figures"]) == {"feature distance[efficientnet-lite0]", "SSIM", "PSNR"}
-    assert found["pairs"] == 3 and found["equal_pairs"] == 0 and "no LPIPS" in found["protocol"]
+    found, figures = json.loads((tmp_path / "x.json").read_text()), figures_in(tmp_path / "x.json")
+    assert list(figures) == ["feature distance[efficientnet-lite0]", "SSIM", "PSNR"]
+    assert all(figure.count == 3 for figure in figures.values()) and not found["notes"]
+    assert "no LPIPS" in figures["feature distance[efficientnet-lite0]"].protocol
     assert {"lpips", "torch"} <= found["versions"].keys() and found["real"] == "a"
 
 
@@ -136,12 +139,12 @@ def test_means_over_pairs(plain: None, tmp_path: Path) -> None:
             (tmp_path / side).mkdir(exist_ok=True)
             Image.new("L", (16, 12), value).save(tmp_path / side / f"{n}.png")
     found = results(real=tmp_path / "a", fake=tmp_path / "b", json=tmp_path / "x.json")
-    assert found["figures"]["feature distance[efficientnet-lite0]"] == pytest.approx(0.2, abs=1e-6)
-    assert found["spread_over_pairs"]["feature distance[efficientnet-lite0]"] == pytest.approx(np.std([0.2, 0.4, 0]))
-    assert found["equal_pairs"] == 1
-    assert found["figures"]["PSNR"] == pytest.approx(-10 * np.log10(0.2 * 0.4), abs=1e-4)
-    same = results(real=tmp_path / "a", fake=tmp_path / "a", json=tmp_path / "y.json")["figures"]
-    assert same == {"feature distance[efficientnet-lite0]": 0, "SSIM": 1, "PSNR": None}
+    distance = found["feature distance[efficientnet-lite0]"]
+    assert distance.value == pytest.approx(0.2, abs=1e-6) and distance.spread == pytest.approx(np.std([0.2, 0.4, 0]))
+    assert found["PSNR"].value == pytest.approx(-10 * np.log10(0.2 * 0.4), abs=1e-4)
+    assert (distance.count, found["PSNR"].count) == (3, 2)
+    same = results(real=tmp_path / "a", fake=tmp_path / "a", json=tmp_path / "y.json")
+    assert [figure.value for figure in same.values()] == [0, 1, None] and same["PSNR"].shown_value == ""
 
 
 def test_two_files_and_odd_modes(plain: None, tmp_path: Path) -> None:
@@ -155,8 +158,8 @@ def test_two_files_and_odd_modes(plain: None, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "deep_grey.png"), grey.astype(np.uint16) * 257)
     for name in ("grey", "alpha", "deep", "deep_grey"):
         given = {"real": tmp_path / "plain.png", "fake": tmp_path / f"{name}.png", "json": tmp_path / f"{name}.json"}
-        found = results(**given)
-        assert found["pairs"] == 1 and found["figures"]["SSIM"] == pytest.approx(1, abs=1e-3), name
+        found = results(**given)["SSIM"]
+        assert found.count == 1 and found.value == pytest.approx(1, abs=1e-3), name
 
 
 def test_diversity_is_the_mean_over_structures(plain: None, tmp_path: Path) -> None:
@@ -166,10 +169,10 @@ def test_diversity_is_the_mean_over_structures(plain: None, tmp_path: Path) -> N
             Image.new("L", (8, 8), value).save(tmp_path / "d" / folder / f"{n}.png")
     found = results(fake=tmp_path / "d", diversity=True, json=tmp_path / "x.json")
     means = [(0.2 + 0.2 + 0.4) / 3, 0.2, 0]
-    (figure,) = found["figures"].values()
-    assert figure == pytest.approx(np.mean(means)) and found["spread_over_structures"] == pytest.approx(np.std(means))
-    assert (found["structures"], found["pictures"], found["pairs"]) == (3, 7, 5)
-    assert list(found["figures"]) == ["diversity by feature distance[efficientnet-lite0]"]
+    (figure,) = found.values()
+    assert figure.value == pytest.approx(np.mean(means)) and figure.spread == pytest.approx(np.std(means))
+    assert (figure.count, figure.samples) == (5, "pairs of 7 pictures in 3 structures")
+    assert figure.name == "diversity by feature distance[efficientnet-lite0]"
 
 
 def test_partners_are_found_whatever_the_order(tmp_path: Path) -> None:
@@ -196,9 +199,9 @@ def test_wrong_input_is_told(plain: None, fails: Callable[..., str], tmp_path: P
     assert "does not exist" in said(2, fake=tmp_path / "none")
     assert "both be pictures" in said(2, real=a / "0.png")
     (tmp_path / "t.txt").write_text("no")
-    assert "no jpg, png or webp picture" in said(2, fake=tmp_path / "t.txt")
+    assert "no picture" in said(2, fake=tmp_path / "t.txt")
     (tmp_path / "empty").mkdir()
-    assert "holds no jpg" in said(1, fake=tmp_path / "empty")
+    assert "holds no pictures" in said(1, fake=tmp_path / "empty")
     fewer = write(tmp_path / "fewer", 3, 2)
     assert "1 of 3 pictures" in said(1, fake=fewer) and "first: 2.png" in said(1, fake=fewer)
     (fewer / "other.png").write_bytes((fewer / "0.png").read_bytes())

@@ -6,23 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from autolink.video.motion import (
-    Motion,
-    MotionError,
+from numpy.typing import NDArray
+
+from autolink.generation.motion import (
     best_frame,
     carried,
     maximum_spanning_tree,
     pose_distance,
-    radius,
-    read_motion,
     relative,
     retarget,
+    shots,
     size_ratio,
-    smooth,
-    smoothing_reach,
-    write_motion,
 )
-from numpy.typing import NDArray
+from autolink.video.motion import Motion, MotionError, radius, read_motion, smooth, smoothing_reach, write_motion
 
 
 def rotation(angle: float) -> NDArray:
@@ -276,10 +272,9 @@ def test_written_and_read_again(tmp_path: Path, rng: np.random.Generator) -> Non
 
 
 def test_reads_what_detect_writes_for_a_video(tmp_path: Path, tiny_checkpoint: Path) -> None:
-    from autolink.video.writer import VideoWriter
-
     from autolink.data.figures import figure_clip
     from autolink.detect import DetectConfig, run
+    from autolink.video.writer import VideoWriter
 
     with VideoWriter(tmp_path / "clip.mp4", Fraction(25)) as writer:
         for frame in figure_clip(3, 1, 32)[0]:
@@ -348,3 +343,8 @@ def test_nothing_is_left_of_a_motion_that_cannot_be_written(tmp_path: Path, rng:
     assert [p.name for p in tmp_path.iterdir()] == ["m.json"]
     with pytest.raises(ValueError, match="frame 0"):
         Motion(np.full((1, 2, 2), math.nan), Fraction(25), 9, 9)
+
+
+def test_shots_begin_at_cuts() -> None:
+    assert shots([False, False, True, False, True]) == [slice(0, 2), slice(2, 4), slice(4, 5)]
+    assert shots([True, False]) == [slice(0, 2)]

@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from autolink.generation import pairs
-from autolink.video.writer import VideoWriter
 
 from autolink.data import clips
 from autolink.data.figures import figure_clip
 from autolink.errors import UserError
+from autolink.generation import pairs
+from autolink.video.writer import VideoWriter
 
 
 def views() -> pairs.Views:
@@ -20,10 +20,11 @@ def views() -> pairs.Views:
     )
 
 
-def write_clip(path: Path, frames: int, seed: int = 1) -> None:
+def write_clip(path: Path, frames: int, seed: int = 1) -> Path:
     with VideoWriter(path, Fraction(25)) as writer:
         for frame in figure_clip(frames, seed, 48)[0]:
             writer.write(frame)
+    return path
 
 
 def test_pairs_stay_within_their_group_and_out_of_the_held_out() -> None:
@@ -108,7 +109,7 @@ def test_long_clips_are_thinned_evenly(tmp_path: Path, monkeypatch: pytest.Monke
 def test_nothing_to_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         pairs.check_views(str(tmp_path / "no"))
-    with pytest.raises(UserError, match="holds no jpg"):
+    with pytest.raises(UserError, match="holds no pictures"):
         pairs.check_views(str(tmp_path))
     (tmp_path / "broken.mp4").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"none of the videos.*broken\.mp4"):

@@ -10,9 +10,9 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
-from autolink.eval import protocols
 
 from autolink.errors import UserError
+from autolink.eval import protocols
 
 AUTHORS = os.environ.get("AUTOLINK_AUTHORS_CODE", "")
 needs_authors = pytest.mark.skipif(not AUTHORS, reason="AUTOLINK_AUTHORS_CODE names no checkout of the authors' code")

@@ -3,6 +3,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,21 +12,32 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import array
+from markdown_it import MarkdownIt
+from test_eval_gan import quick
+
+from autolink import AutoLink
+from autolink.errors import UserError
 from autolink.eval import gan
 from autolink.eval.judge_model import Judge, JudgeConfig
 from autolink.eval.report import ReportConfig, over_seeds, run, write_folder
 from autolink.eval.reporting.charts import chart
-from autolink.eval.reporting.compare import compare
-from autolink.eval.reporting.content import Conditions, Figure, shown_spread, shown_value
-from autolink.eval.reporting.inputs import bundled, find_subjects, read_curves
+from autolink.eval.reporting.compare import Comparison, compare, pairs, read_report
+from autolink.eval.reporting.content import Checkpoint, Published, Report, Training
+from autolink.eval.reporting.inputs import bundled_for, find_subjects, read_curves
 from autolink.eval.reporting.literature import beside
-from autolink.eval.reporting.summary import BEGIN, END, summary
+from autolink.eval.reporting.render import (
+    BEGIN,
+    END,
+    comparison_text,
+    escaped,
+    report_page,
+    report_text,
+    summary_text,
+)
+from autolink.eval.results import Figure, Section, as_text, from_json, to_json
 from autolink.generation.translator import PoseTransfer, Translator
 from autolink.generation.translator_config import TranslatorConfig
-from conftest import array
-from test_eval_gan import quick
-
-from autolink import AutoLink
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -81,50 +94,49 @@ def written(
 
 
 @pytest.fixture(scope="module")
-def report(written: Path) -> dict[str, Any]:
-    return json.loads((written / "report.json").read_text())
+def report(written: Path) -> Report:
+    return from_json(Report, (written / "report.json").read_bytes())
 
 
-def test_every_figure_says_how_it_was_measured(report: dict[str, Any]) -> None:
-    assert [c["kind"] for c in report["checkpoints"]] == ["autolink", "autolink", "transfer", "gan", "judge"]
-    assert report["versions"]["torch"] and report["created"].endswith("UTC") and report["seconds"] > 0
-    for checkpoint in report["checkpoints"]:
-        assert checkpoint["figures"] and len(checkpoint["weights_sha256"]) == 64
-        keys = [f["key"] for f in checkpoint["figures"]]
-        assert len(keys) == len(set(keys))
-        for figure in checkpoint["figures"]:
-            assert all(figure[name] for name in ("data", "protocol", "samples", "features", "judge", "name", "group"))
-            assert figure["value"] is None or np.isfinite(figure["value"])
-            assert figure["seed"] == 0 and "/" not in figure["data"]
+def test_every_figure_says_how_it_was_measured(report: Report) -> None:
+    assert [c.kind for c in report.checkpoints] == ["autolink", "autolink", "transfer", "gan", "judge"]
+    assert report.versions["torch"] and report.created.endswith("UTC") and report.seconds > 0
+    for checkpoint in report.checkpoints:
+        figures = checkpoint.measured.figures
+        assert figures and checkpoint.headlines and len(checkpoint.weights_sha256) == 64
+        assert len({f.key for f in figures}) == len(figures)
+        for figure in figures:
+            assert all((figure.data, figure.protocol, figure.samples, figure.name, figure.group))
+            assert figure.value is not None and np.isfinite(figure.value) and figure.count > 0
+            assert figure.seed == 0 and "/" not in figure.data and figure.protocol.endswith(".")
 
 
-def test_kinds_show_what_belongs_to_them(report: dict[str, Any]) -> None:
-    first, _, moved, drawn, judged = report["checkpoints"]
-    figures = {f["key"]: f for f in first["figures"]}
-    assert np.mean([r["error"] for r in first["landmarks"]]) == pytest.approx(figures["error_with_bias"]["value"])
-    assert len(first["keypoints"]) == 5 and len(first["graph"]["edges"]) == 10
-    assert max(w for _, _, w in first["graph"]["edges"]) == pytest.approx(1)
-    assert figures["reconstruction_features"]["features"] == "efficientnet-lite0"
-    moved_keys = {f["key"] for f in moved["figures"]}
+def test_kinds_show_what_belongs_to_them(report: Report) -> None:
+    first, _, moved, drawn, judged = (checkpoint.measured for checkpoint in report.checkpoints)
+    assert np.mean([row.error for row in first.landmarks]) == pytest.approx(first["error_with_bias"].value)
+    assert first.graph is not None and len(first.best_landmarks) == len(first.graph.positions) == 5
+    assert len(first.graph.edges) == 10 and max(w for _, _, w in first.graph.edges) == pytest.approx(1)
+    assert first["reconstruction_features"].measured_by == "efficientnet-lite0"
+    moved_keys = {f.key for f in moved.figures}
     assert {"self.moving_l1", "cross.joint_error_percent_of_side", "appearance.generated_percent"} <= moved_keys
-    assert all(f["yardstick"] is not None for f in moved["figures"] if f["better"])
-    assert any(f["key"] == "all.fid[efficientnet-lite0]" and "biased" in f["name"] for f in drawn["figures"])
-    assert {"All pictures", "Class cat", "Class dog"} == {f["group"] for f in drawn["figures"]}
-    assert len(judged["landmarks"]) == 15
+    assert all(f.baseline is not None for f in moved.figures if f.better)
+    assert "biased" in drawn["all.fid[efficientnet-lite0]"].name
+    assert {"All pictures", "Class cat", "Class dog"} == {f.group for f in drawn.figures}
+    assert len(judged.landmarks) == 15
 
 
-def test_tables_and_json_agree(written: Path, report: dict[str, Any]) -> None:
+def test_pages_and_json_agree(written: Path, report: Report) -> None:
     text, page = (written / "report.md").read_text(), (written / "report.html").read_text()
-    for checkpoint in report["checkpoints"]:
-        own = text[text.index(f"## {checkpoint['name']}\n") :].split("\n## ")[0]
-        for figure in checkpoint["figures"]:
-            told = (f" {shown_value(figure)} |", figure["samples"], figure["features"], figure["judge"], figure["data"])
-            rows = [line for line in own.splitlines() if line.startswith(f"| {figure['name']} ")]
-            assert any(all(part in row for part in told) for row in rows)
-            assert f">{shown_value(figure)}</td>" in page
-        for picture in checkpoint["pictures"]:
-            assert picture["file"] in text
-            assert array(written / picture["file"]).shape == (picture["height"], picture["width"], 3)
+    for checkpoint in report.checkpoints:
+        own = text[text.index(f"## {escaped(checkpoint.name)}\n") :].split("\n## ")[0]
+        for figure in checkpoint.measured.figures:
+            told = (figure.label, figure.shown_value, figure.shown_spread, figure.shown_baseline, figure.measured_on)
+            rows = [[cell.strip() for cell in line.split(" | ")] for line in own.splitlines() if line.startswith("| ")]
+            assert any([row[0].removeprefix("| "), *row[1:4], row[5]] == list(map(escaped, told)) for row in rows)
+            assert f'<td class="number">{figure.shown_value}</td>' in page
+        for picture in checkpoint.measured.pictures:
+            file = checkpoint.picture_file(picture.name)
+            assert f"({file})" in text and array(written / file).shape == (picture.height, picture.width, 3)
 
 
 class Page(HTMLParser):
@@ -153,7 +165,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_needs_nothing_else(written: Path, report: dict[str, Any]) -> None:
+def test_the_page_needs_nothing_else(written: Path, report: Report) -> None:
     text = (written / "report.html").read_text()
     page = Page()
     page.feed(text)
@@ -162,91 +174,232 @@ def test_the_page_needs_nothing_else(written: Path, report: dict[str, Any]) -> N
     assert all(link.startswith(("#", "data:image/png;base64,")) for link in page.links)
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
     assert "url(" not in text and "@import" not in text and "<script" not in text
-    assert len(page.images) == sum(len(c["pictures"]) for c in report["checkpoints"])
+    assert len(page.images) == sum(len(c.measured.pictures) for c in report.checkpoints)
     assert all(image["alt"] and image["width"] and image["height"] for image in page.images)
     assert "first &lt;run&gt;" in text and "<run>" not in text  # a folder's name is text
     assert "prefers-color-scheme" in text and 'name="viewport"' in text
     assert text.count('class="chart"') == 5 * 2  # loss, and the regression error with the mean pose dashed
 
 
-def test_runs_that_differ_in_their_seed_are_averaged(report: dict[str, Any]) -> None:
-    row = next(r for r in report["over_seeds"] if r["key"] == "error_with_bias")
-    assert row["runs"] == ["first <run>", "second"] and row["seeds"] == [0, 1]
-    assert row["spread"] == 0 and row["mean"] == row["values"][0]
+HOSTILE = (
+    "<img src=x onerror=alert(1)>", "</code></td></table><script>alert(1)</script>", "'\"><b onclick=alert(1)>",
+    "[a](javascript:alert(1)) ![b](http://b.c/d)", "`</code>`` | **b** | _c_ ~~d~~ $e$",
+    "\n\n# a\n- b\n---\n> c\n\t1. d",
+    "<https://a.b> https://a.b &lt;i&gt; {{ 7*7 }} {% raw %}", "--><!-- a",
+    "{{ report }}\\", "1. a", "- a", "# a", "===",
+)  # fmt: skip
+"""Names that a folder, a picture, a class or a model card may have."""
 
 
-def checkpoint(value: float, seed: int, **changed: Any) -> dict[str, Any]:
-    conditions = Conditions(**({"data": "figures", "protocol": "p", "samples": "9"} | changed))
-    figures = [Figure("a", "A", value, conditions, better="lower").as_json()]
-    return {"name": f"run{seed}", "kind": "autolink", "figures": figures, "model": {"keypoints": 4},
-            "training": {"config": {"seed": seed, "steps": 3, "out": f"o{seed}"}}}  # fmt: skip
+def with_hostile_texts(values: Any, name: str) -> Any:
+    """The same with a hostile name in every text, but for those that have few values."""
+    if isinstance(values, dict):
+        kept = {"better", "slug", "kind_name"} | ({"name"} if "width" in values else set())  # our own names of pictures
+        changed = {k: v if k in kept else with_hostile_texts(v, name) for k, v in values.items()}
+        return changed | {f"{name} {n}": v for n, v in enumerate(values.values())} if "seed" in values else changed
+    if isinstance(values, list):
+        return [with_hostile_texts(value, name) for value in values]
+    return f"{name} {values}" if isinstance(values, str) else values
+
+
+class Tags(HTMLParser):
+    """The tags and attributes of a page, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.links: set[str | None] = set()
+        self.text = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.links |= {value for name, value in attrs if name in ("href", "src")}
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def handle_comment(self, data: str) -> None:
+        raise AssertionError(f"a comment: {data}")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_markup_in_names_stays_text(name: str, written: Path, report: Report) -> None:
+    """Each page has the tags, attributes and links of the harmless report, and shows the name as it is."""
+    values = with_hostile_texts(json.loads((written / "report.json").read_text()), name)
+    hostile = from_json(Report, json.dumps(values))
+    shown = " ".join(name.split())
+    images = {
+        c.picture_file(p.name): np.zeros((2, 2, 3), np.uint8) for c in report.checkpoints for p in c.measured.pictures
+    }
+    odd_images = {
+        c.picture_file(p.name): np.zeros((2, 2, 3), np.uint8) for c in hostile.checkpoints for p in c.measured.pictures
+    }
+    plain, page = Tags(report_page(report, images)), Tags(report_page(hostile, odd_images))
+    assert (page.tags, page.attributes, page.links) == (plain.tags, plain.attributes, plain.links)
+    assert shown in " ".join(page.text.split())
+
+    read = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render
+    for told, odd in (
+        (report_text(report), report_text(hostile)),
+        (summary_text([report]), summary_text([hostile])),
+        (comparison_text(itself(report)), comparison_text(itself(hostile))),
+    ):
+        plain, page = Tags(read(told)), Tags(read(odd))
+        assert page.tags - {"code"} == plain.tags - {"code"} and page.attributes == plain.attributes
+        assert page.links == plain.links
+        assert shown in " ".join(page.text.split())
+        assert told.count("\n") == odd.count("\n")
+
+
+def itself(report: Report) -> Comparison:
+    """A report compared with itself."""
+    both = pairs(report, report)
+    return Comparison(((Path("a"), report), (Path("b"), report)), tuple(both[:2]), tuple(both[2:]))
+
+
+def test_markdown_is_escaped_no_more_than_it_needs() -> None:
+    for harmless in ("-0.50", "1.58", "± 0.2 over clips", "figures, 1,000 test pictures", "a (b) + c!", "1-a.png"):
+        assert escaped(harmless) == harmless
+    assert escaped("- a") == "\\- a" and escaped("1. a") == "1\\. a" and escaped("a_b|c") == "a\\_b\\|c"
+
+
+def test_a_damaged_report_is_told_in_one_sentence(
+    report: Report, written: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    small = to_json(replace(report, checkpoints=report.checkpoints[:1], over_seeds=()))
+    figure = small.index('"figures"')
+    damaged = tmp_path / "report.json"
+    for content in (
+        b"", b"[]", b"{}", b"\xff\xfe", b"null", b"[" * 100_000, small[: len(small) // 2].encode(),
+        small.replace('"digits": 2', '"digits": -1').encode(), small.replace('"digits": 2', '"digits": 99999').encode(),
+        small.replace('"better": "lower"', '"better": 3').encode(), small.replace('"checkpoints"', '"x\\ny"').encode(),
+        f"{small[:figure]}\"figures\": [[]], {small[figure:]}".replace('"figures": [\n', '"f": [\n').encode(),
+    ):  # fmt: skip
+        damaged.write_bytes(content)
+        for options in ({"compare": (written, damaged)}, {"summary": (damaged,)}):
+            told = fails(1, lambda options=options: run(ReportConfig(**options), []))
+            assert "damaged" in told and str(damaged) in told and len(told.splitlines()) == 1
+
+
+def test_no_flipped_byte_ends_in_a_traceback(report: Report, tmp_path: Path) -> None:
+    small = to_json(replace(report, checkpoints=report.checkpoints[:1], over_seeds=())).encode()
+    rng, damaged = np.random.default_rng(0), tmp_path / "report.json"
+    refused = 0
+    for _ in range(200):
+        content = bytearray(small)
+        for place in rng.integers(len(content), size=2):
+            content[place] = rng.integers(256)
+        damaged.write_bytes(content)
+        try:
+            assert summary_text([read_report(damaged, "--summary")])
+        except UserError as error:
+            refused += 1
+            assert len(str(error).splitlines()) == 1
+    assert refused > 20
+
+
+def test_runs_that_differ_in_their_seed_are_averaged(report: Report) -> None:
+    row = next(row for row in report.over_seeds if row.figure.key == "error_with_bias")
+    assert row.runs == ("first <run>", "second") and row.seeds == (0, 1)
+    assert row.figure.spread == 0 and row.figure.spread_over == "seeds"
+    assert row.figure.value == report.checkpoints[0].measured["error_with_bias"].value
+
+
+def checkpoint(value: float, seed: int, **changed: Any) -> Checkpoint:
+    given: dict[str, Any] = {"data": "figures", "count": 9, "samples": "pictures", "protocol": "p", "better": "lower"}
+    figure = Figure("a", "A", value, **given | changed)
+    training = Training({"seed": seed, "steps": 3, "out": f"o{seed}"}, {}, {})
+    name = f"run{seed}"
+    return Checkpoint(name, name, "autolink", "keypoints and graph", "0" * 64, 9, 1.0, {"keypoints": 4}, training,
+                      Section((figure,)))  # fmt: skip
 
 
 def test_spread_over_seeds_is_the_standard_deviation() -> None:
     (row,) = over_seeds([checkpoint(1.0, 0), checkpoint(2.0, 1), checkpoint(4.5, 2)])
-    assert row["mean"] == 2.5 and row["spread"] == pytest.approx(np.std([1, 2, 4.5], ddof=1))
-    other = checkpoint(2.0, 1)
-    other["training"]["config"]["steps"] = 4
-    assert not over_seeds([checkpoint(1.0, 0), other])
-    assert not over_seeds([checkpoint(1.0, 0), checkpoint(2.0, 1, samples="10")])
+    assert row.figure.value == 2.5 and row.figure.spread == pytest.approx(np.std([1, 2, 4.5], ddof=1))
+    longer = replace(checkpoint(2.0, 1), training=Training({"seed": 1, "steps": 4}, {}, {}))
+    assert not over_seeds([checkpoint(1.0, 0), longer])
+    assert not over_seeds([checkpoint(1.0, 0), checkpoint(2.0, 1, count=10)])
 
 
 def test_published_figures_stand_only_beside_their_own_protocol() -> None:
-    ours = checkpoint(1.0, 0)
-    assert beside([ours]) == []
-    ours["figures"][0] |= {"key": "published_error", "data": "celeba-wild", "value": 5.0}
-    rows = beside([ours])
-    assert {row["data"] for row in rows} == {"celeba-wild"} and rows[0]["ours"]
-    assert [(row["keypoints"], row["value"]) for row in rows] == [(4, 5.0), (4, 6.11), (8, 5.24)]
+    assert beside([checkpoint(1.0, 0)]) == ()
+    ours = replace(checkpoint(5.0, 0, data="celeba-wild").measured.figures[0], key="published_error")
+    rows = beside([replace(checkpoint(5.0, 0), measured=Section((ours,)))])
+    assert {row.data for row in rows} == {"celeba-wild"} and rows[0].ours
+    assert [(row.keypoints, row.value) for row in rows] == [(4, 5.0), (4, 6.11), (8, 5.24)]
+    assert [row.shown for row in beside_human36m()] == ["3.00", "2.76", "1.92 to 2.23", "4.45"]
 
 
-def stored(folder: Path, *checkpoints: dict[str, Any]) -> Path:
+def beside_human36m() -> tuple[Published, ...]:
+    ours = replace(checkpoint(3.0, 0, data="human36m").measured.figures[0], key="published_error")
+    return beside([replace(checkpoint(3.0, 0), measured=Section((ours,)))])
+
+
+def stored(folder: Path, *checkpoints: Checkpoint) -> Path:
     folder.mkdir()
-    content = {"checkpoints": list(checkpoints), "created": "now", "versions": {"commit": "abc"}}
-    (folder / "report.json").write_text(json.dumps(content))
+    report = Report("a report", "now", 1.0, "python", 0, {}, {"commit": "abc"}, checkpoints, (), ())
+    (folder / "report.json").write_text(to_json(report))
     return folder / "report.json"
 
 
+def with_figures(of: Checkpoint, *figures: Figure) -> Checkpoint:
+    return replace(of, measured=Section((*of.measured.figures, *figures)))
+
+
 def test_two_reports_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first, second = checkpoint(3.0, 0), checkpoint(2.5, 1)
-    for part, samples in ((first, "40 clips"), (second, "20 clips")):
-        figure = Figure("b", "B", 1.0, Conditions("figures", "p", samples), group="G")
-        part["figures"].append(figure.as_json())
-    paths = stored(tmp_path / "a", first), stored(tmp_path / "b", second)
+    parts = [
+        with_figures(checkpoint(value, seed), Figure("b", "B", 1.0, "figures", clips, "clips", "p", group="G"))
+        for value, seed, clips in ((3.0, 0, 40), (2.5, 1, 20))
+    ]
+    paths = stored(tmp_path / "a", parts[0]), stored(tmp_path / "b", parts[1])
     run(ReportConfig(compare=paths, out=tmp_path / "both"), [])
     said = capsys.readouterr().out
-    assert "-0.50" in said and "better" in said and "'40 clips' against '20 clips'" in said
-    found = json.loads((tmp_path / "both" / "comparison.json").read_text())
-    assert [row["difference"] for row in found["figures"]] == [-0.5] and len(found["not_comparable"]) == 1
-    page = Page()
-    page.feed((tmp_path / "both" / "comparison.html").read_text())
-    assert not page.open and not page.links
-    assert "-0.50" in (tmp_path / "both" / "comparison.md").read_text()
-    assert {p.name for p in (tmp_path / "both").iterdir()} == {f"comparison.{end}" for end in ("json", "md", "html")}
+    assert "-0.50" in said and "better" in said and "count 40 against 20" in said
+    assert (tmp_path / "both" / "comparison.md").read_text() == said
+    assert [p.name for p in (tmp_path / "both").iterdir()] == ["comparison.md"]
+    found = compare(*paths)
+    assert [pair.difference for pair in found.figures] == [-0.5] and len(found.refused) == 1
 
 
 def test_overlapping_intervals_are_named(tmp_path: Path) -> None:
-    def with_interval(value: float) -> dict[str, Any]:
-        part = checkpoint(value, 0)
-        part["figures"][0]["interval_95"] = [value - 0.3, value + 0.3]
-        return part
-
-    first, near, far = (stored(tmp_path / str(v), with_interval(v)) for v in (1.0, 1.5, 2.0))
-    assert compare(first, near)["figures"][0]["verdict"] == "worse, intervals overlap"
-    assert compare(far, first)["figures"][0]["verdict"] == "better"
+    first, near, far = (
+        stored(tmp_path / str(v), checkpoint(v, 0, interval_95=(v - 0.3, v + 0.3))) for v in (1.0, 1.5, 2.0)
+    )
+    assert compare(first, near).figures[0].verdict == "worse, intervals overlap"
+    assert compare(far, first).figures[0].verdict == "better"
 
 
 def test_a_report_compared_with_itself_is_equal(written: Path) -> None:
     found = compare(written, written / "report.json")
-    assert not found["not_comparable"]
-    assert {row["verdict"] for row in found["figures"]} <= {"equal", ""}
+    assert not found.refused
+    assert {pair.verdict for pair in found.figures} <= {"equal", ""}
 
 
 def test_figures_are_printed_as_they_are_meant() -> None:
-    figure = Figure("a", "A", 1234.5, Conditions("d", "p", "s"), digits=1, spread=0.25, spread_over="clips").as_json()
-    assert shown_value(figure) == "1,234.5" and shown_spread(figure) == "± 0.2 over clips"
-    missing = Figure("a", "A", float("nan"), Conditions("d", "p", "s"), interval_95=(1.0, 2.0)).as_json()
-    assert missing["value"] is None and shown_value(missing) == "" and shown_spread(missing) == "1.00 to 2.00 (95 %)"
+    made = partial(Figure, "a", "A", data="d", count=1200, samples="s", protocol="p.")
+    figure = made(1234.5, digits=1, spread=0.25, spread_over="clips", unit="%", baseline=2.0, baseline_name="chance")
+    assert (figure.shown_value, figure.shown_spread, figure.shown_baseline) == (
+        "1,234.5",
+        "± 0.2 over clips",
+        "chance 2.0",
+    )
+    assert (figure.label, figure.measured_on) == ("A, %", "d, 1,200 s")
+    missing = made(float("nan"), interval_95=(1.0, 2.0))
+    assert missing.shown_value == "" and missing.shown_spread == "1.00 to 2.00 (95 %)"
+    assert from_json(Figure, to_json(missing)) == replace(missing, value=None)
+    text = as_text([figure, replace(missing, group="g"), replace(figure, group="g", better="lower")])
+    assert text.splitlines()[:3] == ["d, 1,200 s", "  A, %  1,234.5  ± 0.2 over clips  chance 2.0", "g: d, 1,200 s"]
+    assert text.splitlines()[-1] == "  A, %  1,234.5  ± 0.2 over clips     chance 2.0  lower is better"
+
+
+def test_names_that_are_no_text_can_be_written(tmp_path: Path) -> None:
+    section = Section((), notes=("skipped caf\udce9.png: damaged",))
+    assert from_json(Section, to_json(section)).notes == ("skipped caf?.png: damaged",)
 
 
 def test_curves_are_read_and_drawn(tmp_path: Path) -> None:
@@ -254,12 +407,11 @@ def test_curves_are_read_and_drawn(tmp_path: Path) -> None:
     path.write_text(
         '{"step": 1, "loss": 2.0}\nnot json\n[]\n{"step": 2, "loss": NaN, "x": "a"}\n{"step": 3, "loss": 1}\n{'
     )
-    assert read_curves(path) == {"loss": [[1, 2.0], [3, 1]]}
-    drawn = chart("loss", [[1, 2.0], [3, 1.0]], [])
-    points = drawn.split('points="')[1].split('"')[0].split()
-    (x0, y0), (x1, y1) = (map(float, p.split(",")) for p in points)
-    assert x0 < x1 and y0 < y1  # the loss falls
-    assert "<circle" in chart("loss", [[5, 1.0]], [])  # one value is a dot
+    assert read_curves(path) == {"loss": ((1, 2.0), (3, 1))}
+    drawn = chart("loss", ((1, 2.0), (3, 1.0)), ())
+    (x0, y0), (x1, y1) = (map(float, p.split(",")) for p in drawn.curve.split())
+    assert x0 < x1 and y0 < y1 and (drawn.low, drawn.high) == ("1", "2")  # the loss falls
+    assert chart("loss", ((5, 1.0),), ()).curve.count(",") == 1  # one value is a dot
 
 
 def test_a_run_is_known_by_its_folder_or_its_model(tiny_checkpoint: Path, pictures: Path, tmp_path: Path) -> None:
@@ -267,7 +419,7 @@ def test_a_run_is_known_by_its_folder_or_its_model(tiny_checkpoint: Path, pictur
     given = [str(run_folder), str(run_folder / "model")]
     found = find_subjects(given, "auto", None)
     assert [subject.name for subject in found] == ["mine", "mine-2"]
-    assert all(s.run == run_folder and s.data == str(pictures) and s.data_name == pictures.name for s in found)
+    assert all(s.run == run_folder and s.data == str(pictures) for s in found)
     (run_folder / "config.json").unlink()
     (run_folder / "metrics.jsonl").unlink()
     (bare,) = find_subjects(given[:1], str(pictures), None)
@@ -295,7 +447,7 @@ def test_wrong_input_is_told(
         assert not (tmp_path / "out").exists() and len(told.splitlines()) == 1
         return told
 
-    assert "there is no such folder" in said(2, tmp_path / "none")
+    assert "there is no checkpoint" in said(1, tmp_path / "none")
     assert "no checkpoint and no run" in said(1, tmp_path)
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "config.json").write_text('{"model_type": "llama"}')
@@ -309,7 +461,7 @@ def test_wrong_input_is_told(
     assert "folder of videos" in said(2, moving, data=str(tmp_path / "odd"))
     assert "keeps nobody for testing" in said(1, moving)
     assert "does not exist" in said(2, tiny_checkpoint, data=str(tmp_path / "none"))
-    assert "holds no jpg" in said(1, tiny_checkpoint, data=str(tmp_path / "odd"))
+    assert "holds no pictures" in said(1, tiny_checkpoint, data=str(tmp_path / "odd"))
     assert "no class of this GAN" in said(1, tiny_gan)
     assert "no bundled checkpoint" in said(2)
     assert "--root" in said(2, tiny_checkpoint, data="taichi")
@@ -322,18 +474,18 @@ def test_wrong_input_is_told(
 
 
 def test_bundled_checkpoints_are_chosen_by_what_they_know(tmp_path: Path) -> None:
-    assert [path.name for path in bundled("auto")] == ["figures", "figures-transfer"]
-    assert "animals" in [path.name for path in bundled("animals")]
+    assert [path.name for path in bundled_for("auto")] == ["figures", "figures-transfer"]
+    assert "animals" in [path.name for path in bundled_for("animals")]
     (tmp_path / "landmarks.csv").write_text(f"image,{','.join(f'x{n},y{n}' for n in range(68))}\n")
-    assert [path.name for path in bundled(str(tmp_path))] == ["faces"]
+    assert [path.name for path in bundled_for(str(tmp_path))] == ["faces"]
     (tmp_path / "a.mp4").touch()
-    assert [path.name for path in bundled(str(tmp_path))] == ["faces-transfer"]
+    assert [path.name for path in bundled_for(str(tmp_path))] == ["faces-transfer"]
 
 
 def test_wrong_comparisons_are_told(fails: Callable[..., str], tmp_path: Path) -> None:
     one = stored(tmp_path / "one", checkpoint(1.0, 0))
     other = stored(tmp_path / "other", checkpoint(1.0, 0, data="animals"))
-    none = stored(tmp_path / "none", checkpoint(1.0, 0) | {"kind": "gan", "name": "else"})
+    none = stored(tmp_path / "none", replace(checkpoint(1.0, 0), kind="gan", name="else"))
     (tmp_path / "bad.json").write_text('{"checkpoints": [{}]}')
 
     def said(code: int, second: Path, **options: Any) -> str:
@@ -347,19 +499,20 @@ def test_wrong_comparisons_are_told(fails: Callable[..., str], tmp_path: Path) -
     assert "no report, such as" in said(2, one, out=tmp_path)
 
 
-def test_a_summary_holds_the_main_figures_and_how_they_were_made(written: Path, report: dict[str, Any]) -> None:
-    text = summary([report])
-    assert "`python eval/report.py --out report`, seed 0, commit" in text
-    parts = text.split("\n**")
-    for checkpoint, part in zip(report["checkpoints"], parts, strict=True):
-        assert f"weights {checkpoint['weights_sha256'][:12]}" in part
-        headlines = [f for f in checkpoint["figures"] if f["headline"]]
-        groups = {f["group"] for f in headlines}
-        assert headlines and part.count("\n| ") == 2 + len(headlines) + (len(groups) if len(groups) > 1 else 0)
-        for figure in headlines:
-            row = next(line for line in part.splitlines() if f"{figure['name']}" in line and line.startswith("| "))
-            assert f"**{shown_value(figure)}**" in row or len(headlines) > 1
-            assert f"{figure['data']}, {figure['samples']}" in part and figure["protocol"] in part
+def test_a_summary_is_one_table_of_main_figures_a_kind(report: Report) -> None:
+    text = summary_text([report])
+    parts = text.split("**")[1:]
+    assert parts[::2] == ["Keypoints and graph", "Pose transfer", "Conditional GAN", "Judge of joints"]
+    by_kind = [report.checkpoints[:2], *((one,) for one in report.checkpoints[2:])]
+    for checkpoints, part in zip(by_kind, parts[1::2], strict=True):
+        headlines = [figure for c in checkpoints for figure in c.headlines]
+        rows = [line for line in part.splitlines() if line.startswith("| ")][2:]
+        assert len(rows) == len(headlines)
+        for row, figure in zip(rows, headlines, strict=True):
+            assert escaped(figure.label) in row and figure.shown_value in row and figure.shown_baseline in row
+        for one in checkpoints:
+            assert f"weights {one.weights_sha256[:12]}; on {one.headlines[0].measured_on}" in part
+    assert text.count("`python eval/report.py --out report`, seed 0, commit") == len(report.checkpoints)
 
 
 def test_a_summary_takes_its_place_in_a_page(written: Path, tmp_path: Path, fails: Callable[..., str]) -> None:

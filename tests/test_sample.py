@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from autolink.generation.gan import Gan
-from autolink.generation.sample import SampleConfig, path_through, run
-from autolink.generation.structures import Structures, kept_edges, moved, read_structures, spread
-from autolink.video.files import read_frames
-from autolink.video.writer import VideoWriter
 from conftest import array
 from PIL import Image
 
 from autolink.detect import DetectConfig
 from autolink.detect import run as detect
+from autolink.generation.gan import Gan
+from autolink.generation.sample import SampleConfig, path_through, run
+from autolink.generation.structures import Structures, kept_edges, moved, read_structures, spread
+from autolink.video.files import read_frames
+from autolink.video.writer import VideoWriter
 
 
 @pytest.fixture

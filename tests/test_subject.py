@@ -5,13 +5,14 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 import pytest
-from autolink.video.crop import Crop, parse_crop
-from autolink.video.layout import SMALLEST_VARIANCE, Layout, Shape
-from autolink.video.motion import smooth, smoothing_reach
-from autolink.video.subject import Followed, find_subject, follow, look
 from numpy.typing import NDArray
 
 from autolink.data.picture import to_pixels
+from autolink.video.crop import Crop, parse_crop
+from autolink.video.following import Followed, filled, follow, told
+from autolink.video.layout import SMALLEST_VARIANCE, Layout, Shape
+from autolink.video.motion import smooth, smoothing_reach
+from autolink.video.subject import find_subject, look
 
 SIZE = 48
 COLOURS = np.array([[230, 20, 20], [20, 220, 20], [30, 30, 240], [230, 220, 20]])
@@ -369,3 +370,50 @@ def test_a_strange_shape_is_doubted_however_steady() -> None:
     upside_down = discs(160, 120, SHAPE * [1, -1] * 20 + [80, 60], 6)
     assert look(upside_down, find_discs, steady, SIZE).doubt > 0.2
     assert look(discs(160, 120, SHAPE * 20 + [80, 60], 6), find_discs, steady, SIZE).doubt < 0.1
+
+
+def flat_then_cut() -> tuple[list[NDArray[np.uint8]], NDArray]:
+    """Black frames, discs on a background, then larger discs elsewhere on another."""
+    one, other = noise(np.random.default_rng(1), 320, 160) // 3, noise(np.random.default_rng(2), 320, 160) // 3
+    frames = [np.zeros_like(one)] * 5
+    points = []
+    for background, centre, scale in ((one, (80, 80), 20), (other, (230, 70), 30)):
+        for n in range(8):
+            now = SHAPE * scale + [centre[0] + n, centre[1]]
+            drawn = discs(320, 160, now, scale / 4)
+            points.append(now)
+            frames.append(np.where((drawn == 120).all(2, keepdims=True), background, drawn))
+    return frames, np.array(points)
+
+
+def test_black_frames_and_cuts_are_told_and_the_subject_found_again() -> None:
+    frames, points = flat_then_cut()
+    found = list(follow(frames, find_discs, LAYOUT, Crop(60, 0, 160), SIZE, batch=4))
+    assert [f.state for f in found] == ["empty"] * 5 + ["seen"] * 16
+    assert [n for n, f in enumerate(found) if f.cut] == [13]
+    track = np.stack([f.keypoints for f in found])
+    assert np.isnan(track[:5]).all() and np.abs(track[5:] - points).max() < 2
+    np.testing.assert_array_equal(filled(track)[0], track[5])
+    assert told([f.state for f in found], [f.cut for f in found]) == (
+        "frames 0-4 show no subject and keep the source's own pose; motion starts anew at the cut at 13"
+    )
+
+
+def test_a_lost_subject_is_held_and_searched_for_ever_more_rarely() -> None:
+    points = np.broadcast_to(SHAPE * 20 + [100, 80], (40, 4, 2))
+    searches: list[int] = []
+
+    def detect(crops: NDArray[np.uint8]) -> NDArray:
+        found = find_discs(crops)
+        if len(crops) > 16:
+            searches.append(len(crops))
+        found[(crops[:, :8] == 60).any((1, 2, 3))] = np.nan
+        return found
+
+    frames = list(clip(points))
+    for n in range(5, 40):
+        frames[n] = frames[n].copy()
+        frames[n][:] = np.where((frames[n] == 120).all(2, keepdims=True), 60, 110)
+    found = list(follow(frames, detect, LAYOUT, LAYOUT.crop(*LAYOUT.where(points[0])), SIZE))
+    assert {f.state for f in found[5:]} <= {"held", "empty"} and len(searches) <= 7
+    np.testing.assert_array_equal(found[39].keypoints, found[4].keypoints)

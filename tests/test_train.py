@@ -31,16 +31,23 @@ def options(pictures: Path, out: Path, *more: str) -> list[str]:
     return ["--data", str(pictures), "--out", str(out), *TINY, *more]
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
-    """Press Ctrl-C when so many steps are done."""
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, number: int = signal.SIGINT) -> None:
+    """Send a signal, by default that of Ctrl-C, when so many steps are done."""
     one_step = train.Trainer.train_step
 
     def step(self: train.Trainer) -> torch.Tensor:
         if self.step + 1 == steps:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return one_step(self)
 
     monkeypatch.setattr(train.Trainer, "train_step", step)
+
+
+def stopped(run: Callable[[], None], number: int = signal.SIGINT) -> None:
+    """Run a training that a signal ends after saving."""
+    with pytest.raises(SystemExit) as stop:
+        run()
+    assert stop.value.code == 128 + number
 
 
 def test_a_run_leaves_what_it_promises(pictures: Path, tmp_path: Path) -> None:
@@ -68,7 +75,7 @@ def test_stopped_and_resumed_equals_uninterrupted(
     train.run(options(pictures, whole))
     with monkeypatch.context() as patch:
         stop_after(patch, 3)
-        train.run(options(pictures, broken))
+        stopped(lambda: train.run(options(pictures, broken)))
     assert f"--resume --out {broken}" in capsys.readouterr().out
     assert [p.name for p in RunFolder(broken).checkpoints()] == ["step-0000003"]
     train.run(["--resume", "--out", str(broken)])
@@ -78,6 +85,29 @@ def test_stopped_and_resumed_equals_uninterrupted(
         torch.testing.assert_close(got[name], value, rtol=0, atol=0, msg=name)
     steps = [json.loads(line)["step"] for line in (broken / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_other_signals_save_too(name: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = getattr(signal, name)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3, number)
+        stopped(lambda: train.run(options(pictures, tmp_path)), number)
+    assert [p.name for p in RunFolder(tmp_path).checkpoints()] == ["step-0000003"]
+
+
+def test_a_signal_that_is_ignored_stays_ignored(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with monkeypatch.context() as patch:
+            stop_after(patch, 3, signal.SIGHUP)
+            train.run(options(pictures, tmp_path))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert [p.name for p in RunFolder(tmp_path).checkpoints()] == ["step-0000006"]
 
 
 def test_training_learns_to_rebuild(pictures: Path, tmp_path: Path) -> None:
@@ -91,7 +121,7 @@ def test_dry_run_tells_and_writes_nothing(pictures: Path, tmp_path: Path, capsys
     train.run(options(pictures, tmp_path / "run", "--dry-run"))
     said = capsys.readouterr().out
     assert not (tmp_path / "run").exists()
-    for part in ("16 pictures to train on, 8 kept for testing", "parameters", "minutes for 6 steps", '"keypoints": 4'):
+    for part in ("16 pictures to train on, 8 held out", "parameters", "minutes for 6 steps", '"keypoints": 4'):
         assert part in said
 
 
@@ -190,7 +220,7 @@ def test_it_begins_with_the_weights_of_another_model(
 def test_wrong_data_is_told(fails: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "does not exist" in fails(2, lambda: train.run(options(tmp_path / "no", tmp_path / "run")))
-    assert "holds no jpg, png or webp pictures and no videos" in fails(
+    assert "holds no pictures and no videos" in fails(
         1, lambda: train.run(options(tmp_path / "empty", tmp_path / "run"))
     )
     assert not (tmp_path / "run").exists()
@@ -199,7 +229,7 @@ def test_wrong_data_is_told(fails: Callable[..., str], tmp_path: Path) -> None:
 def test_a_run_is_not_overwritten_or_shared(fails: Callable[..., str], pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train.run(options(pictures, out))
-    assert "--resume goes on with it" in fails(2, lambda: train.run(options(pictures, out)))
+    assert "--resume continues it" in fails(2, lambda: train.run(options(pictures, out)))
     changed = ["--resume", "--out", str(out), "--keypoints", "5"]
     assert "--keypoints is 4" in fails(2, lambda: train.run(changed))
     other = tmp_path / "letters"
@@ -243,9 +273,9 @@ def test_divergence_keeps_the_last_good_checkpoint(
     fails: Callable[..., str], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
-    stop_after(monkeypatch, 3)
-    train.run(options(pictures, out))
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        stopped(lambda: train.run(options(pictures, out)))
     update = train.Trainer.update
 
     def spoiled(self: train.Trainer, loss: torch.Tensor) -> None:
@@ -267,7 +297,7 @@ def test_resume_bears_damage_of_what_it_does_not_need(
     shutil.copytree(pictures, data)
     with monkeypatch.context() as patch:
         stop_after(patch, 3)
-        train.run(options(data, out))
+        stopped(lambda: train.run(options(data, out)))
     with (out / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "lo')
     array_file = next((out / "cache").glob("*.npy"))
@@ -295,6 +325,7 @@ def test_full_disk_leaves_no_half_checkpoint(
     assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(pictures: Path, tmp_path: Path) -> None:
     """Two processes on gloo see different pictures and end with the same weights."""
     out = tmp_path / "run"
@@ -321,6 +352,12 @@ def test_presets_are_named_in_the_help(capsys: pytest.CaptureFixture[str]) -> No
     assert stop.value.code == 0
     said = capsys.readouterr().out
     assert "paper-k8" in said and "--keypoints" in said and "--resume" in said
+    about = said[: said.index("data options")]
+    assert about.count("accelerate launch train_autolink.py") == 2 and "faces-cpu: " in about
+    titles = ["data", "model", "loss", "optimiser", "compute", "logging", "run"]
+    places = [said.index(f" {title} options") for title in titles]
+    assert places == sorted(places) and places[3] < said.index("--steps") < places[4]
+    assert "--known-keypoints" not in said
 
 
 def test_an_unknown_preset_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from autolink.generation import train_gan
-from autolink.generation.classes import class_names, classes_of
-from autolink.generation.gan import REMEMBERED, Gan
 from conftest import TINY_GAN, array
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from autolink.generation import gan_progress, train_gan
+from autolink.generation.classes import class_names, classes_of
+from autolink.generation.gan import REMEMBERED, Gan
 from autolink.run_state import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,7 +26,7 @@ Options = Callable[..., list[str]]
 
 @pytest.fixture
 def few_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_gan, "MEASURED", 8)
+    monkeypatch.setattr(gan_progress, "MEASURED", 8)
 
 
 @pytest.fixture
@@ -71,7 +71,8 @@ def test_stopped_and_resumed_equals_uninterrupted(
 
     with monkeypatch.context() as patch:
         patch.setattr(train_gan.GanTrainer, "train_step", step)
-        train_gan.run(options(broken))
+        with pytest.raises(SystemExit, match="130"):
+            train_gan.run(options(broken))
     assert f"generation/train_gan.py --resume --out {broken}" in capsys.readouterr().out
     assert [p.name for p in RunFolder(broken).checkpoints()] == ["step-0000003"]
     train_gan.run(["--resume", "--out", str(broken)])
@@ -111,7 +112,7 @@ def test_without_data_it_learns_from_rendered_animals(
     monkeypatch.setattr("autolink.data.ANIMALS_TRAIN", 12)
     monkeypatch.setattr("autolink.data.ANIMALS_TEST", 4)
     train_gan.run(["--out", str(tmp_path / "run"), *TINY_GAN, "--steps", "2"])
-    assert "16 pictures of 32 px (8 cat, 8 dog), 4 kept for testing; 16 keypoints" in capsys.readouterr().out
+    assert "16 pictures of 32 px (8 cat, 8 dog), 4 held out; 16 keypoints" in capsys.readouterr().out
     assert Gan.from_pretrained(tmp_path / "run" / "model").config.classes == ("cat", "dog")
 
 
@@ -173,7 +174,7 @@ def test_it_begins_with_the_weights_of_another_gan(
     train_gan.run(options(out, *still, "--steps", "2"))
     train_gan.run(["--resume", "--out", str(out)])
     known, learned = (Gan.from_pretrained(folder).generator for folder in (tiny_gan, out / "model"))
-    names = known.name.weight, learned.name.weight
+    names = known.embedding.weight, learned.embedding.weight
     torch.testing.assert_close(names[1][0], names[0][1])
     assert (names[1][1] - names[0][0]).abs().max() > 0.1
     for name, weight in learned.named_parameters():
@@ -197,7 +198,7 @@ def test_divergence_keeps_the_last_good_checkpoint(
     options: Options, fails: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
-    monkeypatch.setattr(train_gan, "difference", lambda first, _: first.mean() * float("nan"))
+    monkeypatch.setattr(train_gan, "variety_loss", lambda first, *_: first.mean() * float("nan"))
     said = fails(1, lambda: train_gan.run(options(out, "--save-minutes", "1e-9")))
     assert "diverged by step" in said
     assert all(

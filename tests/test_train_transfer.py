@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from autolink.generation import train_transfer
-from autolink.generation.pairs import rendered_views
-from autolink.generation.translator import PoseTransfer
 from conftest import TINY_TRANSFER, array
 from safetensors.torch import load_file
 from test_pairs import write_clip
 
+from autolink.generation import train_transfer
+from autolink.generation.pairs import rendered_views
+from autolink.generation.translator import PoseTransfer
 from autolink.run_state import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,7 +70,8 @@ def test_stopped_and_resumed_equals_uninterrupted(
 
     with monkeypatch.context() as patch:
         patch.setattr(train_transfer.TransferTrainer, "train_step", step)
-        train_transfer.run(options(broken))
+        with pytest.raises(SystemExit, match="130"):
+            train_transfer.run(options(broken))
     assert f"generation/train_transfer.py --resume --out {broken}" in capsys.readouterr().out
     assert [p.name for p in RunFolder(broken).checkpoints()] == ["step-0000005"]
     train_transfer.run(["--resume", "--out", str(broken)])
@@ -96,7 +97,7 @@ def test_dry_run_tells_and_writes_nothing(
     said = capsys.readouterr().out
     assert not (tmp_path / "run").exists()
     for part in (
-        "5 clips or scenes and 0 single pictures, 1 of them kept for testing",
+        "5 clips or scenes and 0 single pictures, 1 of them held out",
         "parameters",
         "minutes for 6 steps",
     ):

@@ -8,18 +8,6 @@ import numpy as np
 import pytest
 import torch
 import tyro
-from autolink.generation import subjects, transfer, transfer_video
-from autolink.generation.networks import Networks, choose_checkpoint
-from autolink.generation.subjects import Appearance
-from autolink.generation.transfer_options import TransferConfig, TransferOptions
-from autolink.generation.translator import PoseTransfer
-from autolink.video import clip
-from autolink.video import files as video
-from autolink.video.clip import Clip
-from autolink.video.crop import Crop
-from autolink.video.motion import pose_distance, read_motion
-from autolink.video.subject import Subject
-from autolink.video.writer import VideoWriter
 from PIL import Image
 from test_pairs import write_clip
 from test_translator import transfer_model
@@ -27,7 +15,20 @@ from test_translator import transfer_model
 from autolink import transfer_video as transfer_from_python
 from autolink.data.figures import figure_clip
 from autolink.errors import UserError
+from autolink.generation import subjects, transfer, transfer_video
+from autolink.generation.motion import pose_distance
+from autolink.generation.networks import Networks, choose_checkpoint
+from autolink.generation.subjects import Appearance
+from autolink.generation.transfer_options import TransferConfig, TransferOptions
+from autolink.generation.translator import PoseTransfer
 from autolink.progress import silent
+from autolink.video import clip
+from autolink.video import files as video
+from autolink.video.clip import Clip
+from autolink.video.crop import Crop
+from autolink.video.motion import read_motion
+from autolink.video.subject import Localization
+from autolink.video.writer import VideoWriter
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     found = subjects.find_subject
 
-    def known(*arguments: object) -> Subject:
+    def known(*arguments: object) -> Localization:
         return found(*arguments)._replace(settled=True)  # type: ignore[arg-type]
 
     monkeypatch.setattr(subjects, "find_subject", known)
@@ -222,7 +223,8 @@ def test_damage_in_the_middle_is_told_and_the_rest_used(
      (2, ["--out", "no/r.mp4"], "the folder no does not exist"), (2, ["--out", "result.txt"], "ends in .mp4 or .gif"),
      (2, ["--best-frame", "x"], "--best-frame"), (2, ["--best-frame", "99"], "the driver has 11 frames"),
      (2, ["--crop", "1,2"], "--crop"), (2, ["--crop", "900,0,9,9"], "lies outside"),
-     (2, ["--smooth", "-1"], "--smooth"),
+     (2, ["--smooth", "-1"], "--smooth"), (2, ["--start", "2", "--end", "1"], "--start and --end"),
+     (1, ["--start", "9"], "is over before 9 s"),
      (2, ["--batch", "0"], "--batch"), (2, ["--size", "1"], "--size"), (2, ["--keypoints", "k.txt"], "in .json"),
      (2, ["--device", "cuda"], "--device cuda"), (1, ["--checkpoint", "."], "no config.json"),
      (1, ["--driver", "text.mp4"], "text.mp4"), (1, ["--driver", "bad.json"], "bad.json"),
@@ -253,7 +255,7 @@ def test_an_existing_result_is_kept(run: Callable[..., None], files: Path, fails
 def test_no_subject_is_told(
     run: Callable[..., None], monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
 ) -> None:
-    monkeypatch.setattr(subjects, "find_subject", lambda image, *rest: Subject(None, False, 1.0))  # type: ignore[arg-type]
+    monkeypatch.setattr(subjects, "find_subject", lambda image, *rest: Localization(None, False, 1.0))  # type: ignore[arg-type]
     assert "--crop none" in fails(1, run)
 
 
@@ -343,3 +345,22 @@ def test_python_is_told_in_one_sentence(
 ) -> None:
     with pytest.raises(UserError, match=said):
         transfer_from_python(source, driver, **{"model": checkpoint, **options})  # type: ignore[arg-type]
+
+
+def test_a_part_of_the_driver(run: Callable[..., None], files: Path, checkpoint: Path) -> None:
+    run("--start", "0.08", "--end", "0.2", "--keypoints", "part.json")
+    assert len(frames(files / "result.mp4")) == 3  # the third to the fifth of 25 a second
+    run("--out", "from_json.mp4", "--start", "0.04", driver="part.json")
+    assert len(frames(files / "from_json.mp4")) == 2
+    assert len(transfer_from_python("src.mp4", "driver.mp4", checkpoint, start=0.2, device="cpu")) == 6
+
+
+def test_results_say_that_they_are_synthetic(run: Callable[..., None], files: Path) -> None:
+    run("--watermark", "--size", "128")
+    with av.open(str(files / "result.mp4")) as container:
+        told = dict(container.metadata)
+    assert told["synthetic"] == "true" and "AutoLink" in told["comment"]
+    marked = frames(files / "result.mp4").astype(float)
+    run("--out", "plain.mp4", "--size", "128")
+    changed = np.abs(marked - frames(files / "plain.mp4")).mean((0, 3))
+    assert changed.max() > 20 and np.median(changed) < 4

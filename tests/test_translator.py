@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from autolink.generation.translator import PoseTransfer, Translator, in_front
-from autolink.generation.translator_config import TranslatorConfig
-from autolink.video.layout import Layout
 
 from autolink import AutoLink, ModelConfig
 from autolink.edge_map import edge_pairs
 from autolink.errors import UserError
+from autolink.generation.translator import PoseTransfer, Translator, in_front
+from autolink.generation.translator_config import TranslatorConfig
+from autolink.video.layout import Layout
 
 SMALL = TranslatorConfig(keypoints=5, size=32, bones=4, channels=(4, 8, 8), motion_size=16, motion_channels=(8, 8))
 

@@ -1,4 +1,5 @@
 import os
+import struct
 import tracemalloc
 import wave
 from collections.abc import Iterable, Iterator
@@ -8,14 +9,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from autolink.video import files
-from autolink.video import sound as sound_tracks
-from autolink.video.files import VideoError, read_frames, video_facts
-from autolink.video.writer import VideoWriter
 from av.stream import Disposition
 from PIL import Image
 
 from autolink.data.figures import figure_clip
+from autolink.video import colour, files, synthetic, timing
+from autolink.video import sound as sound_tracks
+from autolink.video.files import VideoError, read_frames, video_facts
+from autolink.video.writer import VideoWriter
 
 NTSC = Fraction(30000, 1001)
 CORNERS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255))
@@ -234,7 +235,7 @@ def test_a_display_matrix_moves_each_pixel_where_it_says(turns: int, mirror: int
     image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
     places = {(a * x + c * y, b * x + d * y): image[y, x] for y in range(2) for x in range(3)}
     left, top = min(x for x, _ in places), min(y for _, y in places)
-    upright = files._upright(image, np.array([a, b, 0, c, d, 0, 0, 0, 1], np.int32))
+    upright = colour.upright(image, np.array([a, b, 0, c, d, 0, 0, 0, 1], np.int32))
     assert upright.size == image.size
     for (x, y), pixel in places.items():
         np.testing.assert_array_equal(upright[y - top, x - left], pixel)
@@ -253,8 +254,8 @@ def test_a_variable_rate_is_delivered_at_a_constant_one(tmp_path: Path) -> None:
     times = [0, 40, 80, 200, 240, 250, 400]
     path = encode(tmp_path / "a.mkv", grey(10, 20, 30, 40, 50, 60, 70), times=times)
     assert video_facts(path).rate == 25
-    # one frame each 40 ms; 240 is replaced by 250, which is shown on until 400
-    assert levels(path) == [10, 20, 30, 30, 30, 40, 60, 60, 60, 60, 70]
+    # one frame each 40 ms; 250 has the step after 240, and is shown on until 400
+    assert levels(path) == [10, 20, 30, 30, 30, 40, 50, 60, 60, 60, 70]
 
 
 def test_a_constant_rate_gives_exactly_its_frames(tmp_path: Path) -> None:
@@ -275,14 +276,9 @@ def test_a_file_that_does_not_say_its_rate(tmp_path: Path) -> None:
 
 
 def test_timestamps_that_jump_are_not_followed() -> None:
-    def stamped(times: list[int | None]) -> Iterator[av.VideoFrame]:
-        for time in times:
-            frame = av.VideoFrame(16, 16, "rgb24")
-            frame.pts, frame.time_base = time, Fraction(1, 25)
-            yield frame
-
     def paced(*times: int | None, duration: int = 12) -> list[int | None]:
-        return [frame.pts for frame in files._paced(stamped(list(times)), Fraction(25), Fraction(duration))]
+        stamped = ((time, None if time is None else Fraction(time, 25), Fraction(0)) for time in times)
+        return list(timing.paced(stamped, Fraction(25), lambda: Fraction(duration)))
 
     assert paced(7, 8, 10) == [7, 8, 8, 10]
     assert paced(0, 1, 10**12, 10**12 + 1) == [0, 1, 10**12, 10**12 + 1]
@@ -353,7 +349,7 @@ def test_a_picture_of_any_kind_is_one_frame(tmp_path: Path) -> None:
     Image.fromarray(np.full((9, 7), 40000, np.uint16)).save(tmp_path / "deep.png")
     assert read(tmp_path / "deep.png").shape == (1, 9, 7, 3) and levels(tmp_path / "deep.png") == [round(40000 / 257)]
     Image.new("LA", (7, 9), (0, 0)).save(tmp_path / "clear.png")
-    assert levels(tmp_path / "clear.png") == [255]
+    assert levels(tmp_path / "clear.png") == [0]  # alpha that is zero throughout is unused
     Image.new("CMYK", (7, 9)).save(tmp_path / "print.jpg")
     assert levels(tmp_path / "print.jpg") == [255]
     exif = Image.Exif()
@@ -534,9 +530,20 @@ def test_a_file_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is needed")
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.gif"])
 def test_a_full_disk_names_the_file(tmp_path: Path, name: str) -> None:
-    (tmp_path / f".{name}.{os.getpid()}").symlink_to("/dev/full")
-    with pytest.raises(OSError, match="No space left") as told:
-        write(tmp_path / name, grey(*range(40)))
+    writer = VideoWriter(tmp_path / name, Fraction(25))
+    opened = av.open
+
+    def full(url: str, *given: object, **options: object) -> object:
+        beside = Path(url.removeprefix("file:"))
+        beside.unlink()
+        beside.symlink_to("/dev/full")
+        return opened(url, *given, **options)  # type: ignore[call-overload]
+
+    with pytest.raises(OSError, match="No space left") as told, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(av, "open", full)
+        with writer:
+            for frame in grey(*range(40)):
+                writer.write(frame)
     assert told.value.filename == str(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
@@ -574,3 +581,131 @@ def test_sound_is_read_no_further_than_needed(tmp_path: Path, name: str, monkeyp
     monkeypatch.setattr(sound_tracks, "_demuxed", counted)
     write(tmp_path / "a.mp4", grey(*range(25)), audio=path)
     assert 0.8 < max(reached) < 2
+
+
+def test_avi_with_frames_out_of_order_lasts_as_long_as_it_does(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.avi", figure_clip(50, 3, 64)[0], "libx264", "yuv420p", gop=25)
+    facts = video_facts(path)
+    assert (facts.rate, facts.frames) == (25, 50)
+    again = read(path)
+    assert len(again) == 50 and np.abs(again.astype(int) - figure_clip(50, 3, 64)[0]).mean() < 6
+
+
+def gif(path: Path, delays: list[int]) -> Path:
+    """A GIF of grey frames, each 7 levels lighter; `delays` in milliseconds."""
+    pictures = [Image.new("L", (16, 16), 7 * n) for n in range(len(delays))]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=delays, loop=0)
+    return path
+
+
+def test_a_gif_that_holds_its_last_frame_keeps_its_motion(tmp_path: Path) -> None:
+    path = gif(tmp_path / "a.gif", [100] * 11 + [5000])
+    assert (video_facts(path).rate, video_facts(path).frames) == (10, 61)
+    assert levels(path) == [7 * n for n in range(11)] + [77] * 50
+
+
+def test_a_gif_without_proper_delays_is_shown_as_browsers_do(tmp_path: Path) -> None:
+    path = gif(tmp_path / "a.gif", [10] * 8)
+    assert video_facts(path).rate == 10 and len(levels(path)) == 8
+
+
+def test_the_default_streams_are_taken(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("ffv1", rate=25) for _ in range(2)]
+        for n, stream in enumerate(streams):
+            assert isinstance(stream, av.VideoStream)
+            stream.height, stream.width, stream.pix_fmt = 16, 16, "bgr0"
+            stream.disposition = Disposition.default if n else Disposition(0)
+        for stream, level in zip(streams, (10, 200), strict=True):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey(level)[0], format="rgb24")))
+            container.mux(stream.encode())
+    assert levels(path) == [200]
+
+
+def test_webm_that_is_transparent_is_white(tmp_path: Path) -> None:
+    content = np.zeros((64, 64, 4), np.uint8)
+    content[..., 0], content[:, 32:, 3] = 200, 255
+    path = encode(tmp_path / "a.webm", [content] * 3, "libvpx-vp9", "yuva420p", rgb="rgba")
+    again = read(path)
+    assert again[:, :, 4].min() > 250 and again[0, 32, 60, 0] > 180 and again[0, 32, 60, 1] < 30
+
+
+def test_alpha_that_is_zero_throughout_is_none(tmp_path: Path) -> None:
+    content = np.zeros((16, 16, 4), np.uint8)
+    content[..., :3] = (200, 100, 50)
+    path = encode(tmp_path / "a.mov", [content] * 2, "qtrle", "argb", rgb="rgba")
+    assert (read(path) == (200, 100, 50)).all()
+
+
+def test_hd_without_a_tag_is_bt709() -> None:
+    frame = av.VideoFrame.from_ndarray(np.full((720, 1280, 3), (192, 128, 96), np.uint8), format="rgb24")
+    frame = frame.reformat(format="yuv420p", dst_colorspace=1)
+    frame.colorspace = 2
+    image = colour.Renderer((1280, 720), "h264").render(frame)
+    np.testing.assert_allclose(image[9, 9].astype(int), (192, 128, 96), atol=3)
+
+
+@pytest.mark.parametrize("hlg", [False, True])
+def test_hdr_is_tone_mapped_to_its_sdr_twin(hlg: bool) -> None:
+    sdr = np.random.default_rng(0).uniform(0.02, 0.95, (32, 32, 3))
+    light = np.power(sdr, 2.4) @ np.linalg.inv(colour.TO_709.astype(float)).T  # of diffuse white, BT.2020
+    nits = 203 * light
+    if hlg:
+        luminance = (nits / 1000) @ np.array([0.2627, 0.6780, 0.0593])
+        scene = nits / 1000 * np.power(luminance, 1 / 1.2 - 1)[..., None]
+        upper = 0.17883277 * np.log(np.maximum(12 * scene - 0.28466892, 1e-9)) + 0.55991073
+        code = np.where(scene <= 1 / 12, np.sqrt(3 * scene), upper)
+    else:
+        power = np.power(nits / 10000, 0.1593017578125)
+        code = np.power((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power), 78.84375)
+    mapped = colour.tone_mapped(np.rint(65535 * code).astype(np.uint16), hlg)
+    error = np.square(mapped - 255 * sdr).mean()
+    assert 10 * np.log10(255**2 / error) > 35
+
+
+@pytest.mark.parametrize("layout", ["7.1", "8 channels", "3 channels (FL+FR+LFE)", "mono", "5.1"])
+def test_sound_of_any_layout_is_heard(tmp_path: Path, layout: str) -> None:
+    path, count = tmp_path / "a.mov", av.AudioLayout(layout).nb_channels
+    with av.open(str(path), "w") as container:
+        track = container.add_stream("pcm_s16le", rate=48000, layout=layout)
+        samples = np.zeros((1, 48000 * count), np.int16)
+        samples[0, 20000 * count : 20200 * count] = 9000
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
+        frame.sample_rate = 48000
+        container.mux(track.encode(frame))
+        container.mux(track.encode())
+    out = write(tmp_path / "clip.mp4", grey(*range(25)), audio=path)
+    assert packets(out)[0] == "aac" and heard(out) == pytest.approx(20000 / 48000, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif"])
+def test_a_generated_video_says_so(tmp_path: Path, name: str) -> None:
+    with VideoWriter(tmp_path / name, Fraction(25), metadata=synthetic.tags("AutoLink 1")) as writer:
+        writer.write(grey(9)[0])
+    with av.open(str(tmp_path / name)) as container:
+        said = container.metadata
+    assert "Made with AutoLink 1" in said["comment"] and levels(tmp_path / name) == [9]
+    if name == "a.mp4":
+        assert said["synthetic"] == "true" and said["title"] == "Synthetic video"
+        assert synthetic.SOURCE_TYPE.encode() in (tmp_path / name).read_bytes()[-1500:]
+
+
+def test_the_mark_is_small_and_in_a_corner() -> None:
+    picture = np.full((128, 160, 3), 180, np.uint8)
+    changed = (synthetic.watermarked(picture) != picture).any(2)
+    assert changed.any() and not changed[:100].any() and not changed[:, :80].any() and (picture == 180).all()
+
+
+def test_what_is_no_regular_file_or_too_large_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(VideoError, match="no regular file"):
+        read(tmp_path / "pipe.mp4")
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile other.mp4\n")
+    with pytest.raises(VideoError, match="cannot be read"):
+        read(tmp_path / "list.mp4")
+    picture = b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\2\2\x44\1\0"
+    bomb = b"GIF89a" + struct.pack("<HHBBB", 60000, 60000, 0x80, 0, 0) + bytes(6) + picture * 2 + b";"
+    (tmp_path / "bomb.gif").write_bytes(bomb)
+    with pytest.raises(VideoError):
+        list(files.read_frames(tmp_path / "bomb.gif"))

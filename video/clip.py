@@ -1,18 +1,22 @@
 """A clip: a video file, a picture, a folder of frames, or frames in memory, read the same way."""
 
+import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import PIL.Image
-from autolink.video.files import STILL_RATE, VideoError, VideoFacts, read_frames, spread_frames, video_facts
 from numpy.typing import NDArray
 
 from autolink.errors import UserError
 from autolink.inputs import Picture, read_pictures
+from autolink.video.container import VideoError
+from autolink.video.files import VideoFacts, read_frames, spread_frames, video_facts
+from autolink.video.stills import STILL_RATE
 
 Image = NDArray[np.uint8]
 
@@ -30,6 +34,10 @@ class Clip:
     pictures: tuple[Image, ...] = ()
     rate: Fraction = STILL_RATE
     """Frames a second of those in memory."""
+    start: float = 0.0
+    """Seconds that are left out at the beginning."""
+    end: float = math.inf
+    """Seconds from the file's beginning after which nothing is used."""
 
     @classmethod
     def of(cls, value: ClipLike, rate: Fraction | float = STILL_RATE) -> "Clip":
@@ -54,16 +62,32 @@ class Clip:
         """Whether it is no pictures at all, but the JSON of keypoints that `write_motion` wrote."""
         return self.path is not None and self.path.suffix.lower() == ".json"
 
+    def between(self, start: float, end: float) -> "Clip":
+        """The part of it from one second to another.
+
+        Raises:
+            UserError: there is nothing between them.
+        """
+        if not 0 <= start < end:
+            raise UserError(f"a part of {self.name} must end after it starts, in seconds; got {start:g} to {end:g}")
+        part = replace(self, start=start, end=end)
+        if start and part.is_motion is False and next(part.frames(), None) is None:
+            raise UserError(f"{self.name} is over before {start:g} s; choose an earlier start")
+        return part
+
     def frames(self) -> Generator[Image, None, None]:
         """The frames, (H, W, 3) RGB.
 
         Raises:
             VideoError: as `read_frames`.
         """
-        if self.path is None:
-            yield from self.pictures
-        else:
-            yield from read_frames(self.path)
+        whole = iter(self.pictures) if self.path is None else read_frames(self.path)
+        if not self.start and math.isinf(self.end):
+            yield from whole
+            return
+        rate = self.rate if self.path is None else video_facts(self.path).rate
+        last = None if math.isinf(self.end) else math.ceil(self.end * rate)
+        yield from islice(whole, round(self.start * rate), last)
 
     def readable_frames(self, damage: list[str]) -> Generator[Image, None, None]:
         """The frames that can be read; what could not is told in `damage` once some could.
@@ -88,13 +112,22 @@ class Clip:
             VideoError: not even one frame can be read.
         """
         if self.path is not None:
-            return video_facts(self.path)
-        height, width = self.pictures[0].shape[:2]
-        return VideoFacts(self.rate, len(self.pictures), width, height, audio=False)
+            facts = video_facts(self.path)
+        else:
+            height, width = self.pictures[0].shape[:2]
+            facts = VideoFacts(self.rate, len(self.pictures), width, height, audio=False)
+        if facts.frames is None or (not self.start and math.isinf(self.end)):
+            return facts
+        last = facts.frames if math.isinf(self.end) else min(facts.frames, math.ceil(self.end * facts.rate))
+        return replace(facts, frames=max(0, last - round(self.start * facts.rate)))
 
     def spread(self, count: int) -> list[Image]:
         """The first frame and `count` - 1 more, evenly spread as far as the length is known."""
-        if self.path is not None:
+        if self.path is not None and not self.start and math.isinf(self.end):
             return spread_frames(self.path, count)
+        if self.path is not None:
+            length = self.facts().frames or count
+            wanted = set(np.linspace(0, length - 1, min(count, length)).round().astype(int).tolist())
+            return [frame for n, frame in enumerate(self.frames()) if n in wanted]
         rows = np.linspace(0, len(self.pictures) - 1, min(count, len(self.pictures))).round().astype(int)
         return [self.pictures[n] for n in rows]

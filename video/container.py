@@ -1,16 +1,28 @@
-"""What reading, writing and sound have in common: opening a file, and telling its time."""
+"""What reading, writing and sound have in common: opening a file, choosing its streams, and telling its time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeVar
 
 import av
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from autolink.errors import UserError
+
+FORMATS = (
+    "aac,ac3,aiff,amr,ape,asf,avi,caf,dts,dv,eac3,flac,flv,gif,h264,hevc,ivf,m4v,matroska,mov,mp3,mpeg,mpegts,mpegvideo,"
+    "mxf,nut,obu,ogg,rm,truehd,tta,vc1,w64,wav,wv,yuv4mpegpipe"
+)
+"""FFmpeg's demuxers that are used: files with pictures or sound in themselves, no lists that name other files."""
+
+MOST_PIXELS = 1 << 26
+"""Pixels of a frame at most: twice 8K."""
+
+T = TypeVar("T", bound=Stream)
 
 
 class VideoError(UserError):
@@ -22,14 +34,17 @@ def opened(path: Path) -> Iterator[InputContainer]:
     """A file that FFmpeg can read, closed after the block.
 
     Raises:
-        VideoError: there is none, or it cannot be read.
+        VideoError: there is none, it is no regular file, or it cannot be read.
     """
     if not path.exists():
         raise VideoError(f"{path} does not exist")
-    try:
-        container = av.open(f"file:{path}", metadata_errors="replace")  # the prefix: a colon in a name is no protocol
+    advice = "give a video, an animated GIF, a picture or a folder of pictures"
+    if not path.is_file():
+        raise VideoError(f"{path} is no regular file; {advice}")
+    options = {"format_whitelist": FORMATS, "max_pixels": str(MOST_PIXELS)}
+    try:  # the prefix: a colon in a name is no protocol
+        container = av.open(f"file:{path}", options=options, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
-        advice = "give a video, an animated GIF, a picture or a folder of pictures"
         raise VideoError(f"{path} cannot be read as a video: {error.strerror or error}; {advice}") from None
     with container:
         yield container
@@ -37,7 +52,13 @@ def opened(path: Path) -> Iterator[InputContainer]:
 
 def moving(container: InputContainer) -> list[VideoStream]:
     """The video streams, without the cover of a record."""
-    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    still = Disposition.attached_pic | Disposition.timed_thumbnails
+    return [stream for stream in container.streams.video if not stream.disposition & still]
+
+
+def default_stream(streams: Sequence[T]) -> T:
+    """The stream that a player shows or plays of several: the first that is marked as default, else the first."""
+    return next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
 
 
 def to_seconds(units: int | None, unit: Fraction | None) -> Fraction | None:

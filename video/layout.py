@@ -4,9 +4,10 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
+
 from autolink.video.crop import Crop
 from autolink.video.motion import edge_matrix, radius
-from numpy.typing import NDArray
 
 LINKED = 0.08
 """A keypoint counts if its strongest edge has this share of the graph's strongest."""

@@ -1,13 +1,22 @@
 """Sound of one file, put beside the pictures of another: copied where it can be, else turned into AAC."""
 
-import warnings
+import ctypes
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
+from itertools import chain
 
 import av
-from autolink.video.container import moving, packet_end, to_seconds
+from av.audio.frame import AudioFrame
+from av.audio.layout import AudioLayout
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
+from av.filter import Graph
+
+from autolink.pictures import warn_once
+from autolink.video.container import default_stream, packet_end, to_seconds
+from autolink.video.timing import LONG_PAUSE
 
 COPIED_SOUND = frozenset({"aac", "ac3", "alac", "eac3", "mp3", "opus"})
 """Sound that an mp4 holds as it is; any other is turned into AAC."""
@@ -17,20 +26,33 @@ AAC_RATES = frozenset({8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48
 PREROLL = Fraction(1, 10)
 """Seconds of sound kept before the first picture: not heard, but decoders need it to begin."""
 
+BESIDE = 0.7
+"""How loud centre, side and back are heard on either side, beside the front."""
 
-def sound_packets(source: InputContainer, target: OutputContainer) -> Iterator[av.Packet]:
-    """The first sound track as packets for `target`, whose time begins with the source's first picture."""
-    stream = source.streams.audio[0]
-    clock = (*moving(source), stream)[0]
-    start = to_seconds(clock.start_time, clock.time_base) or Fraction(0)
+
+def sound_packets(source: InputContainer, target: OutputContainer, start: Fraction) -> Iterator[av.Packet]:
+    """The default sound track as packets for `target`, whose time begins at `start` of the source's, in seconds.
+
+    Sound that cannot be decoded is left out; a warning says so.
+    """
+    stream = default_stream(source.streams.audio)
     if stream.codec_context is None:
-        warnings.warn(f"{source.name}: the codec of its sound is unknown here; the result is silent", stacklevel=4)
+        _warn(source, "the codec of its sound is unknown here; the result is silent")
         return iter(())
     if stream.codec_context.codec.canonical_name in COPIED_SOUND:
         return _copied(source, stream, target.add_stream_from_template(stream), start)
+    listed = _settle_layout(stream)
+    frames = _decoded(source, stream)
+    first = next(frames, None)
+    if first is None:
+        return iter(())
     rate = stream.rate if stream.rate in AAC_RATES else 48000
-    track = target.add_stream("aac", rate=rate, layout="mono" if stream.channels == 1 else "stereo")
-    return _transcoded(source, stream, track, start)
+    track = target.add_stream("aac", rate=rate, layout="mono" if first.layout.nb_channels == 1 else "stereo")
+    return _encoded(_mixed(_from(start, chain([first], frames)), listed, track), track)
+
+
+def _warn(source: InputContainer, text: str) -> None:
+    warn_once(f"{source.name.removeprefix('file:')}: {text}")
 
 
 def _copied(source: InputContainer, stream: AudioStream, track: AudioStream, start: Fraction) -> Iterator[av.Packet]:
@@ -46,27 +68,140 @@ def _copied(source: InputContainer, stream: AudioStream, track: AudioStream, sta
             yield packet
 
 
-def _transcoded(
-    source: InputContainer, stream: AudioStream, track: AudioStream, start: Fraction
-) -> Iterator[av.Packet]:
+def _settle_layout(stream: AudioStream) -> list[str]:
+    """The channels of a layout that lists them; leaves the decoder a layout that PyAV can handle.
+
+    PyAV shares the memory of such a list, and both sides free it: once the decoder has another, it has one owner.
+    """
+    context = stream.codec_context
+    layout = context.layout
+    listed = _listed(layout.name)
+    if listed:
+        context.layout = f"{layout.nb_channels} channels"
+    return listed
+
+
+def _listed(layout: str) -> list[str]:
+    """The channels of a layout such as "3 channels (FL+FR+LFE)", none where it has a name of its own."""
+    found = re.fullmatch(r"\d+ channels \((.*)\)", layout)
+    return found[1].split("+") if found else []
+
+
+def _decoded(source: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
+    lost = count = 0
     for packet in _demuxed(source, stream):
+        count += 1
         try:
             frames = stream.decode(packet)
-        except av.InvalidDataError:
-            continue  # a gap of silence, since timestamps go on
+        except av.FFmpegError:
+            lost += 1  # a gap of silence, since timestamps go on
+            continue
         for frame in frames:
-            time = to_seconds(frame.pts, frame.time_base)
-            if time is not None:
-                if time + Fraction(frame.samples, frame.sample_rate) <= start:
-                    continue
-                frame.pts = round((time - start) * frame.sample_rate)
-                frame.time_base = Fraction(1, frame.sample_rate)
-            yield from track.encode(frame)
+            if _listed(frame.layout.name):  # else its list of channels is freed twice, see `_settle_layout`
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(frame.layout))
+            yield frame
+    if lost:
+        silent = "the result is silent" if lost == count else "it is silent there"
+        _warn(source, f"{lost} of {count} packets of its sound cannot be decoded; {silent}")
+
+
+def _from(start: Fraction, frames: Iterator[AudioFrame]) -> Iterator[AudioFrame]:
+    """Frames whose time begins at `start`, in seconds."""
+    for frame in frames:
+        time = to_seconds(frame.pts, frame.time_base)
+        if time is not None:
+            if time + Fraction(frame.samples, frame.sample_rate) <= start:
+                continue
+            frame.pts = round((time - start) * frame.sample_rate)
+        frame.time_base = Fraction(1, frame.sample_rate)
+        yield frame
+
+
+def _mixed(frames: Iterator[AudioFrame], listed: list[str], track: AudioStream) -> Iterator[AudioFrame]:
+    """Frames as a track wants them: its rate, and one channel or two that all others are mixed into."""
+    graph, built_for = Graph(), None
+    for frame in frames:
+        kind = frame.layout.name, frame.format.name, frame.sample_rate
+        if kind != built_for:
+            yield from _pulled(graph, None) if built_for else ()
+            graph, built_for = _mixer(frame, listed, track), kind
+        yield from _pulled(graph, frame)
+    yield from _pulled(graph, None) if built_for else ()
+
+
+def _mixer(frame: AudioFrame, listed: list[str], track: AudioStream) -> Graph:
+    count = frame.layout.nb_channels
+    names = listed if len(listed) == count else _listed(frame.layout.name) or _names(frame.layout)
+    sides = [_sides(name) for name in names]
+    mono = track.layout.nb_channels == 1
+    heard = [[left + right for left, right in sides]] if mono else [list(side) for side in zip(*sides, strict=True)]
+    terms = []
+    for n, gains in enumerate(heard):
+        whole = max(1.0, sum(gains))
+        terms.append(f"c{n}=" + "+".join(f"{gain / whole:.4f}*c{k}" for k, gain in enumerate(gains)))
+    graph = Graph()
+    graph.link_nodes(
+        graph.add_abuffer(
+            sample_rate=frame.sample_rate, format=frame.format.name, layout=frame.layout.name,
+            time_base=Fraction(1, frame.sample_rate),
+        ),
+        graph.add("pan", "|".join(["mono" if mono else "stereo", *terms])),
+        graph.add("aformat", sample_fmts="fltp", sample_rates=str(track.rate)),
+        graph.add("abuffersink"),
+    ).configure()  # fmt: skip
+    return graph
+
+
+def _names(layout: AudioLayout) -> list[str]:
+    """What the channels are; where a layout does not say, those that so many usually are."""
+    names = [channel.name for channel in layout.channels]
+    if set(names) == {"NONE"}:
+        with suppress(ValueError):  # so many are never usual
+            names = [channel.name for channel in AudioLayout(f"{len(names)}c").channels]
+    return names
+
+
+def _sides(channel: str) -> tuple[float, float]:
+    """How loud a channel is heard on the left and on the right."""
+    if channel.startswith("LFE") or re.fullmatch("AMBI[1-9].*", channel):
+        return 0, 0
+    if channel in ("FL", "DL", "FR", "DR"):
+        return (1, 0) if "L" in channel else (0, 1)
+    unknown = channel.startswith(("U", "N"))
+    return BESIDE * (unknown or "R" not in channel), BESIDE * (unknown or "L" not in channel)
+
+
+def _pulled(graph: Graph, frame: AudioFrame | None) -> Iterator[AudioFrame]:
+    """What is ready after another frame, all that is left after None."""
+    graph.push(frame)
+    while True:
+        try:
+            pulled = graph.pull()
+        except (av.BlockingIOError, av.EOFError):
+            return
+        assert isinstance(pulled, AudioFrame)
+        yield pulled
+
+
+def _encoded(frames: Iterator[AudioFrame], track: AudioStream) -> Iterator[av.Packet]:
+    for frame in frames:
+        yield from track.encode(frame)
     yield from track.encode(None)
 
 
 def _demuxed(source: InputContainer, stream: AudioStream) -> Iterator[av.Packet]:
+    """The packets of a track; where files were joined and time begins anew or far ahead, it goes on instead."""
+    length = Fraction((source.start_time or 0) + (source.duration or 0), av.time_base)
+    shift, end = Fraction(0), None
     try:
-        yield from source.demux(stream)
+        for packet in source.demux(stream):
+            if packet.pts is not None and packet.dts is not None:
+                jump = packet.pts * packet.time_base + shift - (end or 0)
+                if end is not None and (jump < -1 or (jump > LONG_PAUSE and end + jump > length)):
+                    shift -= jump
+                moved = round(shift / packet.time_base)
+                packet.pts, packet.dts = packet.pts + moved, packet.dts + moved
+                end = packet_end(packet)
+            yield packet
     except av.FFmpegError as error:
-        warnings.warn(f"{source.name}: its sound is damaged and ends early: {error.strerror}", stacklevel=4)
+        _warn(source, f"its sound is damaged and ends early: {error.strerror}")

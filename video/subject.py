@@ -1,15 +1,15 @@
-"""Finding and following the subject by the learned keypoints: square crops framed as the detector was trained."""
+"""Finding the subject by the learned keypoints: square crops framed as the detector was trained."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+
 from autolink.video.crop import Crop
 from autolink.video.layout import Layout
-from autolink.video.motion import radius, smooth, smoothing_reach
-from numpy.typing import NDArray
+from autolink.video.motion import radius
 
 Image = NDArray[np.uint8]
 Detect = Callable[[Image], NDArray]
@@ -32,7 +32,7 @@ PROMISING = 6
 """Squares all over a picture that are looked at more closely: those whose keypoints have the likeliest shapes."""
 
 
-class Subject(NamedTuple):
+class Localization(NamedTuple):
     """What `find_subject` found."""
 
     crop: Crop
@@ -43,16 +43,7 @@ class Subject(NamedTuple):
     of their shape; the best crop's. A subject has mostly 0.02 to 0.07, anything else 0.1 to 10."""
 
 
-class Followed(NamedTuple):
-    """A frame of `follow`."""
-
-    image: Image
-    crop: Crop
-    keypoints: NDArray
-    """(K, 2), (x, y) in pixels of the frame."""
-
-
-def find_subject(image: Image, detect: Detect, layout: Layout, size: int) -> Subject:
+def find_subject(image: Image, detect: Detect, layout: Layout, size: int) -> Localization:
     """Find the crop of a picture (H, W, 3) in which the keypoints lie as in training.
 
     The crop moves and resizes to where its keypoints say, from the central square first and, if that leads nowhere,
@@ -60,33 +51,41 @@ def find_subject(image: Image, detect: Detect, layout: Layout, size: int) -> Sub
     and they lie to each other as in training; others do not. The least doubtful crop is taken, if it is good enough.
     """
     central = look(image, detect, layout, size)
-    if central.settled:
-        return central
+    return central if central.settled else search(image, detect, layout, size, central)
+
+
+def search(
+    image: Image, detect: Detect, layout: Layout, size: int, known: Localization | None = None, tries: int = PROMISING
+) -> Localization:
+    """Find the subject of a picture (H, W, 3) from squares all over it; `known` competes with what is found.
+
+    Args:
+        tries: how many squares are looked at more closely.
+    """
     height, width = image.shape[:2]
     starts = _starts(width, height)
     keypoints = detect(np.stack([crop.take(image, size) for crop in starts]))
-    promising = np.argsort(layout.strangeness(keypoints), kind="stable")[:PROMISING]
-    tried = [_settled(image, starts[n], detect, layout, size) for n in promising]
-    best = min(
-        [central, *(Subject(crop, doubt < DOUBT, doubt) for crop, doubt in tried)], key=lambda found: found.doubt
-    )
-    return best if best.settled else Subject(Crop.centre(width, height), False, best.doubt)
+    promising = np.argsort(layout.strangeness(keypoints), kind="stable")[:tries]
+    tried = [settle(image, starts[n], detect, layout, size) for n in promising]
+    best = min([*([known] if known else []), *tried], key=lambda found: found.doubt)
+    return best if best.settled else Localization(Crop.centre(width, height), False, best.doubt)
 
 
-def look(image: Image, detect: Detect, layout: Layout, size: int) -> Subject:
+def look(image: Image, detect: Detect, layout: Layout, size: int) -> Localization:
     """Find the subject of a picture (H, W, 3) that it fills, without a search."""
     height, width = image.shape[:2]
-    crop, doubt = _settled(image, Crop.centre(width, height), detect, layout, size)
-    return Subject(crop, doubt < DOUBT_AT_ONCE, doubt)
+    found = settle(image, Crop.centre(width, height), detect, layout, size)
+    return found._replace(settled=found.doubt < DOUBT_AT_ONCE)
 
 
-def _settled(image: Image, crop: Crop, detect: Detect, layout: Layout, size: int) -> tuple[Crop, float]:
+def settle(image: Image, crop: Crop, detect: Detect, layout: Layout, size: int) -> Localization:
     """Where a crop comes to rest, and the doubt whether there is a subject."""
     height, width = image.shape[:2]
     for n in range(ROUNDS):
         keypoints = detect(crop.take(image, size)[None])[0]
-        crop = _placed(layout, _step(crop, keypoints, layout, (width, height), 1.0 if n < ROUNDS / 2 else 0.5))
-    return crop, _doubt(image, crop, detect, layout, size)
+        crop = placed(layout, step_to(crop, keypoints, layout, (width, height), 1.0 if n < ROUNDS / 2 else 0.5))
+    doubt = _doubt(image, crop, detect, layout, size)
+    return Localization(crop, doubt < DOUBT, doubt)
 
 
 def _starts(width: int, height: int) -> list[Crop]:
@@ -100,7 +99,7 @@ def _starts(width: int, height: int) -> list[Crop]:
     return crops
 
 
-def _step(crop: Crop, keypoints: NDArray, layout: Layout, frame: tuple[int, int], damping: float = 1.0) -> Step:
+def step_to(crop: Crop, keypoints: NDArray, layout: Layout, frame: tuple[int, int], damping: float = 1.0) -> Step:
     """Where the subject is after a look into a crop: centroid x, y and logarithm of the radius, in pixels.
 
     Bounded: the centroid stays in the picture, the radius changes by no more than a factor at a time and keeps
@@ -117,7 +116,14 @@ def _step(crop: Crop, keypoints: NDArray, layout: Layout, frame: tuple[int, int]
     return x, y, math.log(old_radius) + damping * math.log(size / old_radius)
 
 
-def _placed(layout: Layout, step: Step | NDArray) -> Crop:
+def step_at(crop: Crop, layout: Layout) -> Step:
+    """Where the subject of a crop is that frames it as in training."""
+    x, y = crop.to_pixels(np.array(layout.centre)).tolist()
+    return x, y, math.log((crop.side - 1) / 2 * layout.radius)
+
+
+def placed(layout: Layout, step: Step | NDArray) -> Crop:
+    """The crop that frames a subject which is there."""
     x, y, log_radius = step
     return layout.crop(np.array([x, y]), math.exp(log_radius))
 
@@ -141,62 +147,3 @@ def _doubt(image: Image, crop: Crop, detect: Detect, layout: Layout, size: int) 
     strayed = np.sqrt(np.square(points - points.mean(0)).sum(2).mean(0))
     disagreement = float(np.median(strayed)) / max(float(radius(points[0])), 1e-6)
     return disagreement * float(np.median(layout.strangeness(whole)))
-
-
-def follow(
-    frames: Iterable[Image], detect: Detect, layout: Layout | None, first: Crop, size: int,
-    steadiness: float = 4.0, batch: int = 16,
-) -> Iterator[Followed]:  # fmt: skip
-    """Keypoints of a video's frames, one after the other, in a crop that follows the subject.
-
-    Holds `batch` frames and as many as the smoothing looks ahead, whatever the video's length.
-
-    Args:
-        frames: (H, W, 3) each, of one size.
-        detect: the keypoint detector.
-        layout: how the subject should lie in the crop; None leaves the crop where it is.
-        first: where the subject is in the first frame.
-        size: side of the detector's crops in pixels.
-        steadiness: deviation in frames of the Gaussian that smooths the crop's way.
-        batch: frames that are detected together.
-    """
-    frames = iter(frames)
-    if layout is None:
-        while images := list(islice(frames, batch)):
-            yield from _detected(images, [first] * len(images), detect, size)
-        return
-    reach = smoothing_reach(steadiness)
-    pending: list[Image] = []
-    track: list[Step] = []  # of `reach` frames before the pending ones, and of these
-    last = first
-    ended = False
-    while not ended:
-        images = list(islice(frames, batch))
-        ended = len(images) < batch
-        if images:
-            track += _track(images, last, detect, layout, size)
-            last = _placed(layout, track[-1])
-            pending += images
-        ready = len(pending) if ended else max(0, len(pending) - reach)
-        past = len(track) - len(pending)
-        steady = smooth(np.array(track).reshape(-1, 3), steadiness)[past : past + ready]
-        for n in range(0, ready, batch):
-            crops = [_placed(layout, step) for step in steady[n : n + batch]]
-            yield from _detected(pending[n : n + batch][: len(crops)], crops, detect, size)
-        del pending[:ready]
-        del track[: max(0, len(track) - len(pending) - reach)]
-
-
-def _track(images: list[Image], crop: Crop, detect: Detect, layout: Layout, size: int) -> Iterator[Step]:
-    """Where the subject is in each frame, by a look into the crop of the frame before: a fast one is not lost."""
-    for image in images:
-        height, width = image.shape[:2]
-        step = _step(crop, detect(crop.take(image, size)[None])[0], layout, (width, height))
-        crop = _placed(layout, step)
-        yield step
-
-
-def _detected(images: list[Image], crops: list[Crop], detect: Detect, size: int) -> Iterator[Followed]:
-    keypoints = detect(np.stack([crop.take(image, size) for crop, image in zip(crops, images, strict=True)]))
-    for image, crop, found in zip(images, crops, keypoints, strict=True):
-        yield Followed(image, crop, crop.to_pixels(found))

@@ -1,7 +1,6 @@
 """Writes video: H.264 in mp4 or an animated GIF, frame by frame in constant memory, at exact rates."""
 
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -9,13 +8,17 @@ from types import TracebackType
 
 import av
 import numpy as np
-from autolink.video.container import VideoError, opened, packet_end
-from autolink.video.sound import sound_packets
-from autolink.video.stills import find_stills
 from av.container import OutputContainer
 from av.filter import Graph
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
+
+from autolink.files import atomic_path
+from autolink.video.container import VideoError, default_stream, moving, opened, packet_end, to_seconds
+from autolink.video.decoding import first_shown
+from autolink.video.sound import sound_packets
+from autolink.video.stills import find_stills
+from autolink.video.synthetic import add_gif_comment, add_xmp
 
 Image = NDArray[np.uint8]
 
@@ -27,21 +30,25 @@ class VideoWriter:
     """Writes H.264 in mp4, or an animated GIF, at an exact rate: `with VideoWriter(path, rate) as writer`.
 
     An odd width or height of an mp4 grows by a pixel, a copy of its neighbour, for H.264 wants even ones. With
-    `audio`, a file, its first sound track is copied, as long as the pictures last; a file without sound, or a GIF to
-    write, stays silent. The file appears when the block ends well, replacing one of that name; without a frame
-    there is none.
+    `audio`, a file, its default sound track is copied, as long as the pictures last, from `audio_from` seconds behind
+    the source's first picture on; a file without sound, or a GIF to write, stays silent. `metadata` is written as tags
+    and as XMP into mp4, as a comment into a GIF; see `synthetic.tags`. The file appears when the block ends well,
+    replacing one of that name; without a frame there is none.
 
     Raises:
         VideoError: no such format or folder, no such sound file, or a frame of another size.
         OSError: the folder cannot be written to, or the disk is full.
     """
 
-    def __init__(self, path: Path, rate: Fraction, audio: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, rate: Fraction, audio: Path | None = None, metadata: Mapping[str, str] | None = None,
+        audio_from: Fraction = Fraction(0),
+    ) -> None:  # fmt: skip
         if path.suffix.lower() not in WRITTEN:
             raise VideoError(f"{path}: videos are written as {' or '.join(WRITTEN)}; choose a name that ends so")
         self.path, self.rate, self.audio = path, rate.limit_denominator(65535), audio
+        self.metadata, self.audio_from = metadata or {}, audio_from
         self.format = WRITTEN[path.suffix.lower()]
-        self.beside = path.with_name(f".{path.name}.{os.getpid()}")
         self.count = 0
         self.shape: tuple[int, ...] = ()
         self.sound: Iterator[av.Packet] = iter(())
@@ -50,16 +57,17 @@ class VideoWriter:
     def __enter__(self) -> "VideoWriter":
         if not self.path.parent.is_dir():
             raise VideoError(f"{self.path}: there is no folder {self.path.parent}; create it first")
-        with ExitStack() as stack, _named(self.path):
+        with _named(self.path), ExitStack() as stack:
             self.source = None
             if self.audio and self.format != "gif" and not find_stills(self.audio):
                 self.source = stack.enter_context(opened(self.audio))
-            stack.callback(self.beside.unlink, missing_ok=True)
-            self.beside.touch()
-            options = {"movflags": "faststart"}
+            self.beside = stack.enter_context(atomic_path(self.path))
+            options = {"movflags": "faststart+use_metadata_tags"}
             if self.format == "gif":
                 options = {"final_delay": str(max(2, round(100 / self.rate)))}
             self.container = av.open(f"file:{self.beside}", "w", format=self.format, options=options)
+            if self.format != "gif":
+                self.container.metadata.update(self.metadata)
             self.stack = stack.pop_all()
         return self
 
@@ -81,8 +89,16 @@ class VideoWriter:
         self.shape = shape
         self.encoder = (_Gif if self.format == "gif" else _H264)(self.container, shape[0], shape[1], self.rate)
         if self.source and self.source.streams.audio:
-            self.sound = sound_packets(self.source, self.container)
+            self.sound = sound_packets(self.source, self.container, self._sound_start())
         self.waiting = next(self.sound, None)
+
+    def _sound_start(self) -> Fraction:
+        """The time of the source at which the written video begins: its first picture that can be seen."""
+        assert self.source and self.audio
+        if moving(self.source):
+            return first_shown(self.audio) + self.audio_from
+        stream = default_stream(self.source.streams.audio)
+        return (to_seconds(stream.start_time, stream.time_base) or Fraction(0)) + self.audio_from
 
     def _mux(self, packets: Iterable[av.Packet]) -> None:
         for packet in packets:
@@ -91,14 +107,16 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self.stack, _named(self.path):
+        with _named(self.path), self.stack:
             try:
                 if kind is None and self.count:
                     self._mux(self.encoder.encode(None, self.count))
             finally:
                 self.container.close()
-            if kind is None and self.count:
-                self.beside.replace(self.path)
+            if kind is not None or not self.count:
+                self.beside.unlink()
+            elif self.metadata:
+                (add_gif_comment if self.format == "gif" else add_xmp)(self.beside, self.metadata)
 
 
 @contextmanager

@@ -7,25 +7,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from autolink.data.picture import square
-from autolink.data.source import files_below
+from autolink.pictures import warn_once
 from autolink.video import files as video
 
 FRAMES_PER_CLIP = 200
 """Frames kept of a clip at most."""
 
 
-def find_videos(folder: Path) -> list[Path]:
-    """The videos anywhere in a folder, sorted; a file that is a video stands for itself."""
-    if folder.is_file():
-        return [folder] if folder.suffix.lower() in video.SUFFIXES else []
-    return sorted(p for p in files_below(folder) if p.suffix.lower() in video.SUFFIXES and not p.name.startswith("."))
-
-
 def read_clip(path: Path, size: int) -> NDArray[np.uint8]:
     """Frames of a video, evenly spread, their central squares: (n, size, size, 3), n at most `FRAMES_PER_CLIP`.
 
+    What can be read of a damaged one is used, and that is logged.
+
     Raises:
-        VideoError: the file is no readable video.
+        VideoError: not even one frame can be read.
     """
     frames: list[NDArray[np.uint8]] = []
     stride = 1
@@ -36,8 +31,9 @@ def read_clip(path: Path, size: int) -> NDArray[np.uint8]:
             frames.append(square(Image.fromarray(frame), size, "crop"))
             if len(frames) == 2 * FRAMES_PER_CLIP:  # too long to keep: every second frame from here on
                 frames, stride = frames[::2], 2 * stride
-    except video.VideoError:
+    except video.VideoError as error:
         if not frames:
             raise
+        warn_once(str(error))
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), FRAMES_PER_CLIP)).round().astype(int))
     return np.stack([frames[n] for n in chosen])

@@ -1,7 +1,6 @@
 """Pictures of a folder or a zip, with or without annotation, decoded once into one array."""
 
 import errno
-import io
 import json
 import os
 from collections.abc import Callable
@@ -12,15 +11,19 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from autolink.data.clips import FRAMES_PER_CLIP, read_clip
-from autolink.data.landmarks import Annotation, read_annotation
-from autolink.data.picture import Fit, read_picture, square
-from autolink.data.source import Source, Unreadable
+from autolink.data.folders import read_folders
+from autolink.data.landmarks import Annotation, read_annotation, without_landmarks
+from autolink.data.picture import Fit, square
+from autolink.data.source import Source
 from autolink.errors import UserError
-from autolink.pretrained import write_text
+from autolink.files import atomic_path, write_text
+from autolink.pictures import PictureError, decode_reduced
 from autolink.video.files import VideoError
+
+DECODING = 2
+"""Changes when pictures are decoded otherwise, so that no array of before is taken from a cache."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,11 @@ def load_images(
     """
     source = Source.find(path, videos)
     images, names, sizes, skipped = load_source(source, size, fit, cache, progress)
-    annotation = read_annotation(source, names, sizes, fit) if source.tables else None
+    annotation = None
+    if source.tables:
+        annotation = read_annotation(source, names, sizes, fit)
+    elif (test := read_folders(names).test) is not None:
+        annotation = without_landmarks(test, sizes, fit)
     return ImageSet(images, names, annotation, skipped)
 
 
@@ -77,7 +84,7 @@ def load_source(
     source: Source, size: int, fit: Fit, cache: Path | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Loaded:
     """Decode the pictures of a source, or take them from the cache; arguments and errors as in `load_images`."""
-    key = f"{source.digest()}-{size}-{fit}"
+    key = f"{DECODING}-{source.digest()}-{size}-{fit}"
     stored = cache / f"pictures-{key}.npy" if cache else None
     index = cache / f"pictures-{key}.json" if cache else None
     kept = _cached(stored, index) if stored and index else None
@@ -104,91 +111,102 @@ def _decode(
     source: Source, size: int, fit: Fit, stored: Path | None, progress: Callable[[int, int], None] | None
 ) -> tuple[dict, NDArray[np.uint8]]:
     """All pictures of a source: names, sizes and skipped as a JSON-ready dict, and the array."""
-    files, room = len(source.names) + len(source.videos), len(source.names) + FRAMES_PER_CLIP * len(source.videos)
-    shape = (room, size, size, 3)
-    beside = stored.with_name(f".{stored.name}.{os.getpid()}") if stored else None
-    images: NDArray[np.uint8]
-    if beside:
-        beside.parent.mkdir(parents=True, exist_ok=True)
+    shape = (len(source.names) + FRAMES_PER_CLIP * len(source.videos), size, size, 3)
+    if stored is None:
+        images = np.empty(shape, np.uint8)
+        facts = _fill(images, source, size, fit, progress)
+        return facts, images[: len(facts["names"])]
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(stored) as beside:
         images = np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=shape)
         _reserve(beside)
-    else:
-        images = np.empty(shape, np.uint8)
+        facts = _fill(images, source, size, fit, progress)
+        images.flush()
+        if len(facts["names"]) < len(images):
+            _shorten(beside, images, len(facts["names"]))
+    return facts, np.load(stored, mmap_mode="r")
+
+
+def _fill(
+    images: NDArray[np.uint8], source: Source, size: int, fit: Fit, progress: Callable[[int, int], None] | None
+) -> dict:
+    """Decode a source into an array that has room for all; names, sizes and skipped as a JSON-ready dict.
+
+    Raises:
+        UserError: nothing can be read.
+    """
     names: list[str] = []
     sizes: list[tuple[int, int]] = []
     skipped: dict[str, str] = {}
-
-    def one(name: str) -> tuple[NDArray[np.uint8], tuple[int, int]] | str:
-        return _decode_one(source, name, size, fit)
-
-    try:
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            for done, (name, result) in enumerate(zip(source.names, pool.map(one, source.names), strict=True)):
-                if isinstance(result, str):
-                    skipped[name] = result
-                else:
-                    images[len(names)], original = result
-                    names.append(name)
-                    sizes.append(original)
-                if progress:
-                    progress(done + 1, files)
-        for done, name in enumerate(source.videos, len(source.names)):
-            try:
-                frames = read_clip(source.path / name, size)
-            except VideoError as error:
-                skipped[name] = str(error)
+    files = len(source.names) + len(source.videos)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        waiting = pool.map(lambda name: _attempt(source, name, size, fit), source.names)
+        for done, (name, result) in enumerate(zip(source.names, waiting, strict=True), 1):
+            if isinstance(result, PictureError):
+                skipped[name] = str(result)
             else:
-                images[len(names) :][: len(frames)] = frames
-                names += [f"{name}#{n}" for n in range(len(frames))]
-                sizes += [(size, size)] * len(frames)
+                images[len(names)], original = result
+                names.append(name)
+                sizes.append(original)
             if progress:
-                progress(done + 1, files)
-        if not names:
-            what = " and ".join(
-                f"{len(x)} {y}" for x, y in ((source.names, "pictures"), (source.videos, "videos")) if x
-            )
-            first = next(iter(skipped.values()))
-            raise UserError(f"none of the {what} in {source.path} can be read; the first: {first}")
-        facts = {"names": names, "sizes": sizes, "skipped": skipped}
-        if beside and stored:
-            if len(names) < room:
-                np.save(beside.with_suffix(".part.npy"), images[: len(names)])
-                beside.with_suffix(".part.npy").replace(beside)
-            beside.replace(stored)
-            return facts, np.load(stored, mmap_mode="r")
-        return facts, images[: len(names)]
+                progress(done, files)
+    for done, name in enumerate(source.videos, len(source.names) + 1):
+        try:
+            frames = read_clip(source.path / name, size)
+        except VideoError as error:
+            skipped[name] = str(error)
+        else:
+            images[len(names) :][: len(frames)] = frames
+            names += [f"{name}#{n}" for n in range(len(frames))]
+            sizes += [(size, size)] * len(frames)
+        if progress:
+            progress(done, files)
+    if not names:
+        what = " and ".join(f"{len(x)} {y}" for x, y in ((source.names, "pictures"), (source.videos, "videos")) if x)
+        name, reason = next(iter(skipped.items()))
+        raise UserError(f"none of the {what} in {source.path} can be read; the first, {name}: {reason}")
+    return {"names": names, "sizes": sizes, "skipped": skipped}
+
+
+def _shorten(path: Path, images: NDArray[np.uint8], count: int) -> None:
+    """Keep the first pictures only of an array that is mapped from a file."""
+    rest = path.with_suffix(".short.npy")
+    try:
+        np.save(rest, images[:count])
+        rest.replace(path)
     finally:
-        if beside:
-            beside.unlink(missing_ok=True)
+        rest.unlink(missing_ok=True)
 
 
 def _reserve(path: Path) -> None:
     """Be told now if the disk is too small: writing to a mapped file that finds no room kills the process."""
-    if not hasattr(os, "posix_fallocate"):
-        return
-    with path.open("r+b") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        except OSError as error:
-            path.unlink()
-            if error.errno == errno.ENOSPC:
-                raise OSError(error.errno, error.strerror, str(path.parent)) from None
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # others: it cannot be asked for there
+                    raise
 
 
-def _decode_one(source: Source, name: str, size: int, fit: Fit) -> tuple[NDArray[np.uint8], tuple[int, int]] | str:
-    """One picture at the networks' size and its own (width, height), or why it cannot be read."""
+def _attempt(
+    source: Source, name: str, size: int, fit: Fit
+) -> tuple[NDArray[np.uint8], tuple[int, int]] | PictureError:
+    """As `_decode_one`, the error as a value: one that is raised in a pool ends all that follow."""
     try:
-        content = source.read(name)
-    except Unreadable as error:
-        return str(error)
-    changed = name in source.crops or name in source.masks
-    picture = read_picture(content, at_least=None if changed else 3 * size)
-    if isinstance(picture, str):
-        return picture
-    if changed:
-        prepared = source.prepared(name, picture)
-        return prepared if isinstance(prepared, str) else (square(prepared, size, fit), prepared.size)
-    width, height = Image.open(io.BytesIO(content)).size
-    if (width > height) != (picture.width > picture.height):  # EXIF laid it on its side
-        width, height = height, width
-    return square(picture, size, fit), (width, height)
+        return _decode_one(source, name, size, fit)
+    except PictureError as error:
+        return error
+
+
+def _decode_one(source: Source, name: str, size: int, fit: Fit) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """One picture at the networks' size and its own (width, height).
+
+    Raises:
+        PictureError: it cannot be read.
+    """
+    if name in source.crops or name in source.masks:
+        picture = source.prepared(name, source.picture(name))
+        return square(picture, size, fit), picture.size
+    picture, original = decode_reduced(source.read(name), at_least=3 * size)
+    return square(picture, size, fit), original

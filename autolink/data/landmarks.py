@@ -1,9 +1,9 @@
 """Landmarks, identities and the test part of a folder of pictures, as its landmarks.csv tells them."""
 
 import csv
-import hashlib
 import io
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from autolink.data.folders import read_folders
 from autolink.data.picture import Fit, from_pixels, square_box
-from autolink.data.source import Source, Unreadable
+from autolink.data.source import Source
+from autolink.data.split import chosen_by_name
 from autolink.errors import UserError
+from autolink.pictures import PictureError, warn_once
 
 LARGEST_COORDINATE = 1e6
 """Landmarks beyond so many pixels are mistakes."""
@@ -49,43 +52,118 @@ class Row(NamedTuple):
 
     identity: str
     split: str
+    """train, test or empty."""
     coordinates: list[float]
     """x0, y0, x1, y1, ... in pixels, NaN where not annotated."""
 
 
+def without_landmarks(test: NDArray[np.bool_], sizes: Sequence[tuple[int, int]], fit: Fit) -> Annotation:
+    """What is known of pictures of which nothing but the test part is told."""
+    none = np.empty((len(test), 0, 2), np.float32)
+    return Annotation(none, np.full(len(test), ""), _pixels_per_unit(sizes, fit), test)
+
+
 def read_annotation(source: Source, names: Sequence[str], sizes: Sequence[tuple[int, int]], fit: Fit) -> Annotation:
-    """landmarks.csv for the pictures that were read; those without a row are not annotated.
+    """Every landmarks.csv of a source for the pictures that were read; those without a row are not annotated.
+
+    Rows without a picture and pictures without a row are counted in the log.
 
     Args:
-        source: what the pictures are from; it has a table.
-        names: the pictures.
+        source: what the pictures are from; it has tables.
+        names: the pictures that were read.
         sizes: their (width, height) in pixels.
         fit: how they became square.
 
     Raises:
-        UserError: the table is wrong, or of other pictures.
+        UserError: a table is wrong, or all are of other pictures.
     """
-    table = source.tables[0]
-    where = f"{source.path / table}"
-    try:
-        content = source.read(table).decode("utf-8-sig", errors="replace")
-    except Unreadable as error:
-        raise UserError(f"{where} cannot be read: {error}") from None
-    rows, columns = _read_rows(where, content)
-    folder = PurePosixPath(table).parent
-    unique = {name for name, count in Counter(PurePosixPath(n).name for n in names).items() if count == 1}
-    keys = [_row_name(name, folder, rows, unique) for name in names]
-    if not any(keys):
-        raise UserError(f"{where} names none of the pictures beside it; its first column must hold their file names")
-    empty = Row("", "train", [float("nan")] * columns)
-    found = [rows[key] if key else empty for key in keys]
-    pixels = np.array([row.coordinates for row in found]).reshape(len(names), -1, 2)
+    tables = [_read_table(source, name) for name in source.tables]
+    for table in tables[1:]:
+        if table.columns != tables[0].columns:
+            told = " and ".join(f"{t.where} has {t.columns // 2}" for t in (tables[0], table))
+            raise UserError(f"{told} landmarks; all tables of one data set must have the same")
+    found = _match(tables, list(dict.fromkeys([*source.names, *names])))
+    if not found:
+        raise UserError(
+            f"{tables[0].where} names none of the pictures beside it; its first column must hold their file names"
+        )
+    _tell_unmatched(source, tables, found)
+    empty = Row("", "", [float("nan")] * tables[0].columns)
+    rows = [found[name][1] if name in found else empty for name in names]
+    pixels = np.array([row.coordinates for row in rows]).reshape(len(names), -1, 2)
     points = np.stack([from_pixels(p, w, h, fit) for p, (w, h) in zip(pixels, sizes, strict=True)])
-    identity = np.array([row.identity for row in found])
-    test = held_out(identity, np.array([row.split.strip().lower() == "test" for row in found]), names)
+    identity = np.array([row.identity for row in rows])
+    split = np.array([row.split for row in rows])
+    by_folder = read_folders(names).test
+    chosen = split == "test" if by_folder is None or split.any() else by_folder
+    return Annotation(
+        points.astype(np.float32), identity, _pixels_per_unit(sizes, fit), held_out(identity, chosen, names)
+    )
+
+
+def _pixels_per_unit(sizes: Sequence[tuple[int, int]], fit: Fit) -> NDArray[np.float32]:
     boxes = np.array([square_box(w, h, fit) for w, h in sizes])
-    scale = (boxes[:, 2:] - boxes[:, :2] - 1) / 2
-    return Annotation(points.astype(np.float32), identity, scale.astype(np.float32), test)
+    return ((boxes[:, 2:] - boxes[:, :2] - 1) / 2).astype(np.float32)
+
+
+class Table(NamedTuple):
+    """One landmarks.csv."""
+
+    where: str
+    """Its path, for messages."""
+    folder: PurePosixPath
+    rows: dict[str, Row]
+    """By the first column, as `_plain` writes it."""
+    columns: int
+    """How many coordinates each row has."""
+
+
+def _read_table(source: Source, name: str) -> Table:
+    where = f"{source.path / name}"
+    try:
+        content = source.read(name).decode("utf-8-sig", errors="replace")
+    except PictureError as error:
+        raise UserError(f"{where} cannot be read: {error}") from None
+    return Table(where, PurePosixPath(name).parent, *_read_rows(where, content))
+
+
+def _plain(name: str) -> str:
+    """A file name as both tables and folders can write it: composed letters, slashes, no blanks around it."""
+    return unicodedata.normalize("NFC", name.strip().replace("\\", "/").removeprefix("./"))
+
+
+def _match(tables: Sequence[Table], names: Sequence[str]) -> dict[str, tuple[tuple[int, str], Row]]:
+    """The row of each picture that has one, and which it is: (number of the table, its first column).
+
+    A row names a picture relative to the table, to `images/` beside it, or by the bare file name if that is unique.
+    Of several tables the one nearest above the picture is asked first.
+    """
+    order = sorted(range(len(tables)), key=lambda n: -len(tables[n].folder.parts))
+    unique = {name for name, count in Counter(_plain(PurePosixPath(n).name) for n in names).items() if count == 1}
+    found: dict[str, tuple[tuple[int, str], Row]] = {}
+    for name in names:
+        path = PurePosixPath(name)
+        for n in order:
+            folder, rows = tables[n].folder, tables[n].rows
+            near = _plain(path.relative_to(folder).as_posix() if path.is_relative_to(folder) else name)
+            bare = [_plain(path.name)] if _plain(path.name) in unique else []
+            key = next((k for k in (near, near.removeprefix("images/"), *bare) if k in rows), None)
+            if key is not None:
+                found[name] = (n, key), rows[key]
+                break
+    return found
+
+
+def _tell_unmatched(source: Source, tables: Sequence[Table], found: dict[str, tuple[tuple[int, str], Row]]) -> None:
+    """Log how many rows name no picture and how many pictures have no row, with an example each."""
+    used = {place for place, _ in found.values()}
+    for n, table in enumerate(tables):
+        alone = [key for key in table.rows if (n, key) not in used]
+        if alone:
+            warn_once(f"{table.where}: {len(alone)} of {len(table.rows)} rows name no picture, such as {alone[0]}")
+    bare = [name for name in source.names if name not in found]
+    if bare:
+        warn_once(f"{source.path}: {len(bare)} of {len(source.names)} pictures have no landmarks, such as {bare[0]}")
 
 
 def _read_rows(where: str, content: str) -> tuple[dict[str, Row], int]:
@@ -114,18 +192,10 @@ def _read_rows(where: str, content: str) -> tuple[dict[str, Row], int]:
             raise UserError(f"{where}, line {line}: a coordinate is infinite or far outside any picture")
         if row[2].strip().lower() not in ("train", "test", ""):
             raise UserError(f"{where}, line {line}: split is train, test or empty, got {row[2]}")
-        rows[row[0]] = Row(row[1], row[2], values)
+        if _plain(row[0]) in rows:
+            warn_once(f"{where}, line {line}, names {row[0]} again; the last row counts")
+        rows[_plain(row[0])] = Row(row[1], row[2].strip().lower(), values)
     return rows, len(wanted)
-
-
-def _row_name(name: str, folder: PurePosixPath, rows: dict, unique: set[str]) -> str | None:
-    """The csv's name for a picture: relative to the csv, to `images/` beside it, or the bare file name if unique."""
-    path = PurePosixPath(name)
-    near = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else name
-    for candidate in (near, near.removeprefix("images/")):
-        if candidate in rows:
-            return candidate
-    return path.name if path.name in rows and path.name in unique else None
 
 
 def held_out(identity: NDArray[np.str_], test: NDArray[np.bool_], names: Sequence[str]) -> NDArray[np.bool_]:
@@ -139,7 +209,7 @@ def held_out(identity: NDArray[np.str_], test: NDArray[np.bool_], names: Sequenc
     if test.any() and not shared:
         return test
     keys = identity if named.any() else np.array(names)
-    chosen = {key for key in set(keys.tolist()) if hashlib.sha256(key.encode()).digest()[0] % 5 == 0}
+    chosen = {key for key in set(keys.tolist()) if chosen_by_name(key, 5, hashed=1)}
     if chosen == set(keys.tolist()):
         return np.zeros(len(keys), bool)
     return np.array([key in chosen for key in keys])

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from autolink.data.picture import Box
-from autolink.data.source import SUFFIXES, files_below
 from autolink.errors import UserError
+from autolink.pictures import FORMATS, PICTURES, files_below
 
 Value = TypeVar("Value")
 
@@ -121,9 +121,9 @@ def pictures(root: Path, folder: str) -> list[str]:
         UserError: there is no such folder, or no picture in it.
     """
     here = find(root, folder)
-    found = [f.relative_to(root).as_posix() for f in files_below(here) if f.suffix.lower() in SUFFIXES]
+    found = [f.relative_to(root).as_posix() for f in files_below(here) if f.suffix.lower() in PICTURES]
     if not found:
-        raise UserError(f"{here} holds no jpg, png or webp pictures; unpack it again")
+        raise UserError(f"{here} holds no pictures; unpack it again")
     return sorted(found)
 
 
@@ -136,7 +136,7 @@ def picture_sizes(root: Path, names: Sequence[str]) -> list[tuple[int, int]]:
 
     def size(name: str) -> tuple[int, int]:
         try:
-            with Image.open(root / name) as picture:
+            with Image.open(root / name, formats=FORMATS) as picture:
                 return picture.size
         except FileNotFoundError:
             raise UserError(f"{root / name} is missing; unpack the pictures again") from None

@@ -1,46 +1,14 @@
-"""One picture: decoded and upright, made the networks' square, and from there back to its own pixels."""
+"""The networks' square of a picture, and from there back to its own pixels."""
 
-import io
-import warnings
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 Fit = Literal["stretch", "crop"]
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels."""
-
-
-def read_picture(content: bytes, at_least: int | None = None) -> Image.Image | str:
-    """A picture file as upright RGB, or why it cannot be read.
-
-    With `at_least`, a JPEG may come at a fraction of its size, but no smaller than this many pixels: much faster.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            picture = Image.open(io.BytesIO(content))
-            if at_least:
-                picture.draft("RGB", (at_least, at_least))
-            return to_rgb(picture)
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
-        return str(error).split(" <")[0] or type(error).__name__
-
-
-def to_rgb(picture: Image.Image) -> Image.Image:
-    """Any mode to RGB, upright: EXIF rotation applied, transparency over grey, 16-bit scaled to 8."""
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture, dtype=np.float32)
-        top = 65535 if values.max() > 255 else 255
-        picture = Image.fromarray((values.clip(0, top) * (255 / top)).astype(np.uint8))
-    if picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        ground = Image.new("RGBA", picture.size, (128, 128, 128, 255))
-        picture = Image.alpha_composite(ground, picture)
-    return picture.convert("RGB")
 
 
 def square(picture: Image.Image, size: int, fit: Fit) -> NDArray[np.uint8]:

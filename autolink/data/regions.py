@@ -24,8 +24,9 @@ from autolink.nested import NestedAutoLink
 from autolink.regions import MeanLayout, composed, seen
 from autolink.regions import square as region_square
 from autolink.video import files as video
+from autolink.video.following import follow
 from autolink.video.layout import Layout
-from autolink.video.subject import Detect, find_subject, follow
+from autolink.video.subject import Detect, find_subject
 
 PICTURES_AT_ONCE = 64
 

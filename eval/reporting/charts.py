@@ -1,9 +1,10 @@
-"""Training curves and the learned graph as inline SVG, in the page's own colours."""
+"""Where the lines and dots of training curves and of the learned graph lie; the page's template draws them."""
 
-from html import escape
-from typing import Any
+from typing import NamedTuple
 
 from autolink.draw import FAINTEST, keypoint_colours
+from autolink.eval.reporting.content import Curve
+from autolink.eval.results import Graph
 
 LEFT_OUT = frozenset({"learning_rate", "images_per_second"})
 """Scalars of a run that say nothing of the result."""
@@ -16,16 +17,64 @@ BASELINES = {
 }
 """Curves that are drawn dashed beside another one."""
 
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 340, 190, 52, 12, 28
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 340, 190, 52, 332, 12, 162
+"""Size of a chart, and the edges of its axes, in SVG units."""
 
-Curve = list[list[float]]
+GRAPH_SIDE, GRAPH_MARGIN = 320, 0.2
+"""Longer side of the graph in SVG units, and the margin in units of the [-1, 1] image plane."""
 
 
-def charts(curves: dict[str, Curve]) -> list[str]:
+class Chart(NamedTuple):
+    """One scalar over steps."""
+
+    told: str
+    """What the curve shows, in words."""
+    low: str
+    high: str
+    last_step: str
+    curve: str
+    """Points of a polyline, or of a single dot, `x,y x,y`."""
+    baseline: str
+    """The same of a dashed line; empty without one."""
+
+
+class Disc(NamedTuple):
+    """A keypoint of the drawn graph."""
+
+    x: float
+    y: float
+    colour: str
+    dark_text: bool
+    links: int
+    """How many edges meet in it."""
+    strongest: float
+    """The largest weight among them."""
+
+
+class Line(NamedTuple):
+    """An edge of the drawn graph, its weight over the largest one."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    weight: float
+
+
+class Drawing(NamedTuple):
+    """A learned graph at the mean positions of its keypoints."""
+
+    width: float
+    height: float
+    lines: list[Line]
+    discs: list[Disc]
+
+
+def charts(curves: dict[str, Curve]) -> list[Chart]:
     """One chart a scalar, its baseline with it."""
     dashed = {base for name, base in BASELINES.items() if name in curves}
     names = [name for name in curves if name not in LEFT_OUT | dashed]
-    return [chart(name, curves[name], curves.get(BASELINES.get(name, ""), [])) for name in names]
+    return [chart(name, curves[name], curves.get(BASELINES.get(name, ""), ())) for name in names]
 
 
 def number(value: float) -> str:
@@ -33,78 +82,41 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def chart(name: str, curve: Curve, baseline: Curve) -> str:
-    """A line over steps, with a dashed one beside it; axes are labelled at their ends."""
+def chart(name: str, curve: Curve, baseline: Curve) -> Chart:
+    """A curve, and one to be drawn dashed beside it."""
     values = [value for _, value in curve + baseline]
     low, high = min(values), max(values)
     if high - low < 1e-12:
         low, high = low - 0.5, high + 0.5
     last_step = max(step for step, _ in curve + baseline) or 1
 
-    def place(point: list[float]) -> str:
-        x = LEFT + point[0] / last_step * (WIDTH - LEFT - 8)
-        y = TOP + (high - point[1]) / (high - low) * (HEIGHT - TOP - BOTTOM)
-        return f"{x:.1f},{y:.1f}"
+    def places(points: Curve) -> str:
+        xs = (LEFT + step / last_step * (RIGHT - LEFT) for step, _ in points)
+        ys = (TOP + (high - value) / (high - low) * (BOTTOM - TOP) for _, value in points)
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
 
-    title = name.replace("_", " ")
     begun = f"from {number(curve[0][1])} to " if len(curve) > 1 else ""
-    told = f"{title}: {begun}{number(curve[-1][1])} at step {number(curve[-1][0])}"
+    told = f"{name.replace('_', ' ')}: {begun}{number(curve[-1][1])} at step {number(curve[-1][0])}"
     if baseline:
         told += f"; dashed: {BASELINES[name].replace('_', ' ')} {number(baseline[-1][1])}"
-    bottom = HEIGHT - BOTTOM
-    lines = [f'<polyline class="curve" points="{" ".join(map(place, curve))}"/>']
-    if len(curve) == 1:
-        x, y = place(curve[0]).split(",")
-        lines = [f'<circle class="dot" cx="{x}" cy="{y}" r="3"/>']
-    if baseline:
-        wide = baseline if len(baseline) > 1 else [[0, baseline[0][1]], [last_step, baseline[0][1]]]
-        lines.append(f'<polyline class="curve dashed" points="{" ".join(map(place, wide))}"/>')
-    return (
-        f'<figure class="chart"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(told)}">'
-        f'<path class="axis" d="M{LEFT} {TOP}V{bottom}H{WIDTH - 8}"/>'
-        f'<text x="{LEFT - 6}" y="{TOP + 8}" text-anchor="end">{number(high)}</text>'
-        f'<text x="{LEFT - 6}" y="{bottom}" text-anchor="end">{number(low)}</text>'
-        f'<text x="{LEFT}" y="{HEIGHT - 8}">0</text>'
-        f'<text x="{WIDTH - 8}" y="{HEIGHT - 8}" text-anchor="end">step {number(last_step)}</text>'
-        f"{''.join(lines)}</svg><figcaption>{escape(told)}</figcaption></figure>"
-    )
+    if len(baseline) == 1:
+        baseline = ((0, baseline[0][1]), (last_step, baseline[0][1]))
+    return Chart(told, number(low), number(high), number(last_step), places(curve), places(baseline))
 
 
-def graph(found: dict[str, Any]) -> str:
-    """The graph at the mean positions of its keypoints, lines as wide as their weights."""
-    positions = found["positions"]
-    palette = keypoint_colours(len(positions))
-    colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in palette.tolist()]
-    tones = ["dark" if light else "light" for light in palette @ [0.299, 0.587, 0.114] > 110]
-    low = [min(p[axis] for p in positions) - 0.2 for axis in (0, 1)]
-    size = [max(p[axis] for p in positions) + 0.2 - low[axis] for axis in (0, 1)]
-    scale = 320 / max(size)
-    places = [[(p[axis] - low[axis]) * scale for axis in (0, 1)] for p in positions]
-    edges = sorted((e for e in found["edges"] if e[2] >= FAINTEST), key=lambda e: e[2])
-    lines = [
-        f'<line x1="{places[i][0]:.1f}" y1="{places[i][1]:.1f}" x2="{places[j][0]:.1f}" y2="{places[j][1]:.1f}" '
-        f'stroke-width="{1 + 6 * w:.1f}" opacity="{0.3 + 0.6 * w:.2f}"/>'
-        for i, j, w in edges
-    ]
-    linked = {k for i, j, _ in edges for k in (i, j)}
-
-    def disc(k: int, x: float, y: float) -> str:
-        alone = "" if k in linked else f' style="stroke:{colours[k]}"'
-        circle = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="8.5" fill="{colours[k]}"{alone}/>'
-        return (
-            f'<g class="{"alone" if alone else "linked"}">{circle}'
-            f'<text class="{tones[k]}" x="{x:.1f}" y="{y + 3.2:.1f}">{k}</text></g>'
-        )
-
-    discs = [disc(k, x, y) for k, (x, y) in enumerate(places)]
-    told = f"Graph of {len(positions)} keypoints at their mean positions, {len(edges)} edges shown"
-    return (
-        f'<svg class="graph" viewBox="0 0 {size[0] * scale:.0f} {size[1] * scale:.0f}" role="img" '
-        f'aria-label="{told}"><g class="edges">{"".join(lines)}</g>{"".join(discs)}</svg>'
-    )
-
-
-def chip(keypoint: int, count: int) -> str:
-    """A small disc in a keypoint's colour."""
-    red, green, blue = keypoint_colours(count)[keypoint].tolist()
-    return f'<span class="chip" style="background:rgb({red},{green},{blue})"></span>'
+def drawing(graph: Graph) -> Drawing:
+    """The graph's keypoints in their colours, edges fainter than in overlays left out."""
+    palette = keypoint_colours(len(graph.positions))
+    low = [min(p[axis] for p in graph.positions) - GRAPH_MARGIN for axis in (0, 1)]
+    size = [max(p[axis] for p in graph.positions) + GRAPH_MARGIN - low[axis] for axis in (0, 1)]
+    scale = GRAPH_SIDE / max(size)
+    places = [((p[0] - low[0]) * scale, (p[1] - low[1]) * scale) for p in graph.positions]
+    edges = sorted((e for e in graph.edges if e[2] >= FAINTEST), key=lambda e: e[2])
+    discs = []
+    for k, ((x, y), colour) in enumerate(zip(places, palette, strict=True)):
+        weights = [w for i, j, w in edges if k in (i, j)]
+        light = bool(colour @ [0.299, 0.587, 0.114] > 110)
+        hexadecimal = "#{:02x}{:02x}{:02x}".format(*colour.tolist())
+        discs.append(Disc(x, y, hexadecimal, light, len(weights), max(weights, default=0.0)))
+    lines = [Line(*places[i], *places[j], w) for i, j, w in edges]
+    return Drawing(size[0] * scale, size[1] * scale, lines, discs)

@@ -1,110 +1,103 @@
-"""What a report holds, before it is written as JSON, Markdown and HTML."""
+"""What report.json holds."""
 
-import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from autolink.draw import Image
+from autolink.eval.results import Figure, Section
+
+Curve = tuple[tuple[float, float], ...]
+"""(step, value) pairs."""
 
 
 @dataclass(frozen=True)
-class Conditions:
-    """What a figure depends on besides the checkpoint; two figures are comparable only where these agree."""
+class Training:
+    """What a run folder tells of the training."""
+
+    config: dict[str, Any]
+    versions: dict[str, Any]
+    curves: dict[str, Curve]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One checkpoint, and what was measured of it."""
+
+    name: str
+    slug: str
+    """The name as it may stand in a file name or an anchor; unique in its report."""
+    kind: str
+    """The checkpoint's model_type."""
+    kind_name: str
+    weights_sha256: str
+    parameters: int
+    seconds: float
+    """What measuring took."""
+    model: dict[str, Any]
+    """The checkpoint's config.json."""
+    training: Training | None
+    measured: Section
+
+    @property
+    def facts(self) -> str:
+        """What identifies it."""
+        return f"{self.parameters / 1e6:.2f} M parameters, weights {self.weights_sha256[:12]}"
+
+    @property
+    def headlines(self) -> list[Figure]:
+        """The figures of a summary."""
+        return [figure for figure in self.measured.figures if figure.headline]
+
+    def picture_file(self, picture: str) -> str:
+        """Where a picture of that name lies in the report's folder."""
+        return f"pictures/{self.slug}-{picture}.png"
+
+
+@dataclass(frozen=True)
+class OverSeeds:
+    """A figure of runs that differ in their training seed only: mean and standard deviation."""
+
+    runs: tuple[str, ...]
+    seeds: tuple[int, ...]
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class Published:
+    """A figure by the test protocol of a published set, of a paper or ours."""
 
     data: str
-    protocol: str
-    samples: str
-    """How many pictures or clips of what."""
-    features: str = "none"
-    """The feature network that measured, if one did."""
-    judge: str = "none"
-    """The supervised or independent detector that measured, if one did."""
-    seed: int = 0
+    """Name of the set, as in --data."""
+    method: str
+    keypoints: int | None
+    """None: not known here."""
+    value: float | None
+    highest: float | None = None
+    """Where a paper gives a range, its other end."""
+    ours: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The value or range."""
+        return " to ".join(f"{value:.2f}" for value in (self.value, self.highest) if value is not None)
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One measured number."""
+class Report:
+    """Everything that is written."""
 
-    key: str
-    """Unique within a checkpoint."""
-    name: str
-    value: float
-    conditions: Conditions
-    unit: str = ""
-    digits: int = 2
-    better: str = ""
-    """lower, higher, or nothing."""
-    group: str = ""
-    """The table that it stands in."""
-    spread: float | None = None
-    """A standard deviation."""
-    spread_over: str = ""
-    interval_95: tuple[float, float] | None = None
-    yardstick: float | None = None
-    """What something trivial scores."""
-    yardstick_name: str = ""
-    headline: bool = False
-
-    def as_json(self) -> dict[str, Any]:
-        """Flat, so that every figure carries its conditions."""
-        values = asdict(self)
-        return plain(values | values.pop("conditions"))
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A sheet of pictures of one size."""
-
-    name: str
     title: str
-    alt: str
-    rows: tuple[str, ...]
-    """What each row of the sheet shows, from the top."""
-    image: Image
+    created: str
+    seconds: float
+    command: str
+    seed: int
+    options: dict[str, Any]
+    versions: dict[str, str]
+    checkpoints: tuple[Checkpoint, ...]
+    over_seeds: tuple[OverSeeds, ...]
+    published: tuple[Published, ...]
 
-    def as_json(self, file: str) -> dict[str, Any]:
-        """All but the pixels."""
-        size = {"width": self.image.shape[1], "height": self.image.shape[0]}
-        return {"file": file, "title": self.title, "alt": self.alt, "rows": list(self.rows), **size}
-
-
-@dataclass
-class Section:
-    """What was found out about one checkpoint."""
-
-    figures: list[Figure] = field(default_factory=list)
-    pictures: list[Picture] = field(default_factory=list)
-    landmarks: list[dict[str, Any]] = field(default_factory=list)
-    """name, error, mean_pose_error."""
-    keypoints: list[dict[str, Any]] = field(default_factory=list)
-    """keypoint, its links in the graph, and the landmark that it tells most about."""
-    graph: dict[str, Any] | None = None
-    """Mean positions of the keypoints and weights of the edges."""
-    notes: list[str] = field(default_factory=list)
-
-
-def plain(values: Any) -> Any:
-    """For JSON: tuples become lists, numbers that are none become null."""
-    if isinstance(values, dict):
-        return {key: plain(value) for key, value in values.items()}
-    if isinstance(values, list | tuple):
-        return [plain(value) for value in values]
-    return None if isinstance(values, float) and not math.isfinite(values) else values
-
-
-def shown_value(figure: dict[str, Any], name: str = "value") -> str:
-    """A figure's value, or its yardstick, as printed everywhere."""
-    value = figure[name]
-    return "" if value is None else f"{value:,.{figure['digits']}f}"
-
-
-def shown_spread(figure: dict[str, Any]) -> str:
-    """How sure a figure is, in words."""
-    digits = figure["digits"]
-    if figure["interval_95"]:
-        low, high = figure["interval_95"]
-        return f"{low:.{digits}f} to {high:.{digits}f} (95 %)"
-    if figure["spread"] is not None:
-        return f"± {figure['spread']:.{digits}f} over {figure['spread_over']}"
-    return ""
+    @property
+    def made_with(self) -> str:
+        """Seed, commit and version of PyTorch."""
+        versions = [f"{name} {self.versions.get(name, 'unknown')[:12]}" for name in ("commit", "torch")]
+        return ", ".join([f"seed {self.seed}", *versions])

@@ -1,6 +1,5 @@
 """Which checkpoints a report is about, and what is known of their training."""
 
-import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -8,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autolink.eval.clips import is_clips, videos_in
-
+from autolink.checkpoints import bundled, find_checkpoint
 from autolink.data import RENDERED, check_data
 from autolink.data.published import PUBLISHED
 from autolink.data.source import TABLE
 from autolink.errors import UsageError, UserError
+from autolink.eval.clips import is_clips, videos_in
+from autolink.eval.reporting.content import Curve, Training
 
 KINDS = {
     "autolink": "keypoints and graph",
@@ -22,8 +22,6 @@ KINDS = {
     "judge": "judge of joints",
 }
 """`model_type` of a checkpoint, and what to call it."""
-
-CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -41,39 +39,30 @@ class Subject:
     data: str
     """What it is measured on."""
 
-    @property
-    def data_name(self) -> str:
-        """The data as a report names them: no more of a path than its end."""
-        return self.data if self.data in RENDERED or self.data in PUBLISHED else Path(self.data).resolve().name
-
-    def as_json(self) -> dict[str, Any]:
-        """What identifies it."""
-        weights = hashlib.sha256((self.folder / "model.safetensors").read_bytes()).hexdigest()
-        kind = {"kind": self.kind, "kind_name": KINDS[self.kind]}
-        return {"name": self.name, **kind, "weights_sha256": weights, "model": self.model, "training": self.training()}
-
-    def training(self) -> dict[str, Any] | None:
+    def training(self) -> Training | None:
         """Configuration, versions and curves of the run, if the run folder is there."""
         if self.run is None:
             return None
-        config = _read(self.run / "config.json")
-        versions = _read(self.run / "versions.json") if (self.run / "versions.json").exists() else {}
-        return {"config": config, "versions": versions, "curves": read_curves(self.run / "metrics.jsonl")}
+        versions = self.run / "versions.json"
+        return Training(
+            _read(self.run / "config.json"), _read(versions) if versions.exists() else {},
+            read_curves(self.run / "metrics.jsonl"),
+        )  # fmt: skip
 
 
-def read_curves(path: Path) -> dict[str, list[list[float]]]:
-    """Every scalar of a run as [step, value] pairs; a line that was cut short is left out."""
-    curves: dict[str, list[list[float]]] = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
+def read_curves(path: Path) -> dict[str, Curve]:
+    """Every scalar of a run as (step, value) pairs; a damaged line is left out."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
             values = json.loads(line)
-            step = values.pop("step")
+            step = float(values.pop("step"))
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
         for name, value in values.items():
-            if isinstance(value, int | float) and math.isfinite(value):
-                curves.setdefault(name, []).append([step, value])
-    return curves
+            if isinstance(value, int | float) and math.isfinite(value) and math.isfinite(step):
+                curves.setdefault(name, []).append((step, float(value)))
+    return {name: tuple(curve) for name, curve in curves.items()}
 
 
 def find_subjects(checkpoints: Sequence[str], data: str, root: Path | None) -> list[Subject]:
@@ -82,7 +71,7 @@ def find_subjects(checkpoints: Sequence[str], data: str, root: Path | None) -> l
     Raises:
         UserError: a folder is no checkpoint, the data are not there, or do not fit.
     """
-    folders = [Path(c) for c in checkpoints] or bundled(data)
+    folders = [Path(c) for c in checkpoints] or bundled_for(data)
     found: list[Subject] = []
     for folder in folders:
         subject = _subject(folder, data, {s.name for s in found})
@@ -91,8 +80,8 @@ def find_subjects(checkpoints: Sequence[str], data: str, root: Path | None) -> l
     return found
 
 
-def bundled(data: str) -> list[Path]:
-    """The checkpoints of this clone that know the data: rendered ones by name, faces by their 68 landmarks, or videos.
+def bundled_for(data: str) -> list[Path]:
+    """The bundled checkpoints that know the data: rendered ones by name, faces by their 68 landmarks, or videos.
 
     Raises:
         UsageError: there is none.
@@ -100,7 +89,7 @@ def bundled(data: str) -> list[Path]:
     known = "figures" if data == "auto" else data
     if known not in RENDERED:
         known = "faces" if _has_faces(Path(data)) or videos_in(Path(data)) else ""
-    folders = [path.parent for path in sorted(CHECKPOINTS.glob(f"{known}*/config.json")) if known]
+    folders = [folder for name, folder in bundled().items() if known and name.startswith(known)]
     chosen = [folder for folder in folders if _kind(folder) != "judge"]
     if known == "faces":
         wanted = ("transfer",) if videos_in(Path(data)) else ("autolink",)
@@ -142,7 +131,7 @@ def _subject(given: Path, data: str, taken: set[str]) -> Subject:
         UserError: it is no checkpoint and no run that has one.
     """
     if not given.is_dir():
-        raise UsageError(f"--checkpoints {given}: there is no such folder; give checkpoint or run folders")
+        given = find_checkpoint(given)
     folder, run = given, None
     inner = given / "model" / "config.json"
     if not (given / "config.json").exists() and inner.exists():

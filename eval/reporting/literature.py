@@ -1,22 +1,8 @@
 """Published figures, and which of ours may stand beside them."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable
 
-
-@dataclass(frozen=True)
-class Published:
-    """One figure of a paper, measured by the test protocol of `eval/protocols.py` for its data."""
-
-    data: str
-    """Name of the set, as in `--data`."""
-    method: str
-    keypoints: int | None
-    """None: not known here."""
-    value: float
-    highest: float | None = None
-    """Where a paper gives a range, its other end."""
-
+from autolink.eval.reporting.content import Checkpoint, Published
 
 AUTOLINK = "AutoLink, He et al. 2022"
 PRIOR = "Pose Prior Learner, 2026"
@@ -47,15 +33,14 @@ FIGURES = (
 )
 
 
-def beside(checkpoints: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def beside(checkpoints: Iterable[Checkpoint]) -> tuple[Published, ...]:
     """Published figures of the sets on which ours were measured by the same protocol, with ours in front of them."""
-    rows: list[dict[str, Any]] = []
-    for checkpoint in checkpoints:
-        for figure in checkpoint["figures"]:
-            if figure["key"] != "published_error":
-                continue
-            ours = {"data": figure["data"], "method": f"{checkpoint['name']} (ours)", "value": figure["value"]}
-            rows.append({**ours, "keypoints": checkpoint["model"].get("keypoints"), "highest": None, "ours": True})
-    measured = {row["data"] for row in rows}
-    rows += [{**asdict(figure), "ours": False} for figure in FIGURES if figure.data in measured]
-    return sorted(rows, key=lambda row: (row["data"], not row["ours"]))
+    ours = [
+        Published(f.data, f"{c.name} (ours)", c.model.get("keypoints"), f.value, ours=True)
+        for c in checkpoints
+        for f in c.measured.figures
+        if f.key == "published_error"
+    ]
+    measured = {row.data for row in ours}
+    rows = ours + [figure for figure in FIGURES if figure.data in measured]
+    return tuple(sorted(rows, key=lambda row: (row.data, not row.ours)))

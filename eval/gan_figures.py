@@ -1,0 +1,163 @@
+"""The measurements of a GAN as figures: names, units, how each is measured."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autolink.eval.feature_networks import Features
+from autolink.eval.gan_measures import Pictures, StructureErrors, copying, distribution, right_class
+from autolink.eval.results import Better, Figure
+
+TRAINED_AGAINST: Features = "efficientnet-lite0"
+"""The network whose features the discriminator sees: figures by it flatter the GAN."""
+
+PICTURES = (
+    "One picture for the structure and class of each real picture (evenly chosen where --count is less), rounded to 8 "
+    "bits. Real pictures are all of --data at the GAN's size, training pictures included. "
+)
+BIASED = f" The discriminator was trained on {TRAINED_AGAINST} (other layers), so that it flatters the GAN."
+
+DISTRIBUTION: dict[str, tuple[str, int, Better, str]] = {
+    "fid": ("FID", 2, "lower", "Fréchet distance of Gaussians fitted to the features (clean-fid's resizing)."),
+    "kid": ("KID", 4, "lower", "Squared MMD with a cubic kernel on the features, mean over subsets."),
+    "precision": ("Precision", 3, "higher", "Kynkäänniemi et al. 2019, third neighbours, on the features."),
+    "recall": ("Recall", 3, "higher", "Kynkäänniemi et al. 2019, third neighbours, on the features."),
+}
+RIGHT_CLASS = (
+    "Share of generated pictures whose nearest real one in the features is of the class asked for; of the real "
+    "pictures, oneself left out."
+)
+STRUCTURE = (
+    "Mean distance of a stage one's keypoints on the generated picture from those on the real picture whose structure "
+    "was asked for. The judge is a stage one of another seed that no loss ever saw; the GAN's own was part of the "
+    "loss. Another real picture is one of the same class."
+)
+REPEATED = (
+    "The same of the real picture itself in another light and shifted by up to 1.3 % of the side, the shift undone."
+)
+EXPECTED = (
+    "The same of keypoints expected by least squares from those asked for and the class, each half of the pictures "
+    "fitted on the other: what our keypoints tell of the judge's, and so about what another picture of one structure "
+    "scores."
+)
+VARIETY = (
+    "Distance (stage one's perceptual distance) between pictures of one structure and class but other noise; between "
+    "two real pictures of one class."
+)
+COPYING = (
+    "Distance of generated pictures to the nearest real one in the features, over the median distance of real pictures "
+    "to theirs; copies are nearer than 99 % of the real ones, 1 % being chance."
+)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is compared."""
+
+    real: Pictures
+    fake: Pictures
+    keypoints: NDArray[np.float32]
+    """(N, K, 2), asked for: those of the real pictures."""
+    classes: NDArray[np.int64]
+    test: NDArray[np.bool_]
+    """(N,), pictures that training kept for testing."""
+
+
+class FeatureSets(NamedTuple):
+    """Real and generated pictures as a feature network sees them, (N, D) each."""
+
+    name: Features
+    real: NDArray
+    fake: NDArray
+
+
+@dataclass(frozen=True)
+class FigureMaker:
+    """Makes the figures of all pictures or of one class."""
+
+    name: str
+    """all, or the class."""
+    data: str
+    count: int
+    samples: str
+    seed: int
+
+    def __call__(self, key: str, label: str, value: float, protocol: str, **options: Any) -> Figure:
+        """A figure; one network's figures flatter the GAN and say so."""
+        if options.get("measured_by") == TRAINED_AGAINST and "[" in label:
+            label, protocol = label.replace("]", ", biased]"), protocol + BIASED
+        group = "All pictures" if self.name == "all" else f"Class {self.name}"
+        known: dict[str, Any] = {"count": self.count, "samples": self.samples}
+        return Figure(
+            f"{self.name}.{key}", label, value, self.data, protocol=PICTURES + protocol, group=group, seed=self.seed,
+            **known | options,
+        )  # fmt: skip
+
+
+def feature_figures(
+    made: FigureMaker, sets: FeatureSets, material: Material, rows: NDArray[np.bool_], first: bool
+) -> Iterator[Figure]:
+    """How far generated pictures are from real ones as a set, and whether they are of the right class."""
+    name, headline = sets.name, made.name == "all" and first
+    found = distribution(sets.real[rows], sets.fake[rows], made.seed)
+    for key, (label, digits, better, protocol) in DISTRIBUTION.items():
+        if key in found:
+            spread = {"spread": found["kid_spread"], "spread_over": "subsets"} if key == "kid" else {}
+            yield made(
+                f"{key}[{name}]", f"{label}[{name}]", found[key], protocol, digits=digits, better=better,
+                measured_by=name, headline=headline, **spread,
+            )  # fmt: skip
+    if len(np.unique(material.classes)) > 1:
+        right = right_class(sets.fake, sets.real, material.classes)[rows].mean() * 100
+        real = right_class(sets.real, sets.real, material.classes, itself=True)[rows].mean() * 100
+        yield made(
+            f"right_class[{name}]", f"Right class[{name}]", float(right), RIGHT_CLASS, unit="%", digits=1,
+            better="higher", measured_by=name, baseline=float(real), baseline_name="real pictures", headline=headline,
+        )  # fmt: skip
+
+
+def structure_figures(
+    made: FigureMaker, who: str, found: StructureErrors, rows: NDArray[np.bool_], held_out: bool = False
+) -> Iterator[Figure]:
+    """How well generated pictures follow the structure, in the eyes of a judge or of the GAN's own stage one."""
+    if not rows.any():
+        return
+    key = f"structure_{who}" + ("_held_out" if held_out else "")
+    label = "Structure error" + (", held-out pictures" if held_out else "")
+    by = "another stage one" if who == "judge" else "its own stage one, biased"
+    options: dict[str, Any] = {"unit": "% of side", "measured_by": by, "count": int(rows.sum())}
+    headline = {"headline": who == "judge" and made.name == "all"}
+    yield made(
+        key, label, float(found.error[rows].mean()), STRUCTURE, better="lower", **options, **headline,
+        baseline=float(found.random_real[rows].mean()), baseline_name="another real picture",
+    )  # fmt: skip
+    repeated = float(found.repeated[rows].mean())
+    yield made(f"{key}_repeated", f"{label}, the same picture again", repeated, f"{STRUCTURE} {REPEATED}", **options)
+    if who == "judge" and found.expected is not None:
+        expected = float(found.expected[rows].mean())
+        yield made(
+            f"{key}_expected", f"{label}, expected by least squares", expected, f"{STRUCTURE} {EXPECTED}", **options,
+            headline=made.name == "all" and not held_out,
+        )  # fmt: skip
+
+
+def variety_figure(made: FigureMaker, generated: float, real: float) -> Figure:
+    """How much pictures of one structure differ."""
+    return made(
+        "variety", "Variety at fixed structure", generated, VARIETY, digits=3, measured_by="efficientnet-lite0",
+        baseline=real, baseline_name="real pictures", headline=True,
+    )  # fmt: skip
+
+
+def copying_figures(made: FigureMaker, sets: FeatureSets, rows: NDArray[np.bool_]) -> Iterator[Figure]:
+    """Whether generated pictures are copies of training pictures."""
+    found = copying(sets.fake[rows], sets.real[rows])
+    yield made(
+        "copies_percent", "Copies of training pictures", found["copies_percent"], COPYING, unit="%", digits=1,
+        better="lower", measured_by=sets.name, baseline=1.0, baseline_name="chance", headline=made.name == "all",
+    )  # fmt: skip
+    distance = found["median_distance_over_reals"]
+    yield made("nearest_real", "Distance to nearest real, over reals'", distance, COPYING, measured_by=sets.name)

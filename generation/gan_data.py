@@ -1,0 +1,79 @@
+"""What the GAN learns from: pictures, the keypoints that stage one finds on them, and their classes."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from autolink.data import ImageSet
+from autolink.device import to_network
+from autolink.generation.classes import classes_of, held_out_pictures
+from autolink.generation.gan import REMEMBERED, Generator
+from autolink.inference import detect_all
+from autolink.model import AutoLink
+
+
+class Batch(NamedTuple):
+    """The real pictures of a step."""
+
+    images: Tensor
+    """(B, 3, size, size) in [-1, 1]."""
+    keypoints: Tensor
+    """(B, K, 2), (x, y) in [-1, 1]."""
+    classes: Tensor
+    """(B,)."""
+
+
+@dataclass(frozen=True)
+class GanData:
+    """Pictures with their structures and classes."""
+
+    images: NDArray[np.uint8]
+    """(N, size, size, 3), RGB."""
+    keypoints: Tensor
+    """(1 or 2, N, K, 2), (x, y) in [-1, 1], of the pictures and, where they may be mirrored, of their mirrors."""
+    classes: NDArray[np.int64]
+    """(N,)."""
+    train_rows: NDArray[np.int64]
+    """Which pictures are trained on."""
+    test_rows: NDArray[np.int64]
+    """Which are held out."""
+
+    @classmethod
+    def find(
+        cls, data: ImageSet, classes: tuple[str, ...], stage_one: AutoLink, flip: bool, device: torch.device
+    ) -> "GanData":
+        """The structures of pictures as stage one, which is on `device`, finds them."""
+        sides = [data.images, data.images[:, :, ::-1]] if flip else [data.images]
+        keypoints = np.stack([detect_all(stage_one, side, device) for side in sides])
+        test = held_out_pictures(data)
+        return cls(
+            data.images, torch.from_numpy(keypoints), classes_of(data.names, classes),
+            np.flatnonzero(~test), np.flatnonzero(test),
+        )  # fmt: skip
+
+    @property
+    def shown_rows(self) -> NDArray[np.int64]:
+        """Pictures whose structures are shown and measured: those held out, if any."""
+        return self.test_rows if len(self.test_rows) > 1 else self.train_rows
+
+    def batch(self, count: int, rng: np.random.Generator, device: torch.device) -> Batch:
+        """Random pictures, half of them mirrored."""
+        rows = rng.choice(self.train_rows, count)
+        images = self.images[rows]
+        mirrored = rng.integers(len(self.keypoints), size=count)
+        images[mirrored == 1] = images[mirrored == 1, :, ::-1]
+        classes = torch.from_numpy(self.classes[rows])
+        return Batch(
+            to_network(torch.from_numpy(images), device), self.keypoints[mirrored, rows].to(device), classes.to(device)
+        )
+
+    def remember(self, generator: Generator, stage_one: AutoLink) -> None:
+        """Keep the graph and some structures in the generator, to sample without any picture."""
+        rows = self.train_rows[np.linspace(0, len(self.train_rows) - 1, REMEMBERED).astype(int)]
+        generator.graph.copy_(stage_one.edge_weights.detach())
+        generator.structures.copy_(self.keypoints[0, rows])
+        generator.structure_classes.copy_(torch.from_numpy(self.classes[rows]))

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# GAN of cats and dogs, of the structure of checkpoints/pets: four hours of one CPU core.
+# bash recipes/pets-gan.sh PETS [OPTION ...]: from the root of a clone; the options go to every training.
+set -euo pipefail
+data=${1:?a folder with the folders cat and dog: see checkpoints/pets-gan/README.md}
+shift
+gan=(--preset pets-cpu --stage-one checkpoints/pets --data "$data" --threads 1)
+accelerate launch generation/train_gan.py "${gan[@]}" --steps 5200 --out runs/pets-gan "$@"
+accelerate launch generation/train_gan.py "${gan[@]}" --start-from runs/pets-gan/model \
+  --structure-weight 0.75 --variety 0.7 --steps 11000 --out runs/pets-gan-2 "$@"
+accelerate launch generation/train_gan.py "${gan[@]}" --start-from runs/pets-gan-2/model \
+  --structure-weight 0.75 --variety 0.72 --ema 0.999 --decay-share 0.4 --steps 11000 --out runs/pets-gan-3 "$@"
+python -m recipes.bundle runs/pets-gan-3/model checkpoints/pets-gan
