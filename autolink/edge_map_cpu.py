@@ -62,7 +62,7 @@ if hasattr(os, "register_at_fork"):
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile at the first call, once for ever where a place on disk for it can be written."""
     # infinite costs are meant, so of fast mathematics only fused multiply-add; error_model: division without checks
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
         return numba.njit(function, cache=True, **options)
     except RuntimeError:  # neither beside this file nor in the user's cache
