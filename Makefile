@@ -9,11 +9,11 @@ INSTALLED := .venv/.installed
 
 .PHONY: demo test test-all test-wheel check format clean
 
-# exactly what uv.lock names, so that it still works in years
+# exactly what uv.lock names, so that it still works in years; compiled, for every test of a command starts Python
 $(INSTALLED): setup.cfg pyproject.toml uv.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv sync --quiet --locked --inexact --extra dev
+	$(BIN)/uv sync --quiet --locked --inexact --compile-bytecode --extra dev
 	touch $@
 
 demo: $(INSTALLED)
