@@ -40,8 +40,8 @@ SHEET_ROWS = (
 class TransferConfig:
     """Measure a pose transfer on clips of people it was not trained on."""
 
-    checkpoint: str
-    """A checkpoint folder of a pose transfer."""
+    checkpoint: str = "figures-transfer"
+    """A checkpoint folder of a pose transfer, the name of a bundled one, or hf:owner/name."""
     data: str = "figures"
     """`figures`, rendered clips with a known truth; a folder of videos; or of pictures, with whom they show in
     landmarks.csv: of every person held out for testing, the scene with the most pictures."""
