@@ -20,7 +20,7 @@ demo: $(INSTALLED)
 	$(BIN)/autolink demo
 
 test: $(INSTALLED) check
-	$(PYTEST)
+	$(PYTEST) --cov --cov-report=
 
 test-all: $(INSTALLED) check
 	$(PYTEST) -m ''

@@ -13,6 +13,7 @@ from autolink.errors import UserError
 
 KINDS = {
     "autolink": "a stage one (keypoints and graph)",
+    "autolink-child": "a child of a nested stage one",
     "transfer": "a pose transfer",
     "gan": "a conditional GAN",
     "judge": "a judge of joints",

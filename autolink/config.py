@@ -4,6 +4,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+import tyro
+
 from autolink.model import ModelConfig
 from autolink.run_config import DataOptions, PerceptualOptions, RunConfig
 
@@ -30,6 +32,11 @@ class StageOneData(DataOptions):
     """Mirror half of the pictures."""
     start_from: str = ""
     """Checkpoint folder of a model of the same widths to begin with, of any size, with as many keypoints or fewer."""
+    nest: str = ""
+    """Checkpoint of a parent: learn a child of it, from the region of --data that --region says."""
+    region: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """NAME=x,y,side: a square of the parent's mean picture, centre and side in its [-1, 1] plane; repeated for others
+    that look alike, with `,mirrored` for those that do so mirrored."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,8 @@ class TrainConfig(StageOneData, StageOneLoss, RunConfig):
             object.__setattr__(self, "root", self.root.absolute())
         if self.mask_blocks < 1 or self.model.size % self.mask_blocks:
             raise ValueError(f"--mask-blocks must divide --size {self.model.size}, got {self.mask_blocks}")
+        if bool(self.nest) != bool(self.region):
+            raise ValueError("--nest PARENT and --region NAME=x,y,side belong together")
 
 
 SMALL = TrainConfig()

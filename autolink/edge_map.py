@@ -71,7 +71,7 @@ class _EdgeMap(torch.autograd.Function):
 
 def _kernels(device: torch.device) -> ModuleType:
     """The module that draws and differentiates on the device; imported here because compilers are slow to import."""
-    if device.type == "cpu":
+    if device.type == "cpu" and find_spec("numba"):
         return import_module("autolink.edge_map_cpu")
     if device.type == "cuda" and find_spec("triton"):
         return import_module("autolink.edge_map_cuda")

@@ -1,7 +1,7 @@
 """A trained model as a folder: config.json, model.safetensors and a card, the layout of the Hugging Face Hub."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -92,10 +92,17 @@ def load_weights(module: nn.Module, folder: Path) -> None:
         UserError: the weights are missing, truncated or of another shape.
     """
     path = folder / "model.safetensors"
-    tensors = read_tensors(path, _shapes(module))
+    tensors = {current_name(module, name): t for name, t in read_tensors(path).items()}
+    check_shapes(path, {name: tuple(t.shape) for name, t in tensors.items()}, _shapes(module))
     module.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
     if not all(torch.isfinite(p).all() for p in module.parameters()):
         raise UserError(f"{path} holds weights that are not finite; train it again")
+
+
+def current_name(module: nn.Module, name: str) -> str:
+    """What a tensor is called now that a checkpoint holds under an earlier name, by the module's `earlier_keys`."""
+    earlier: Mapping[str, str] = getattr(module, "earlier_keys", {})
+    return next((now + name.removeprefix(old) for old, now in earlier.items() if name.startswith(old)), name)
 
 
 def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -115,10 +122,10 @@ def _check_weights(network: Callable[[Config], Network], config: Config, folder:
         raise UserError(f"{folder} is no whole checkpoint: model.safetensors is missing") from None
     try:
         with torch.device("meta"):
-            wanted = _shapes(network(config))
+            module = network(config)
     except (RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:
         raise UserError(f"{folder / 'config.json'} describes a network that cannot be ({error})") from None
-    check_shapes(path, held, wanted)
+    check_shapes(path, {current_name(module, name): shape for name, shape in held.items()}, _shapes(module))
 
 
 def load_folder(kind: str, config_type: type[Config], network: Callable[[Config], Network], folder: Path) -> Network:

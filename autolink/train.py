@@ -22,6 +22,7 @@ from autolink.inference import detect_all
 from autolink.loop import start
 from autolink.losses import reconstruction_loss
 from autolink.model import AutoLink
+from autolink.nest import Nest
 from autolink.options import help_text, read_options
 from autolink.perceptual import PerceptualLoss
 from autolink.pretrained import check_same_shape
@@ -217,13 +218,16 @@ def run(arguments: list[str]) -> None:
     if known:
         config = replace(config, known_keypoints=known.config.keypoints)
     check_data(config.data, config.root, videos=True)
+    nest = Nest(config) if config.nest else None
 
     def build(accelerator: Accelerator, cache: Path | None) -> Trainer:
         with accelerator.main_process_first():
-            data = load_with_progress(config, cache, accelerator.is_main_process)
+            data = nest.images() if nest else load_with_progress(config, cache, accelerator.is_main_process)
         return Trainer(config, accelerator, data, known)
 
     start(config, "accelerate launch train_autolink.py", build)
+    if nest:
+        nest.save_child()
 
 
 def load_with_progress(config: TrainConfig, cache: Path | None, visible: bool) -> ImageSet:

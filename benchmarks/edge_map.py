@@ -102,7 +102,7 @@ def main(config: Benchmark) -> None:
     print(f"{config.size} px, batch {config.batch}, {config.threads} threads, {config.rounds} rounds, medians")
     print("(smallest and largest ratio of a round); ratios to ours")
     print(
-        "  K                 pass  ours ms  loop ms  formula ms       loop / ours    formula / ours  ours MB  formula MB"
+        "  K                 pass  ours ms  loop ms  formula ms       loop / ours    formula / ours ours MB  formula MB"
     )
     for K in config.keypoints:
         draws = (edge_map, loop, materialised)
@@ -115,7 +115,7 @@ def main(config: Benchmark) -> None:
             ratios = [spread([turn[other] / turn[0] for turn in times]) for other in (1, 2)]
             print(
                 f"{K:3} {name:>20} {ours:8.2f} {slow:8.1f} {plain:11.1f} {ratios[0]:>17} {ratios[1]:>17}"
-                f" {used[0]:8.0f} {used[1]:11.0f}"
+                f" {used[0]:7.0f} {used[1]:11.0f}"
             )
 
 

@@ -35,7 +35,7 @@ from autolink.device import keep_memory, pick_precision, to_network
 from autolink.errors import UsageError, command
 from autolink.eval.clips import Clip, load_clips
 from autolink.eval.judge_model import Judge
-from autolink.eval.measure import Evaluation, Rulers
+from autolink.eval.measure import BareNetwork, Evaluation, Rulers
 from autolink.eval.metrics import FeatureDistance
 from autolink.generation.pairs import Views, draw_pairs, rendered_views, to_views
 from autolink.generation.train_transfer import PRESETS, TransferTrainer
@@ -120,12 +120,13 @@ class FommEvaluation(Evaluation):
     model: Fomm
 
     @torch.no_grad()
-    def generate(self, source: NDArray[Any], drivers: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """As ours does, without edge maps."""
-        wanted = to_network(torch.from_numpy(np.array(drivers, order="C")), CPU)
-        first = to_network(torch.from_numpy(source.copy())[None], CPU).expand_as(wanted)
+    def generate(self, clip: Clip, driver: Clip) -> tuple[NDArray[Any], NDArray[Any]]:
+        """As ours does, without an edge map."""
+        frames = driver.frames
+        wanted = to_network(torch.from_numpy(frames.reshape(-1, *clip.source.shape)), CPU)
+        first = to_network(torch.from_numpy(clip.source.copy())[None], CPU).expand_as(wanted)
         images = draw.to_image(self.model.eval().redraw(first, wanted).permute(0, 2, 3, 1).numpy())
-        return images, np.zeros_like(images)
+        return images.reshape(frames.shape), np.zeros_like(clip.source)
 
 
 def train_for(minutes: float, step: Callable[[], object], label: str, most: int = 10**9) -> int:
@@ -202,12 +203,12 @@ def main(config: Benchmark) -> None:
     clips = list(load_clips("figures", config.clips, 10, 64, 0))
     rulers = Rulers(FeatureDistance(CPU), None, Judge.from_pretrained(CHECKPOINTS / "figures-judge").eval())
     ours, steps = train_ours(config, stage_one, views)
-    tell("ours, on a stage one", config.minutes, steps, figures(Evaluation(ours, rulers, CPU), clips))
+    tell("ours, on a stage one", config.minutes, steps, figures(Evaluation(ours, rulers, CPU, BareNetwork(CPU)), clips))
 
     torch.manual_seed(config.seed)
     model = Fomm(config.fomm)
     step = fomm_step(config, views, model)
-    evaluations = [FommEvaluation(ours, rulers, CPU) for _ in range(2)]
+    evaluations = [FommEvaluation(ours, rulers, CPU, BareNetwork(CPU)) for _ in range(2)]
     steps, spent = 0, 0.0
     for evaluation, minutes in zip(evaluations, (config.minutes, config.stage_one_minutes), strict=True):
         steps, spent = steps + train_for(minutes, step, "first order motion model"), spent + minutes

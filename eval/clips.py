@@ -24,7 +24,7 @@ FIRST_FIGURE = 100_000
 FIGURE_FRAMES = 50
 """Length of a rendered clip: two seconds."""
 
-MOST_FRAMES = 300
+MOST_FRAMES = 150
 """Of longer videos the beginning is measured."""
 
 
@@ -33,14 +33,29 @@ class Clip:
     """One person moving."""
 
     name: str
-    source: NDArray[np.uint8]
-    """(size, size, 3), RGB: the first frame."""
-    frames: NDArray[np.uint8]
-    """(T, 2, size, size, 3), RGB: frames spread over the clip, each with the one after it."""
-    joints: NDArray[np.float32] | None = None
-    """(T, 2, J, 2), the true joints of `frames`, (x, y) in [-1, 1]."""
+    whole: NDArray[np.uint8]
+    """(N, size, size, 3), RGB: every frame."""
+    pairs: NDArray[np.int64]
+    """(T, 2), which of them are measured: some, spread over the clip, each with the one after it."""
+    all_joints: NDArray[np.float32] | None = None
+    """(N, J, 2), the true joints, (x, y) in [-1, 1]."""
     seed: int = 0
     """Of a rendered clip."""
+
+    @property
+    def source(self) -> NDArray[np.uint8]:
+        """(size, size, 3), RGB: the first frame."""
+        return self.whole[0]
+
+    @property
+    def frames(self) -> NDArray[np.uint8]:
+        """(T, 2, size, size, 3), RGB: the frames that are measured."""
+        return self.whole[self.pairs]
+
+    @property
+    def joints(self) -> NDArray[np.float32] | None:
+        """(T, 2, J, 2), the true joints of `frames`."""
+        return None if self.all_joints is None else self.all_joints[self.pairs]
 
 
 def spread_pairs(length: int, count: int) -> NDArray[np.int64]:
@@ -52,8 +67,7 @@ def spread_pairs(length: int, count: int) -> NDArray[np.int64]:
 def figure(seed: int, count: int, size: int, motion_seed: int | None = None) -> Clip:
     """A rendered clip; with `motion_seed`, the same person and scene doing what another does."""
     images, joints = figure_clip(FIGURE_FRAMES, seed, size, motion_seed)
-    pairs = spread_pairs(FIGURE_FRAMES, count)
-    return Clip(f"figure {seed}", images[0], images[pairs], joints[pairs], seed)
+    return Clip(f"figure {seed}", images, spread_pairs(FIGURE_FRAMES, count), joints, seed)
 
 
 def video_clip(path: Path, count: int, size: int) -> Clip:
@@ -68,7 +82,7 @@ def video_clip(path: Path, count: int, size: int) -> Clip:
         raise UserError(str(error)) from None
     if len(images) < 4:
         raise UserError(f"{path} has {len(images)} frames; at least 4 are needed, a source and two pairs to drive it")
-    return Clip(path.stem, images[0], np.stack(images)[spread_pairs(len(images), count)])
+    return Clip(path.stem, np.stack(images), spread_pairs(len(images), count))
 
 
 def scene_clips(folder: Path, count: int, size: int) -> list[Clip]:
@@ -89,7 +103,7 @@ def scene_clips(folder: Path, count: int, size: int) -> list[Clip]:
     if not longest:
         raise UserError(f"{folder / TABLE} keeps nobody for testing of whom four pictures of one scene are there")
     return [
-        Clip(f"identity {person}", images[scene[0]], images[scene][spread_pairs(len(scene), count)])
+        Clip(f"identity {person}", images[scene], spread_pairs(len(scene), count))
         for person, scene in sorted(longest.items())
     ]
 

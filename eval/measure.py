@@ -12,6 +12,7 @@ from torch import Tensor
 from autolink import draw
 from autolink.data.figures import JOINTS
 from autolink.device import to_network
+from autolink.errors import UserError
 from autolink.eval.clips import Clip, figure
 from autolink.eval.judge_model import Judge
 from autolink.eval.metrics import (
@@ -23,6 +24,7 @@ from autolink.eval.metrics import (
     warping_error,
 )  # fmt: skip
 from autolink.generation.moving import moving, moving_l1
+from autolink.generation.transfer_video import transfer_video
 from autolink.generation.translator import PoseTransfer
 from autolink.regression import LEFT_EYE, MOUTH, RIGHT_EYE
 
@@ -151,6 +153,45 @@ def flicker(images: Array, real: Array) -> dict[str, Array]:
     }
 
 
+Redraw = Callable[[PoseTransfer, Array, Clip], Array]
+"""Redraws a source (H, W, 3) in a driver's motion: the driver's measured frames (T, 2, H, W, 3), 8-bit."""
+
+
+class UsersPath:
+    """Transfer as users get it: the whole driver through `transfer_video`, put back into the frame."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.unframed = 0
+        """Transfers in which the subject was not found and the central square was taken."""
+
+    def __call__(self, transfer: PoseTransfer, source: Array, driver: Clip) -> Array:
+        """As `Redraw`."""
+        options = {"paste_back": True, "device": self.device.type}  # of the model, too
+        try:
+            video = transfer_video(source, driver.whole, transfer, **options)
+        except UserError:
+            self.unframed += 1
+            video = transfer_video(source, driver.whole, transfer, **options, crop="none")
+        return np.stack(list(video))[driver.pairs]
+
+
+class BareNetwork:
+    """The networks alone, frame by frame: absolute keypoints of uncropped frames, at the network's own size."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    @torch.no_grad()
+    def __call__(self, transfer: PoseTransfer, source: Array, driver: Clip) -> Array:
+        """As `Redraw`."""
+        frames = driver.frames.reshape(-1, *source.shape)
+        keypoints = transfer.stage_one.keypoints(to_network(torch.from_numpy(frames), self.device))
+        sources = to_network(torch.from_numpy(np.array(source[None])), self.device)[:, None]
+        images = transfer.transfer(sources.expand(len(frames), -1, -1, -1, -1), keypoints)
+        return draw.to_image(images.permute(0, 2, 3, 1).cpu().numpy()).reshape(driver.frames.shape)
+
+
 class Appearance(NamedTuple):
     """How often the nearest of all people is whose, in per cent of the pictures."""
 
@@ -179,8 +220,8 @@ class Measurements:
 class Evaluation:
     """The measurements of a transfer, clip by clip."""
 
-    def __init__(self, transfer: PoseTransfer, rulers: Rulers, device: torch.device) -> None:
-        self.transfer, self.rulers, self.device = transfer, rulers, device
+    def __init__(self, transfer: PoseTransfer, rulers: Rulers, device: torch.device, redraw: Redraw) -> None:
+        self.transfer, self.rulers, self.device, self.redraw = transfer, rulers, device, redraw
         self.tables = {name: Table() for name in ("self", "self_copy", "cross", "cross_copy")}
         self.driver_gap = Table()
         self.signatures: dict[str, list[Array]] = {"references": [], "generated": [], "copy": [], "real": []}
@@ -188,14 +229,13 @@ class Evaluation:
     def _network(self, images: Array) -> Tensor:
         return to_network(torch.from_numpy(np.array(images, order="C")), self.device)
 
-    @torch.no_grad()
-    def generate(self, source: Array, drivers: Array) -> tuple[Array, Array]:
-        """The source (H, W, 3) in the pose of drivers (N, H, W, 3), 8-bit; and the driving edge maps (N, H, W, 3)."""
-        keypoints = self.transfer.stage_one.keypoints(self._network(drivers))
-        sources = self._network(source[None])[:, None].expand(len(drivers), -1, -1, -1, -1)
-        images = self.transfer.transfer(sources, keypoints).permute(0, 2, 3, 1).cpu().numpy()
-        edges = self.transfer.stage_one.draw(keypoints, self.transfer.size)[:, 0].cpu().numpy()
-        return draw.to_image(images), np.stack([draw.edge_map_image(e) for e in edges])
+    def generate(self, clip: Clip, driver: Clip) -> tuple[Array, Array]:
+        """A clip's first frame in the driver's motion, (T, 2, H, W, 3) 8-bit; and an edge map of it, (H, W, 3)."""
+        images = self.redraw(self.transfer, clip.source, driver)
+        with torch.no_grad():
+            keypoints = self.transfer.stage_one.keypoints(self._network(driver.frames[-1, 1][None]))
+            edges = self.transfer.stage_one.draw(keypoints, len(clip.source))[0, 0].cpu().numpy()
+        return images, draw.edge_map_image(edges)
 
     def compare(self, table: str, images: Array, real: Array, source: Array, joints: Array | None) -> None:
         """Measure pairs of frames (T, 2, H, W, 3), the first of each by itself; beside them the source as it stands."""
@@ -210,19 +250,18 @@ class Evaluation:
 
     def reconstruct(self, clip: Clip) -> list[Array]:
         """A clip's first frame driven by its other frames; pictures for the sheet."""
-        images, edges = self.generate(clip.source, clip.frames.reshape(-1, *clip.source.shape))
-        self.compare("self", images.reshape(clip.frames.shape), clip.frames, clip.source, clip.joints)
+        images, edges = self.generate(clip, clip)
+        self.compare("self", images, clip.frames, clip.source, clip.joints)
         half = len(clip.frames) // 2
         real = self.rulers.signatures(self._network(clip.frames[:, 0]))
         self.signatures["references"].append(real[:half])
         self.signatures["real"].append(real[half:])
-        return [clip.source, clip.frames[-1, 1], edges[-1], images[-1]]
+        return [clip.source, clip.frames[-1, 1], edges, images[-1, 1]]
 
     def cross(self, clip: Clip, driver: Clip, truth: Clip | None) -> list[Array]:
-        """A clip's first frame driven by another person's keypoints, as they are; pictures for the sheet."""
-        flat, edges = self.generate(clip.source, driver.frames.reshape(-1, *clip.source.shape))
-        images = flat.reshape(driver.frames.shape)
-        shown = [driver.frames[-1, 1], edges[-1], images[-1, 1]]
+        """A clip's first frame driven by another person; pictures for the sheet."""
+        images, edges = self.generate(clip, driver)
+        shown = [driver.frames[-1, 1], edges, images[-1, 1]]
         if truth is not None:
             self.compare("cross", images, truth.frames, clip.source, truth.joints)
             shown.append(truth.frames[-1, 1])

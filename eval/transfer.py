@@ -1,5 +1,6 @@
 """Measure a pose transfer: python eval/transfer.py --checkpoint DIR --data figures [--json FILE] [--sheet FILE]."""
 
+import logging
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -20,13 +21,15 @@ from autolink.errors import UsageError, UserError, command
 from autolink.eval.clips import load_clips
 from autolink.eval.judge_model import Judge
 from autolink.eval.lpips import load_lpips
-from autolink.eval.measure import Array, Evaluation, Rulers, measure
+from autolink.eval.measure import Array, BareNetwork, Evaluation, Rulers, UsersPath, measure
 from autolink.eval.metrics import SSIM_WINDOW, FeatureDistance
 from autolink.eval.results import Figure, Picture, Section, as_text, data_name, write_results
 from autolink.eval.transfer_figures import figures
 from autolink.generation.translator import PoseTransfer
 from autolink.pretrained import check_output
 from autolink.run_state import versions
+
+logger = logging.getLogger(__name__)
 
 SHEET_COLUMNS, SHEET_SIDE = 8, 128
 
@@ -49,6 +52,11 @@ class TransferConfig:
     """Write the figures to this file as well."""
     sheet: Path | None = None
     """Write a contact sheet to this PNG."""
+    protocol: Literal["users", "network"] = "users"
+    """Users: whole clips through `transfer_video` with its defaults (relative motion, framing, --size). Network: the
+    networks alone, frame by frame, absolute keypoints of uncropped frames at the network's own size."""
+    size: int = 256
+    """Side of the clips in pixels, under the users' protocol."""
     judge: str = "auto"
     """Checkpoint of the judge of joints; auto is the bundled one for figures or faces, none does without."""
     trunk_weights: Path | None = None
@@ -69,6 +77,8 @@ class TransferConfig:
             raise UsageError(f"--clips must be at least 2, so that one can drive the other, got {self.clips}")
         if self.frames < 2:
             raise UsageError(f"--frames must be at least 2, got {self.frames}")
+        if not 16 <= self.size <= 1024:
+            raise UsageError(f"--size is 16 to 1024 pixels, got {self.size}")
         if self.seed < 0:
             raise UsageError(f"--seed cannot be negative, got {self.seed}")
         check_output("--json", self.json, self.overwrite)
@@ -102,26 +112,33 @@ def evaluate(transfer: PoseTransfer, config: TransferConfig, device: torch.devic
     Raises:
         UserError: there is nothing to measure on.
     """
-    if transfer.size < SSIM_WINDOW:
-        raise UserError(f"{config.checkpoint} makes pictures of {transfer.size} px; SSIM needs {SSIM_WINDOW} at least")
+    if min(transfer.size, config.size) < SSIM_WINDOW:
+        raise UserError(f"pictures of {min(transfer.size, config.size)} px are too small: SSIM needs {SSIM_WINDOW}")
     judge = load_judge(config, device)
     lpips = load_lpips("alex", config.trunk_weights, device) if config.trunk_weights else None
-    clips = list(load_clips(config.data, config.clips, config.frames, transfer.size, config.seed))
+    size = config.size if config.protocol == "users" else transfer.size
+    clips = list(load_clips(config.data, config.clips, config.frames, size, config.seed))
     if len(clips) < 2:
         raise UserError(f"{config.data} holds one clip; at least 2 are needed, so that one can drive the other")
-    evaluation = Evaluation(transfer, Rulers(FeatureDistance(device), lpips, judge), device)
+    users = UsersPath(device)
+    redraw = users if config.protocol == "users" else BareNetwork(device)
+    evaluation = Evaluation(transfer, Rulers(FeatureDistance(device), lpips, judge), device, redraw)
     with tqdm(total=len(clips), unit="clip", dynamic_ncols=True) as bar:
         found, columns = measure(evaluation, clips, config.data == "figures", bar.update)
     frames = sum(len(clip.frames) for clip in clips)
     made = partial(
-        Figure, data=data_name(config.data), count=frames, samples=f"frames of {len(clips)} clips, {transfer.size} px",
+        Figure, data=data_name(config.data), count=frames, samples=f"frames of {len(clips)} clips, {size} px",
         seed=config.seed,
     )  # fmt: skip
     judged_by = f"{Path(judge_folder(config)).name}, own error {judge.config.own_error:.2f} %" if judge else ""
     sheet = contact_sheet(columns)
     rows = SHEET_ROWS[: len(columns[0])]
     picture = Picture("transfers", "Transfers", rows, "a clip", sheet.shape[1], sheet.shape[0])
-    return Section(tuple(figures(found, made, judged_by)), pictures=(picture,)), sheet
+    if users.unframed:
+        logger.warning(
+            "in %d of %d transfers no subject was found; the central square was redrawn", users.unframed, 2 * len(clips)
+        )
+    return Section(tuple(figures(found, made, judged_by, config.protocol)), pictures=(picture,)), sheet
 
 
 def contact_sheet(columns: list[list[Array]]) -> Array:

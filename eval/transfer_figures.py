@@ -9,17 +9,25 @@ from autolink.eval.results import Better, Figure
 GROUPS = {
     "self": (
         "Same person",
-        "The first frame of a clip is the source; frames spread over the clip drive, each by its own keypoints as "
-        "stage one finds them. Pictures are compared after rounding to 8 bits.",
+        "The first frame of a clip is the source, the clip the driver; frames spread over it are compared, after "
+        "rounding to 8 bits.",
     ),
     "cross": (
         "Another person's motion",
-        "The source is driven by the keypoints of the next clip's person, as they are (no relative motion, no "
-        "retargeting). Rendered figures are compared with the source's person rendered in the driver's motion; videos "
-        "have no such truth, so that only the judge's joints are compared, with the driver's, whose build differs.",
+        "The source is driven by the next clip. Rendered figures are compared with the source's person rendered in the "
+        "driver's motion; videos have no such truth, so that only the judge's joints are compared, with the driver's, "
+        "whose build differs.",
     ),
 }
-"""Name of each group of figures, and how its pictures are made."""
+"""Name of each group of figures, and what is compared with what."""
+
+PATHS = {
+    "users": "Whole clips pass through `transfer_video` with its defaults: relative motion, the subject's square found "
+    "and followed, mixed precision where it is fast, put back into the frame.",
+    "network": "The networks alone, frame by frame: keypoints of the uncropped frame as they are (no relative motion, "
+    "no retargeting), at the network's own size.",
+}
+"""How the pictures are made, by protocol."""
 
 AKD = (
     "Mean distance of the judge's joints on the generated frame from those on the real one, over the joints that the "
@@ -98,15 +106,17 @@ METRICS = (
 """What is told of each group, in this order."""
 
 
-def figures(found: Measurements, made: Callable[..., Figure], judged_by: str) -> Iterator[Figure]:
+def figures(found: Measurements, made: Callable[..., Figure], judged_by: str, path: str) -> Iterator[Figure]:
     """The measurements as figures, copying the source beside them.
 
     Args:
         found: what was measured.
         made: makes a figure of what differs from one to another.
         judged_by: which judge found the joints.
+        path: how the pictures were made, one of `PATHS`.
     """
-    for table, (group, how) in GROUPS.items():
+    ways = {table: (group, f"{how} {PATHS[path]}") for table, (group, how) in GROUPS.items()}
+    for table, (group, how) in ways.items():
         for metric in METRICS:
             mean = found.tables[table].get(metric.key)
             if mean is None:
@@ -121,7 +131,7 @@ def figures(found: Measurements, made: Callable[..., Figure], judged_by: str) ->
                 spread=mean.spread, spread_over="clips" if mean.spread is not None else "",
                 baseline=copied.value if copied else None, baseline_name="copying the source" if copied else "",
             )  # fmt: skip
-    group, how = GROUPS["cross"]
+    group, how = ways["cross"]
     for key, gap in found.driver_gap.items():
         name = f"Driver's own {'arms' if key.startswith('arms') else 'joints'} from truth"
         yield made(f"cross.driver_{key}", name, gap.value, protocol=GAP, group=group, unit="% of side")

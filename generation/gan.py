@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from autolink.errors import UsageError, UserError
 from autolink.generation.structures import StructuresLike, as_structures, kept_edges
 from autolink.layers import channels_last, initialise
 from autolink.model import AutoLink
-from autolink.pretrained import load_folder, save_folder
+from autolink.pretrained import current_name, load_folder, save_folder
 
 SMALLEST = 4
 """Side in pixels where the generator begins."""
@@ -148,6 +148,8 @@ class Generator(nn.Module):
     """(REMEMBERED, K, 2), keypoints of training pictures, (x, y) in [-1, 1]."""
     structure_classes: Tensor
     """(REMEMBERED,), their classes."""
+    earlier_keys: ClassVar = {"name.": "embedding.", "map.": "mapping.", "begin": "constant", "read.": "edge_encoder."}
+    """What its parts were called in checkpoints of version 0.1."""
 
     def __init__(self, config: GanConfig) -> None:
         super().__init__()
@@ -193,16 +195,10 @@ class Generator(nn.Module):
         return self.paint(edges, self.style(noise, classes))
 
 
-EARLIER_KEYS = {"name.": "embedding.", "map.": "mapping.", "begin": "constant", "read.": "edge_encoder."}
-"""What parts of the generator were called in checkpoints of version 0.1."""
-
-
 def _rename_earlier_keys(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Have weights saved by version 0.1 load."""
+    """Have weights that version 0.1 saved in a run folder load."""
     for key in [key for key in state if key.startswith(prefix)]:
-        for earlier, now in EARLIER_KEYS.items():
-            if key.removeprefix(prefix).startswith(earlier):
-                state[prefix + now + key.removeprefix(prefix + earlier)] = state.pop(key)
+        state[prefix + current_name(module, key.removeprefix(prefix))] = state.pop(key)
 
 
 class Gan(Pretrained):

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from autolink.checkpoints import bundled
 from autolink.device import pick_precision, to_network
+from autolink.generation.nested import Details
 from autolink.generation.transfer_options import LARGEST
 from autolink.generation.translator import PoseTransfer
 from autolink.inference import detect_all
@@ -45,6 +46,12 @@ class Networks:
     def tensor(self, pictures: list[Image]) -> torch.Tensor:
         """(S, 3, H, W) in [-1, 1]."""
         return to_network(torch.from_numpy(np.stack(pictures)), self.device)
+
+    def details(self, pictures: list[Image], points: NDArray[np.float64]) -> Details | None:
+        """What the children, if any, see in pictures of one size by the parent's keypoints (n, K, 2) in pixels."""
+        if not self.model.local:
+            return None
+        return self.model.local.look(self.tensor(pictures), torch.from_numpy(points).float().to(self.device))
 
     @property
     def weights(self) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from autolink.draw import draw_graph, to_image
 from autolink.generation.motion import best_frame, carried, maximum_spanning_tree, relative, retarget
+from autolink.generation.nested import Details, LocalSource
 from autolink.generation.networks import Networks
 from autolink.generation.subjects import Appearance, DrivingMotion, crop_at
 from autolink.generation.transfer_options import TransferOptions
@@ -48,7 +49,7 @@ def _poses_of_shot(
         crop = crop_at(driving.motion, shot.start + reference, options, networks)
     track = crop.from_pixels(pixels)
     if options.motion == "absolute":
-        return track
+        return own + options.pose * (track - own)
     start, followed = own[chosen], track[:, chosen]
     if options.motion == "relative":
         moved = relative(start, followed, reference, options.adapt_scale)
@@ -56,25 +57,47 @@ def _poses_of_shot(
         linked = edge_matrix(networks.weights, len(own))[np.ix_(chosen, chosen)]
         tree = maximum_spanning_tree(linked[np.triu_indices(len(chosen), 1)], len(chosen))
         moved = retarget(start, followed, tree, reference, options.adapt_scale)
-    return carried(own, moved, chosen)
+    return carried(own, start + options.pose * (moved - start), chosen)
+
+
+def expressions(
+    options: TransferOptions, networks: Networks, appearance: Appearance, driving: DrivingMotion
+) -> Details | None:
+    """What the children's regions should look like, frame by frame; None where the parent moves alone."""
+    local, source, driver = networks.model.local, appearance.details, driving.details
+    if not (local and source and driver):
+        return None
+    gains = {"mouth": options.lips, "eyes": options.eyes}
+    return local.wanted(source, driver.smoothed(options.smooth), gains, options.motion != "absolute")
 
 
 @torch.no_grad()
 def redraw(
-    networks: Networks, appearance: Appearance, poses: NDArray[np.float64], side: int, batch: int
+    networks: Networks,
+    appearance: Appearance,
+    poses: NDArray[np.float64],
+    wanted: Details | None,
+    side: int,
+    batch: int,
 ) -> Iterator[Image]:
-    """The source's square, `side` pixels, in each pose of (T, K, 2), `batch` of them at a time."""
+    """The source's square, `side` pixels, in each pose of (T, K, 2) and expression, `batch` of them at a time."""
     crop = appearance.crop
     small = networks.tensor([crop.take(p, networks.model.size) for p in appearance.pictures])
     large = networks.tensor([crop.take(p, side) for p in appearance.pictures])
     keypoints = torch.from_numpy(appearance.keypoints).float().to(networks.device)
-    for driving in torch.from_numpy(poses).float().to(networks.device).split(batch):
+    local = networks.model.local
+    points = torch.from_numpy(crop.to_pixels(appearance.keypoints[:1]) - [crop.x, crop.y]).to(keypoints)
+    points = points * ((side - 1) / (crop.side - 1))
+    for n, driving in enumerate(torch.from_numpy(poses).float().to(networks.device).split(batch)):
         B = len(driving)
         with torch.autocast(networks.device.type, networks.amp, enabled=networks.amp is not None):
             result = networks.model(small.expand(B, *small.shape), keypoints.expand(B, *keypoints.shape), driving)
-        for n in range(B):
-            one = type(result)(*(part[n : n + 1] for part in result))
-            yield to_image(one.on(large[None])[0].permute(1, 2, 0).cpu().numpy())
+        images = result.on(large.expand(B, *large.shape))
+        if local and wanted and appearance.details:
+            source = LocalSource(large[:1], points, appearance.details)
+            images = local.compose(images, result, source, wanted[n * batch : n * batch + B])
+        for image in images:
+            yield to_image(image.permute(1, 2, 0).cpu().numpy())
 
 
 def composed(

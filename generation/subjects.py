@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from autolink.errors import UsageError, UserError
 from autolink.generation.motion import best_frame, shots
+from autolink.generation.nested import Details
 from autolink.generation.networks import LOOKS, Networks
 from autolink.generation.transfer_options import TransferOptions
 from autolink.progress import Progress
@@ -23,6 +24,9 @@ from autolink.video.subject import find_subject
 
 Image = NDArray[np.uint8]
 
+LOOKED_AT = 8
+"""Frames that the children look at together."""
+
 
 class Appearance(NamedTuple):
     """Who is redrawn."""
@@ -33,6 +37,8 @@ class Appearance(NamedTuple):
     """The square that is redrawn, in pixels of all of them."""
     keypoints: NDArray[np.float64]
     """(S, K, 2), (x, y) in [-1, 1] of the crop."""
+    details: Details | None = None
+    """What the children see in the first picture, where the checkpoint has children."""
 
 
 class DrivingMotion(NamedTuple):
@@ -50,6 +56,8 @@ class DrivingMotion(NamedTuple):
     """The frames from one cut to the next; motion starts anew in each."""
     notes: list[str]
     """What could not be read, and which frames do not show the subject, a sentence each."""
+    details: Details | None = None
+    """What the children see in every frame, where the checkpoint has children and the driver is no motion file."""
 
 
 def read_appearance(clip: Clip, options: TransferOptions, networks: Networks) -> Appearance:
@@ -71,7 +79,8 @@ def read_appearance(clip: Clip, options: TransferOptions, networks: Networks) ->
             raise UsageError(f"--crop {options.crop} lies outside of the source, which is {width}x{height} pixels")
     # in the driver's framing, also where that leaves the picture: in another, the same pose has other keypoints
     found = networks.detect(np.stack([looked_into.take(p, networks.detector_size) for p in pictures]))
-    return Appearance(pictures, crop, crop.from_pixels(looked_into.to_pixels(found)))
+    points = looked_into.to_pixels(found)
+    return Appearance(pictures, crop, crop.from_pixels(points), networks.details(pictures[:1], points[:1]))
 
 
 def frame_with_subject(first: Image, clip: Clip, networks: Networks, option: str) -> tuple[Image, Crop]:
@@ -135,7 +144,7 @@ def read_driving_motion(
         if reference >= len(track):
             raise UsageError(f"--best-frame {reference}: the driver has {len(track)} frames, from 0")
     crop = crop_at(seen.motion, reference, options, networks)
-    return DrivingMotion(seen.motion, crop, reference, seen.empty, seen.shots, seen.notes)
+    return DrivingMotion(seen.motion, crop, reference, seen.empty, seen.shots, seen.notes, seen.details)
 
 
 def crop_at(motion: Motion, frame: int, options: TransferOptions, networks: Networks) -> Crop:
@@ -153,6 +162,7 @@ class Seen(NamedTuple):
     empty: NDArray[np.bool_]
     shots: list[slice]
     notes: list[str]
+    details: Details | None = None
 
 
 def follow_driver(clip: Clip, still: bool, networks: Networks, progress: Progress) -> Seen:
@@ -166,17 +176,19 @@ def follow_driver(clip: Clip, still: bool, networks: Networks, progress: Progres
             if still
             else frame_with_subject(first, clip, networks, "--driver")[1]
         )
-        followed = [
-            (frame.keypoints, frame.state, frame.cut)
-            for frame in follow(
-                progress(chain([first], frames), facts.frames, "driver"),
-                networks.detect, None if still else networks.model.layout, start, networks.detector_size,
-            )
-        ]  # fmt: skip
+        following = follow(
+            progress(chain([first], frames), facts.frames, "driver"),
+            networks.detect, None if still else networks.model.layout, start, networks.detector_size,
+        )  # fmt: skip
+        followed, looks = [], []
+        while some := list(islice(following, LOOKED_AT)):
+            followed += [(frame.keypoints, frame.state, frame.cut) for frame in some]
+            looks.append(networks.details([f.image for f in some], np.stack([f.keypoints for f in some])))
     track, states, cuts = (list(values) for values in zip(*followed, strict=True))
     if set(states) == {"empty"}:
         raise UserError(f"--driver {clip.path or clip.name}: no frame shows a subject that this checkpoint knows")
     notes = [f"{damage[0]}; the {len(track)} frames that could be read are used"] if damage else []
     absent = told(states, cuts)
     motion = Motion(filled(np.stack(track)), facts.rate, facts.width, facts.height, networks.weights)
-    return Seen(motion, np.array([s == "empty" for s in states]), shots(cuts), notes + ([absent] if absent else []))
+    empty, notes = np.array([state == "empty" for state in states]), notes + ([absent] if absent else [])
+    return Seen(motion, empty, shots(cuts), notes, Details.joined([look for look in looks if look]))

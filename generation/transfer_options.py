@@ -13,6 +13,9 @@ from autolink.video.writer import WRITTEN
 LARGEST = 512
 """Side of the result in pixels at most, unless another is asked for."""
 
+MOST = 3
+"""Largest exaggeration of lips, eyes or pose."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TransferOptions:
@@ -25,6 +28,12 @@ class TransferOptions:
     """Scale the motion by how large the source is beside the driver."""
     best_frame: str = "auto"
     """The driver's reference frame: the one most like the source's pose (auto), or a number, from 0."""
+    lips: float = 1.0
+    """How much of the driver's mouth: 0 none, 1 all of it, more exaggerates. Of checkpoints that know one."""
+    eyes: float = 1.0
+    """How much of the driver's eyes, likewise."""
+    pose: float = 1.0
+    """How much of the driver's pose, likewise."""
     smooth: float = 0.0
     """Smooth the motion over so many frames (deviation of a Gaussian); 0 is off."""
     crop: str = "auto"
@@ -56,6 +65,9 @@ class TransferOptions:
             raise UsageError(f"--motion is relative, absolute or retarget, got {self.motion}")
         if self.best_frame != "auto" and not self.best_frame.isdecimal():
             raise UsageError(f"--best-frame is auto or a frame number from 0, got {self.best_frame}")
+        for name in ("lips", "eyes", "pose"):
+            if not 0 <= getattr(self, name) <= MOST:
+                raise UsageError(f"--{name} is a factor from 0 to {MOST}, got {getattr(self, name)}")
         if not 0 <= self.smooth < 1000:
             raise UsageError(f"--smooth is a number of frames from 0 to 1000, got {self.smooth}")
         if self.crop not in ("auto", "none"):

@@ -13,8 +13,9 @@ from autolink import __version__
 from autolink.device import pick_device
 from autolink.errors import UserError
 from autolink.generation.motion import pose_distance
+from autolink.generation.nested import Details
 from autolink.generation.networks import Networks, choose_checkpoint
-from autolink.generation.redrawing import composed, driver_frames, driving_poses, redraw
+from autolink.generation.redrawing import composed, driver_frames, driving_poses, expressions, redraw
 from autolink.generation.subjects import read_appearance, read_driving_motion
 from autolink.generation.transfer_options import LARGEST, TransferOptions
 from autolink.generation.translator import PoseTransfer
@@ -27,6 +28,9 @@ Image = NDArray[np.uint8]
 
 FAR = 0.5
 """`pose_distance` of source and driver's reference frame from which relative motion is warned of."""
+
+LOST = 0.3
+"""Mean belief in a region's keypoints below which it is told to be lost."""
 
 FINETUNED = 200
 """Frames of the source that finetuning learns from at most."""
@@ -73,7 +77,8 @@ class VideoTransfer:
     def __iter__(self) -> Iterator[Image]:
         networks = self._finetuned() if self.options.finetune else self.networks
         poses = driving_poses(self.options, networks, self.appearance, self.driving)
-        patches = redraw(networks, self.appearance, poses, self.side, self.options.batch)
+        wanted = expressions(self.options, networks, self.appearance, self.driving)
+        patches = redraw(networks, self.appearance, poses, wanted, self.side, self.options.batch)
         beside = driver_frames(self.driver, self.driving) if self.options.side_by_side else iter(())
         frames = composed(self.options, self.appearance, patches, self.side, beside)
         if self.options.watermark:
@@ -96,6 +101,7 @@ class VideoTransfer:
     def warnings(self) -> list[str]:
         """What may spoil the result, a sentence each."""
         told = list(self.driving.notes)
+        told += lost_regions(self.networks.model, self.appearance.details, self.driving.details)
         if self.apart > FAR and self.options.motion == "relative":
             told.append(
                 f"the driver's frame {self.driving.reference}, where its motion starts from, is far from the source's "
@@ -111,7 +117,21 @@ class VideoTransfer:
         known = self.networks
         pictures = [self.appearance.crop.take(f, known.model.size) for f in self.source.spread(FINETUNED)]
         translator = finetuned(known.model, np.stack(pictures), self.options.finetune, known.device)
-        return Networks(PoseTransfer(known.model.stage_one, translator), known.device)
+        return Networks(PoseTransfer(known.model.stage_one, translator, known.model.local), known.device)
+
+
+def lost_regions(model: PoseTransfer, source: Details | None, driver: Details | None) -> list[str]:
+    """Which regions move with the parent alone, and why, a sentence each."""
+    if not model.local or not source:
+        return []
+    if not driver:
+        return ["the driver is a motion file, which holds no lips or eyes: the head moves alone"]
+    owners, told = model.local.stage_one.owners, []
+    for who, beliefs in (("source", source.beliefs.mean(0)), ("driver", driver.beliefs.mean(0))):
+        lost = sorted({name for name, belief in zip(owners, beliefs.tolist(), strict=True) if belief < LOST})
+        if lost:
+            told.append(f"{' and '.join(lost)} of the {who} cannot be made out and will hardly move by themselves")
+    return told
 
 
 def transfer_video(

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,9 @@ from autolink.layers import activation, channels_last, conv, down_block, initial
 from autolink.model import AutoLink
 from autolink.pretrained import load_folder, save_folder
 from autolink.video.layout import Layout, Shape
+
+if TYPE_CHECKING:
+    from autolink.generation.nested import LocalTransfer
 
 LAYERS = 3
 """What a pixel of the result is mixed from: the moved source, the source as it stands, and paint."""
@@ -212,11 +215,11 @@ def translate(
 class PoseTransfer(Pretrained):
     """A frozen stage one and the translator that it drives: one checkpoint folder, all that a transfer needs.
 
-    The folder holds the translator (config.json, model.safetensors) and, in `stage_one/`, the stage one that it was
-    trained with.
+    The folder holds the translator (config.json, model.safetensors), in `stage_one/` the stage one that it was trained
+    with and, where there are children, in `children/` what redraws their regions.
     """
 
-    def __init__(self, stage_one: AutoLink, translator: Translator) -> None:
+    def __init__(self, stage_one: AutoLink, translator: Translator, local: "LocalTransfer | None" = None) -> None:
         super().__init__()
         if stage_one.config.keypoints != translator.config.keypoints:
             raise UserError(
@@ -225,6 +228,7 @@ class PoseTransfer(Pretrained):
             )
         self.stage_one = stage_one.requires_grad_(False)
         self.translator = translator
+        self.local = local
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
@@ -233,13 +237,18 @@ class PoseTransfer(Pretrained):
         Raises:
             UserError: it is damaged or of another kind, or its two parts do not fit.
         """
+        from autolink.generation.nested import LocalTransfer
+
         translator = load_folder("transfer", TranslatorConfig, Translator, folder)
-        return cls(AutoLink.from_folder(folder / "stage_one"), translator).eval()
+        stage_one = AutoLink.from_folder(folder / "stage_one")
+        return cls(stage_one, translator, LocalTransfer.beside(stage_one, folder)).eval()
 
     def save_pretrained(self, folder: str | Path, card: str = CARD, *, half: bool = False) -> None:
         """Write translator and stage one; `half` stores 16-bit weights."""
         save_folder("transfer", self.translator, self.translator.config, Path(folder), card, half)
         self.stage_one.save_pretrained(Path(folder) / "stage_one", half=half)
+        if self.local:
+            self.local.save_pretrained(Path(folder), card, half)
 
     @property
     def size(self) -> int:

@@ -78,7 +78,7 @@ def test_wrong_input_is_told_and_nothing_is_left(
         return fails(code, lambda: run(checkpoint, source, target, **more))
 
     assert "does not exist" in said(2, tmp_path / "nothing.png")
-    assert "no checkpoint folder" in said(1, pictures, tmp_path / "a" / "b")
+    assert "there is no checkpoint" in said(1, pictures, tmp_path / "a" / "b")
     (tmp_path / "bad.png").write_bytes(b"bad")
     (tmp_path / "bad.mp4").write_bytes(b"bad")
     assert "none of the pictures" in said(1, tmp_path / "bad.png")

@@ -20,7 +20,7 @@ from autolink.errors import UserError
 from autolink.eval import transfer
 from autolink.eval.clips import FIRST_FIGURE, figure, is_clips, load_clips, spread_pairs, video_clip
 from autolink.eval.judge_model import Found, Judge, JudgeConfig
-from autolink.eval.measure import ARMS, Evaluation, Mean, Measurements, Rulers, Table, measure
+from autolink.eval.measure import ARMS, BareNetwork, Evaluation, Mean, Measurements, Rulers, Table, measure
 from autolink.eval.metrics import (
     FeatureDistance,
     l1,
@@ -236,7 +236,7 @@ class Fake:
     def __init__(self, made: Callable[[Tensor, Tensor], Tensor]) -> None:
         self.made, self.stage_one = made, self
 
-    def detect(self, images: Tensor) -> Tensor:
+    def keypoints(self, images: Tensor) -> Tensor:
         self.drivers = images
         return torch.arange(len(images)).float().view(-1, 1, 1).expand(-1, 4, 2)
 
@@ -251,7 +251,8 @@ class Fake:
 def figures_of(made: Callable[[Tensor, Tensor], Tensor], features: FeatureDistance, judge: Judge) -> Measurements:
     clips = list(load_clips("figures", 3, 4, 32, 0))
     fake: Any = Fake(made)
-    found, sheet = measure(Evaluation(fake, Rulers(features, None, judge), CPU), clips, True, lambda: None)
+    evaluation = Evaluation(fake, Rulers(features, None, judge), CPU, BareNetwork(CPU))
+    found, sheet = measure(evaluation, clips, True, lambda: None)
     assert len(sheet) == 3 and all(len(column) == len(SHEET_ROWS) for column in sheet)
     return found
 
@@ -285,7 +286,7 @@ def test_a_transfer_that_shows_the_driver(features: FeatureDistance, judge: Judg
 def test_figures_stand_beside_copying_the_source(features: FeatureDistance, judge: Judge) -> None:
     found = figures_of(lambda source, driver: driver, features, judge)
     made = partial(Figure, data="figures", count=12, samples="frames")
-    by_key = {figure.key: figure for figure in figures(found, made, "a judge")}
+    by_key = {figure.key: figure for figure in figures(found, made, "a judge", "users")}
     moving = by_key["self.moving_l1"]
     copied = found.tables["self_copy"]["moving_l1"]
     assert (moving.baseline, moving.baseline_name) == (copied.value, "copying the source")
@@ -384,8 +385,9 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory, judge: Judge) -> Path:
 def test_the_command_reports_everything(data: str, videos: Path, checkpoints: Path, tmp_path: Path) -> None:
     """Run as a file from another folder, as a user would."""
     options = ["--judge", str(checkpoints / "judge"), "--clips", "2", "--frames", "2", "--device", "cpu"]
+    options += ["--size", "48"] if data == "figures" else ["--protocol", "network"]
     options += ["--json", "figures.json", "--sheet", "sheet.png"]
-    source = "figures" if data == "figures" else str(videos)
+    source, side = ("figures", 48) if data == "figures" else (str(videos), 32)
     script = [sys.executable, str(ROOT / "eval" / "transfer.py"), "--checkpoint", str(checkpoints / "transfer")]
     done = subprocess.run(
         [*script, "--data", source, *options], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -394,7 +396,7 @@ def test_the_command_reports_everything(data: str, videos: Path, checkpoints: Pa
     found = json.loads((tmp_path / "figures.json").read_text())
     assert {"versions", "judge", "checkpoint", "data", "seed", "notes", "pictures"} <= found.keys()
     measured = figures_in(tmp_path / "figures.json")
-    assert {(f.count, f.samples) for f in measured.values()} == {(4, "frames of 2 clips, 32 px")}
+    assert {(f.count, f.samples) for f in measured.values()} == {(4, f"frames of 2 clips, {side} px")}
     told = ("l1", "moving_l1", "ssim", "akd_percent_of_side", "mkr_percent", "flicker_over_real")
     assert {f"self.{name}" for name in told} <= measured.keys()
     assert (measured["self.akd_percent_of_side"].value or 0) > 0 and "self.lpips" not in measured
@@ -402,7 +404,8 @@ def test_the_command_reports_everything(data: str, videos: Path, checkpoints: Pa
     assert known <= measured.keys() if data == "figures" else not known & measured.keys()
     assert measured["cross.akd_percent_of_side"].baseline is not None
     rows = len(SHEET_ROWS) - (data == "videos")
-    assert np.asarray(Image.open(tmp_path / "sheet.png")).shape == (rows * 130, 2 * 130, 3)
+    shown = 128 // side * side + 2
+    assert np.asarray(Image.open(tmp_path / "sheet.png")).shape == (rows * shown, 2 * shown, 3)
     assert all(f.shown_value in done.stdout and f.label in done.stdout for f in measured.values())
 
 

@@ -15,7 +15,6 @@ from autolink.data.picture import from_pixels, to_pixels
 from autolink.data.source import Source
 from autolink.errors import UserError
 from autolink.generation.classes import class_names, classes_of, data_classes, held_out_pictures
-from autolink.pictures import warn_once
 from autolink.video.files import spread_frames
 from autolink.video.writer import VideoWriter
 
@@ -314,9 +313,7 @@ def test_a_damaged_video_gives_what_it_has_and_that_is_told(tmp_path: Path, capl
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert 10 < len(load_images(tmp_path, 16, "stretch", videos=True)) < 45
     assert "a.mkv is damaged: it ends after" in caplog.text and "frames could be read" in caplog.text
-    caplog.clear()
-    warn_once.cache_clear()
-    assert len(spread_frames(path, 5)) > 1 and "a.mkv is damaged" in caplog.text
+    assert len(spread_frames(path, 5)) == 5  # of those that are there
 
 
 def test_zips_of_windows_and_of_one_folder(tmp_path: Path) -> None:

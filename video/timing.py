@@ -87,10 +87,10 @@ def scan(container: InputContainer, stream: VideoStream, name: object) -> Timing
     frames: int | None = None
     if stamps and whole:
         last = gif_delay(stamps[-1].shown) if is_gif else max(stamps, key=lambda stamp: stamp.time).shown
-        frames = round((int(times[-1] - times[0]) + max(Fraction(last), 1 / (rate * unit))) * unit * rate)
+        frames = round((int(times[-1] - times[0]) * unit + max(last * unit, 1 / rate)) * rate)
     elif stream.duration or duration:
         frames = round((to_seconds(stream.duration, unit) or duration) * rate) or None
-    claimed = max(Fraction(frames or 0), duration * rate)
+    claimed = max(Fraction(frames or 0), Fraction(duration * rate))
     if claimed > MOST_REPEATS * len(stamps) + FREE_REPEATS and heard < duration / 2:
         raise VideoError(
             f"{name} says that its {len(stamps)} frames last {float(claimed / rate):.0f} s; "

@@ -1,0 +1,217 @@
+"""Transfer with children: what moves inside a region is redrawn from its own pixels and laid into the parent's result.
+
+The parent moves the head, a child the lips or an eye within the region that moves along with the head. A child's
+keypoints are told in its region's own [-1, 1] plane, so another face shape keeps its own mouth.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autolink.errors import UserError
+from autolink.generation.translator import Translation, Translator, translate
+from autolink.generation.translator_config import TranslatorConfig
+from autolink.model import AutoLink
+from autolink.nested import CHILDREN, NestedAutoLink, children_in
+from autolink.pretrained import load_folder, save_folder
+from autolink.regions import composed, inverted, moved, scale_of, seen, similarity, to_pixels
+from autolink.video.following import filled
+from autolink.video.motion import smooth
+
+LIKE = 5
+"""Frames of the driver most like the source whose mean stands for the source's own expression."""
+STEADY = 2.0
+"""Frames (deviation of a Gaussian) over which a region fades out and in as its child loses it and finds it again."""
+SOFT = 0.35
+"""Width of the soft border of a region laid into a picture, as a share of its half side."""
+
+
+class Details(NamedTuple):
+    """What the children see in T pictures, place by place."""
+
+    keypoints: list[Tensor]
+    """P tensors (T, k, 2), in the regions' own [-1, 1] planes."""
+    beliefs: Tensor
+    """(T, P) in [0, 1], how far these can be believed."""
+
+    @classmethod
+    def joined(cls, parts: Sequence["Details"]) -> "Details | None":
+        """One after the other, None of none; frames that show nothing take what the nearest before them shows."""
+        if not parts:
+            return None
+        tracks = [torch.cat(place) for place in zip(*(part.keypoints for part in parts), strict=True)]
+        whole = [torch.from_numpy(filled(points.cpu().numpy())).to(points) for points in tracks]
+        return cls(whole, torch.cat([part.beliefs for part in parts]))
+
+    def smoothed(self, strength: float) -> "Details":
+        """The keypoints smoothed over time, see `autolink.video.motion.smooth`."""
+        tracks = [torch.from_numpy(smooth(points.cpu().numpy(), strength)).to(points) for points in self.keypoints]
+        return Details(tracks, self.beliefs)
+
+    def __getitem__(self, frames: slice) -> "Details":  # type: ignore[override]
+        return Details([points[frames] for points in self.keypoints], self.beliefs[frames])
+
+
+class LocalSource(NamedTuple):
+    """Who is redrawn, as the children need it."""
+
+    picture: Tensor
+    """(1, 3, H, H) in [-1, 1], the redrawn square."""
+    points: Tensor
+    """(1, K, 2), the parent's keypoints in its pixels."""
+    details: Details
+
+
+class LocalTransfer(nn.Module):
+    """The children of a transfer: who sees a region's expression, and the translators that redraw it."""
+
+    def __init__(self, stage_one: NestedAutoLink, translators: dict[str, Translator]) -> None:
+        super().__init__()
+        lacking = sorted(set(translators) - {name for name, _ in stage_one.named()})
+        if lacking:
+            raise UserError(f"there is a translator for the child {lacking[0]}, but the stage one has no such child")
+        self.stage_one = stage_one.requires_grad_(False)
+        self.translators = nn.ModuleDict(translators)
+
+    @classmethod
+    def beside(cls, stage_one: AutoLink, folder: Path) -> "LocalTransfer | None":
+        """The children of a transfer's checkpoint folder, `children/NAME/` beside `stage_one/`; None without any.
+
+        Raises:
+            UserError: one is damaged, or belongs to another stage one.
+        """
+        found = children_in(folder)
+        if not found:
+            return None
+        nested = NestedAutoLink.around(stage_one, folder / "stage_one")
+        translators = {
+            name: load_folder("transfer", TranslatorConfig, Translator, path) for name, path in found.items()
+        }
+        return cls(nested, translators).eval()
+
+    def save_pretrained(self, folder: Path, card: str, half: bool) -> None:
+        """Write the children and their translators into a transfer's checkpoint folder."""
+        for name, child in self.stage_one.named():
+            child.save_pretrained(folder / "stage_one" / CHILDREN / name, half=half)
+        for name, translator in self._named().items():
+            save_folder("transfer", translator, translator.config, folder / CHILDREN / name, card, half)
+
+    def _named(self) -> dict[str, Translator]:
+        return {name: part for name, part in self.translators.items() if isinstance(part, Translator)}
+
+    @torch.no_grad()
+    def look(self, pictures: Tensor, points: Tensor) -> Details:
+        """What the children see: (T, 3, H, W) in [-1, 1], the parent's keypoints (T, K, 2) in their pixels.
+
+        Where those are not finite, neither are the children's, and they are not believed.
+        """
+        height, width = pictures.shape[2:]
+        shown = points.isfinite().all(2).all(1)
+        maps = self.stage_one.regions(torch.where(shown[:, None, None], points.float(), 0))
+        found = self.stage_one.look(pictures, maps)
+        beliefs = self.stage_one.beliefs(found, maps, width, height) * shown[:, None]
+        return Details([points.where(shown[:, None, None], torch.nan) for points in found], beliefs)
+
+    def wanted(self, source: Details, driver: Details, gains: Mapping[str, float], relative: bool = True) -> Details:
+        """The expressions to redraw the source in, for every frame of the driver.
+
+        Args:
+            source: one picture.
+            driver: T frames.
+            gains: by the child's name, how much of the driver's expression: 0 none, 1 all of it, more exaggerates.
+            relative: the source's keypoints move as the driver's move away from those of its frames that are most like
+                the source; else they are the driver's.
+        """
+        wanted: list[Tensor] = []
+        for n, name in enumerate(self.stage_one.owners):
+            own, track = source.keypoints[n], driver.keypoints[n]
+            start = like_source(own, track, driver.beliefs[:, n]) if relative else own
+            wanted.append(own + gains.get(name, 1.0) * (track - start))
+        steady = torch.from_numpy(smooth(driver.beliefs.cpu().numpy(), STEADY)).to(driver.beliefs).clamp(0, 1)
+        return Details(wanted, torch.minimum(steady, driver.beliefs.sqrt()) * source.beliefs)
+
+    @torch.no_grad()
+    def compose(self, results: Tensor, translation: Translation, source: "LocalSource", wanted: Details) -> Tensor:
+        """Lay the regions, redrawn, into the parent's results: (B, 3, H, H) -> (B, 3, H, H), in [-1, 1].
+
+        Args:
+            results: what the parent drew.
+            translation: how; its flow tells where the regions went.
+            source: who is redrawn.
+            wanted: the expressions of these B frames.
+        """
+        maps = self.stage_one.regions(source.points)[0]
+        for n, name in enumerate(self.stage_one.owners):
+            share = wanted.beliefs[:, n]
+            if name in self.translators and share.any():
+                place = composed(carried(translation, maps[n], results.shape[-1]), maps[n])
+                redrawn = self._redrawn(name, source.picture, maps[n], source.details.keypoints[n], wanted.keypoints[n])
+                results = laid(results, redrawn, place, share)
+        return results
+
+    def _redrawn(self, name: str, source: Tensor, place: Tensor, keypoints: Tensor, wanted: Tensor) -> Tensor:
+        """A region of the source in other expressions: (1, k, 2), (B, k, 2) -> (B, 3, side, side)."""
+        translator = self._named()[name]
+        child = dict(self.stage_one.named())[name]
+        side = max(translator.config.size, min(256, round(float(scale_of(place)) * 2)))
+        B = len(wanted)
+        small, large = (seen(source, place[None], size)[None].expand(B, 1, 3, size, size)
+                        for size in (translator.config.size, side))  # fmt: skip
+        drawn, _ = translate(child, translator, small, keypoints[None].expand(B, -1, -1, -1), wanted)
+        return drawn.on(large)
+
+
+def like_source(own: Tensor, track: Tensor, beliefs: Tensor) -> Tensor:
+    """The driver's expression that stands for the source's: (1, k, 2), (T, k, 2), (T,) -> (k, 2).
+
+    The mean of the few believed frames most like it, wherever the region lies in its square.
+    """
+    away = (track - track.mean(1, keepdim=True) - own + own.mean(1, keepdim=True)).square().sum((1, 2))
+    away = away + (1 - beliefs) * 1e3
+    return track[away.argsort()[:LIKE]].mean(0)
+
+
+def carried(translation: Translation, region: Tensor, side: int) -> Tensor:
+    """How the parent moved a region of the source: the similarity from source to result, in pixels: (B, 2, 3).
+
+    Fitted to the parent's own flow where that shows the region.
+    """
+    flow = translation.flow[:, 0].float()  # (B, m, m, 2), where each pixel of the result comes from
+    B, m = flow.shape[:2]
+    axis = torch.linspace(-1, 1, m, device=flow.device)
+    grid = torch.cartesian_prod(axis, axis).flip(1).expand(B, m * m, 2)
+    origin, target = (to_pixels(points, side, side) for points in (flow.reshape(B, m * m, 2), grid))
+    within = moved(inverted(region), origin).square().sum(-1)
+    weights = (-2 * within).exp() * (within < 2)
+    found = similarity(origin, target, weights)
+    still = torch.eye(2, 3, device=flow.device).expand(B, 2, 3)
+    return torch.where(weights.sum(1)[:, None, None] > 1, found, still)
+
+
+def laid(pictures: Tensor, patches: Tensor, maps: Tensor, share: Tensor) -> Tensor:
+    """Lay soft-edged patches into pictures: (B, 3, H, W), (B, 3, s, s), region planes to pixels (B, 2, 3), (B,)."""
+    H, W = pictures.shape[2:]
+    corners = moved(maps, maps.new_tensor([[-1, -1], [1, -1], [-1, 1], [1, 1]])).reshape(-1, 2)
+    left, top = (max(0, int(v)) for v in corners.amin(0).floor().tolist())
+    right, bottom = (min(size, int(v) + 1) for v, size in zip(corners.amax(0).ceil().tolist(), (W, H), strict=True))
+    if left >= right or top >= bottom:
+        return pictures
+    x, y = (torch.arange(a, b, dtype=maps.dtype, device=maps.device) for a, b in ((left, right), (top, bottom)))
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
+    places = moved(inverted(maps), grid.view(1, -1, 2)).view(len(maps), *grid.shape)
+    layer = F.grid_sample(patches, places.to(patches.dtype), "bilinear", "border", align_corners=True)
+    opacity = soft_edge(places)[:, None].to(pictures.dtype) * share.view(-1, 1, 1, 1).to(pictures.dtype)
+    below = pictures[:, :, top:bottom, left:right]
+    result = pictures.clone()
+    result[:, :, top:bottom, left:right] = below + opacity * (layer - below)
+    return result
+
+
+def soft_edge(places: Tensor) -> Tensor:
+    """How much of a patch shows at places of its plane: (..., 2) -> (...), 1 inside, 0 from the border on, round."""
+    t = ((1 - places.pow(4).sum(-1).pow(0.25)) / SOFT).clamp(0, 1)
+    return t * t * (3 - 2 * t)
