@@ -24,6 +24,7 @@ COMMANDS = {
     "train-transfer": Subcommand("autolink.generation.train_transfer", "train a pose transfer on clips or pictures"),
     "sample": Subcommand("autolink.generation.sample", "generate pictures of given structures"),
     "train-gan": Subcommand("autolink.generation.train_gan", "train a GAN whose structure is the edge map"),
+    "export": Subcommand("autolink.export", "write the keypoint detector as an ONNX file"),
     "convert": Subcommand("autolink.convert", "make a checkpoint of one of the authors'"),
     "eval fid": Subcommand("autolink.eval.fid", "FID, KID, precision and recall of two sets of pictures"),
     "eval lpips": Subcommand("autolink.eval.lpips", "LPIPS of pairs of pictures, or variety within a set"),

@@ -1,4 +1,4 @@
-"""Find keypoints in pictures or a video: python -m autolink.detect --checkpoint DIR --input FILE --out DIR."""
+"""Find keypoints in pictures or a video: autolink detect --input FILE --out DIR [--checkpoint DIR]."""
 
 import json
 import shutil
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from autolink.checkpoints import bundled
+from autolink.choose import choose_checkpoint
 from autolink.data.picture import square, to_pixels
 from autolink.data.source import Source, is_video
 from autolink.device import pick_device
@@ -37,12 +39,13 @@ RESULT = "keypoints.json"
 class DetectConfig:
     """Find the keypoints and draw the graph on pictures or a video."""
 
-    checkpoint: str
-    """A checkpoint folder, or owner/name on the Hugging Face Hub."""
     input: Path
     """A picture, a folder or zip of pictures, or a video."""
     out: Path
     """Folder for overlays and keypoints.json."""
+    checkpoint: str = "auto"
+    """A checkpoint folder of a stage one, the name of a bundled one, or hf:owner/name; auto takes, of the bundled
+    ones, the one that rebuilds the pictures best where they are mostly hidden."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
     overwrite: bool = False
@@ -186,6 +189,15 @@ def _earlier_files(result: Path) -> list[str]:
         return []
 
 
+def _model(config: DetectConfig, source: Source | Path, device: torch.device) -> tuple[str, AutoLink]:
+    """The stage one asked for, and what it is called."""
+    if config.checkpoint != "auto":
+        return config.checkpoint, AutoLink.from_pretrained(config.checkpoint)
+    name, model = choose_checkpoint(source, device)
+    print(f"checkpoint {name}: of {', '.join(bundled('autolink'))}, it rebuilds these pictures best")
+    return name, model
+
+
 def run(config: DetectConfig) -> None:
     """The command: find, draw, write, say where."""
     device = pick_device(config.device)
@@ -203,18 +215,20 @@ def run(config: DetectConfig) -> None:
             )
         if not config.overwrite:
             raise UsageError(f"--out {config.out} holds a result; choose another folder or add --overwrite")
-    finder = Finder(AutoLink.from_pretrained(config.checkpoint), device)
+    source = config.input if config.input.is_file() and is_video(config.input) else Source.of(config.input)
+    checkpoint, model = _model(config, source, device)
+    finder = Finder(model, device)
     there = out.exists()
     out.mkdir(parents=True, exist_ok=True)
     beside = out / ".part"  # inside, for a folder may be a mount point
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
     try:
-        if config.input.is_file() and is_video(config.input):
-            found = detect_video(finder, config.input, beside)
+        if isinstance(source, Path):
+            found = detect_video(finder, source, beside)
         else:
-            found = detect_pictures(finder, Source.of(config.input), beside)
-        result = {"checkpoint": config.checkpoint, "graph": finder.graph(), **found}
+            found = detect_pictures(finder, source, beside)
+        result = {"checkpoint": checkpoint, "graph": finder.graph(), **found}
         write_text(beside / RESULT, json.dumps(result, indent=1) + "\n")
         replace_result(beside, out, config.input)
     finally:
@@ -228,7 +242,7 @@ def run(config: DetectConfig) -> None:
 
 
 def main() -> None:
-    """Entry point of `python -m autolink.detect`."""
+    """Entry point of `autolink detect`."""
     command(lambda: run(tyro.cli(DetectConfig)))
 
 

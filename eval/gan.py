@@ -61,7 +61,7 @@ class GanEvalConfig:
     """Measure a conditional GAN against the pictures it was trained on."""
 
     checkpoint: str
-    """A checkpoint folder of a conditional GAN."""
+    """A checkpoint folder of a conditional GAN, the name of a bundled one, or hf:owner/name."""
     data: str = "animals"
     """What it was trained on: a folder or zip, a class in each subfolder, `animals`, or a published set."""
     root: Path | None = None

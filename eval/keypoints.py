@@ -33,8 +33,8 @@ from autolink.run_state import versions
 class KeypointsConfig:
     """Regress human landmarks linearly from a checkpoint's keypoints and report the error on people never seen."""
 
-    checkpoint: str
-    """A checkpoint folder, or owner/name on the Hugging Face Hub."""
+    checkpoint: str = "figures"
+    """A checkpoint folder of a stage one, the name of a bundled one, or hf:owner/name."""
     data: str = "figures"
     """A folder or zip of pictures with landmarks.csv, `figures`, or a published set, measured by its own protocol."""
     json: Path | None = None

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import tyro
 
 from autolink import draw
 from autolink.data import ImageSet
@@ -133,7 +134,7 @@ def run() -> None:
 
 def main() -> None:
     """Entry point of `autolink demo`."""
-    command(run)
+    command(lambda: tyro.cli(run))
 
 
 if __name__ == "__main__":

@@ -3,4 +3,4 @@
 # bash recipes/figures-judge.sh [OPTION ...]: from the root of a clone; the options go to every training.
 set -euo pipefail
 python eval/judge.py --data figures --size 64 --channels 32 64 128 --steps 2500 --out runs/figures-judge "$@"
-python -m recipes.bundle runs/figures-judge checkpoints/figures-judge
+python -m recipes.bundle runs/figures-judge/model checkpoints/figures-judge

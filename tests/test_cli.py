@@ -1,7 +1,9 @@
 import importlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +38,29 @@ def test_options_reach_the_command_under_its_name(
     assert stop.value.code == 0
     said = capsys.readouterr().out
     assert "autolink sample" in said and "--grid" in said
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_explains_itself(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["autolink"])
+    with pytest.raises(SystemExit) as stop:
+        cli.run([*name.split(), "--help"])
+    said = capsys.readouterr().out
+    assert stop.value.code == 0 and f"autolink {name}" in said and "--help" in said
+
+
+@pytest.mark.parametrize("name", ["train", "train-transfer", "train-gan", "eval judge"])
+def test_a_training_is_launched_as_a_module(name: str, tmp_path: Path) -> None:
+    """As `accelerate launch -m autolink.train` does where there is no clone."""
+    words = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--quiet", "-m"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "1"}
+    done = subprocess.run(
+        [*words, cli.COMMANDS[name].module, "--help"], cwd=tmp_path, env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and "--steps" in done.stdout, done.stderr
 
 
 def test_help_waits_for_no_network_and_torch() -> None:

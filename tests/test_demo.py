@@ -13,7 +13,7 @@ def test_the_demo_writes_what_it_names(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("time.time_ns", lambda: 7)  # the same people every time
-    demo.main()
+    demo.run()
     figures = json.loads((tmp_path / "demo" / "figures.json").read_text())
     found, moved = figures["detection"], figures["pose_transfer"]
     error, baseline = found["regression_error_percent_of_side"], found["mean_pose_error_percent_of_side"]

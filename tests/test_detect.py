@@ -9,15 +9,17 @@ import torch
 from conftest import array
 from PIL import Image
 
-from autolink import AutoLink, detect
-from autolink.data.figures import figure_clip
+from autolink import AutoLink, ModelConfig, detect
+from autolink.choose import masked_error
+from autolink.data.animals import animal_images
+from autolink.data.figures import figure_clip, figure_images
 from autolink.detect import DetectConfig, Finder
 from autolink.video.files import read_frames, video_facts
 from autolink.video.writer import VideoWriter
 
 
 def run(checkpoint: Path, source: Path, out: Path, **more: object) -> dict:
-    detect.run(DetectConfig(str(checkpoint), source, out, **more))  # type: ignore[arg-type]
+    detect.run(DetectConfig(source, out, str(checkpoint), **more))  # type: ignore[arg-type]
     return json.loads((out / "keypoints.json").read_text())
 
 
@@ -110,3 +112,41 @@ def test_an_overlay_never_replaces_its_input(
     before = (out / "00.png").read_bytes()
     said = fails(2, lambda: run(tiny_checkpoint, out / "00.png", out, overwrite=True))
     assert "would replace the input" in said and (out / "00.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(("kind", "images"), [("figures", figure_images), ("animals", animal_images)])
+def test_the_checkpoint_that_knows_the_pictures_is_taken(
+    kind: str, images: Callable[..., tuple], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for n, image in enumerate(images(4, seed=901, size=64)[0]):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "in" / f"{n}.png")
+    detect.run(DetectConfig(tmp_path / "in", tmp_path / "out"))
+    assert json.loads((tmp_path / "out" / "keypoints.json").read_text())["checkpoint"] == kind
+    assert capsys.readouterr().out.startswith(f"checkpoint {kind}: of animals, faces, figures, pets")
+
+
+def test_the_checkpoint_for_a_video_is_chosen_by_frames_of_it(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "clip.mp4", Fraction(25)) as writer:
+        for frame in figure_clip(9, 901, 64)[0]:
+            writer.write(frame)
+    detect.run(DetectConfig(tmp_path / "clip.mp4", tmp_path / "out"))
+    assert json.loads((tmp_path / "out" / "keypoints.json").read_text())["checkpoint"] == "figures"
+
+
+def test_the_masked_error_is_of_hidden_pixels_alone() -> None:
+    class Grey(AutoLink):
+        """Rebuilds what is visible, and 0 elsewhere."""
+
+        def reconstruct(self, images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return images * torch.nn.functional.interpolate(mask, size=images.shape[2:])
+
+    picture = np.full((64, 64, 3), 255, np.uint8)
+    assert masked_error(Grey(ModelConfig()), [picture, picture]) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_no_picture_to_choose_by(tmp_path: Path, fails: Callable[..., str]) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(b"no picture")
+    said = fails(1, lambda: detect.run(DetectConfig(tmp_path / "in", tmp_path / "out")))
+    assert "--checkpoint" in said and not (tmp_path / "out").exists()

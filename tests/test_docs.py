@@ -18,6 +18,7 @@ from PIL import Image
 from test_convert import PARAMETERS, Restated, save
 from test_published import celeba
 
+from autolink.cli import COMMANDS
 from autolink.data.figures import figure_clip
 from autolink.eval import report
 from autolink.eval.feature_networks import Extractor
@@ -106,59 +107,88 @@ def prepare_reports(folder: Path, tiny_checkpoint: Path) -> None:
         shutil.copytree(folder / "report", folder / name)
 
 
-STARTED = {
+TRAININGS = {
     "train_autolink.py": (TINY, ["--data", "my_pictures"]),
     "generation/train_transfer.py": (TINY_TRANSFER, ["--data", "my_clips"]),
     "generation/train_gan.py": (TINY_GAN, ["--data", "my_animals", "--stage-one", "runs/mine/model"]),
 }
-"""Options that make each training short, and those of the run that is gone on with."""
+"""Options that make each training short, and those of the run that is resumed."""
+
+LAUNCH = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--quiet"]
 
 
-@pytest.mark.parametrize("command", [c for c in ALL if not c.startswith(("make", "git", "cd"))])
+def split(command: str) -> tuple[list[str], str, list[str]]:
+    """How a command is started, the file of its module as seen from the clone, and its options.
+
+    `autolink sample --grid a.png` -> [python -m autolink.cli sample], generation/sample.py, [--grid a.png].
+    """
+    words = shlex.split(command)
+    if words[:2] == ["accelerate", "launch"]:
+        start, words = LAUNCH, words[2:]
+    elif words[0] == "python":
+        start, words = [sys.executable], words[1:]
+    else:
+        assert words[0] == "autolink", command
+        count = 2 if words[1] == "eval" else 1
+        name = " ".join(words[1 : 1 + count])
+        start = [sys.executable, "-m", "autolink.cli", *words[1 : 1 + count]]
+        return start, as_file(COMMANDS[name].module), words[1 + count :]
+    if words[0] == "-m":
+        return [*start, *words[:2]], as_file(words[1]), words[2:]
+    return [*start, words[0]], words[0], words[1:]
+
+
+def as_file(module: str) -> str:
+    """`autolink.eval.fid` -> eval/fid.py, `autolink.detect` -> autolink/detect.py; stage one's training by its file."""
+    if module == "autolink.train":
+        return "train_autolink.py"
+    inner = module.removeprefix("autolink.")
+    return (inner if "." in inner else f"autolink/{inner}").replace(".", "/") + ".py"
+
+
+@pytest.mark.parametrize("command", [c for c in ALL if not c.startswith(("make", "git", "cd", "pip"))])
 def test_the_command_runs(
     command: str, pictures: Path, scenes: Path, animals: Path, tiny_checkpoint: Path, tiny_gan: Path,
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    words = shlex.split(command)
+    start, script, options = split(command)
+    if script.startswith("benchmarks"):
+        pytest.skip("benchmarks measure; they are run by hand")
+    if script == "autolink/export.py":
+        pytest.importorskip("onnxscript")
     prepare(tmp_path, pictures, scenes, tiny_checkpoint)
     prepare_gan(tmp_path, animals, tiny_gan, tiny_checkpoint)
-    if words[1] in ("eval/fid.py", "eval/lpips.py"):
+    if script in ("eval/fid.py", "eval/lpips.py"):
         prepare_sets(tmp_path, pictures)
-    if "--compare" in words or "--summary" in words:
+    if "--compare" in options or "--summary" in options:
         prepare_reports(tmp_path, tiny_checkpoint)
-    if "--save-statistics" in words:
+    if "--save-statistics" in options:
         (tmp_path / "real.npz").unlink()
-    if "celeba-wild" in words:
+    if "celeba-wild" in options:
         celeba(tmp_path / "celeba", "img_celeba", "list_landmarks_celeba.txt")
-    if words[:2] == ["accelerate", "launch"]:
-        launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--quiet"]
-        script, *options = words[2:]
-        tiny, started = STARTED[script]
+    if script in TRAININGS:
+        tiny, resumed = TRAININGS[script]
         if "--out" in options:
             shutil.rmtree(tmp_path / options[options.index("--out") + 1], ignore_errors=True)
         if "--resume" in options:
-            run([*launch, script, *started, "--out", options[-1], *tiny], tmp_path)
+            run([*start, *resumed, "--out", options[-1], *tiny], tmp_path)
             tiny = []
         if script == "train_autolink.py" and "--start-from" in options:
             tiny = [*tiny, "--keypoints", "5"]  # as many as the prepared model has
         if script == "generation/train_gan.py" and not options:  # thousands of pictures; see test_train_gan.py
             options = ["--data", "my_animals"]
-        run([*launch, script, *options, *tiny], tmp_path)
-        return
-    assert words[0] == "python"
-    if words[1].startswith("benchmarks"):
-        pytest.skip("benchmarks measure; they are run by hand")
-    if words[1] == "eval/gan.py":  # distances of a thousand features take long for each class and network
-        words += ["--features", "efficientnet-lite0", "--data", "my_animals/cat"]
-    if words[1] in ("eval/transfer.py", "eval/report.py") and not {"--compare", "--summary"} & set(words):
-        words += ["--clips", "2", "--frames", "2"]
-    if words == ["python", "eval/report.py", "--clips", "2", "--frames", "2"]:  # eval/keypoints.py runs on figures
-        words += ["--checkpoints", "checkpoints/figures-transfer"]
-    if words[:3] == ["python", "-m", "autolink.convert"]:
-        save(Restated(4), tmp_path / words[3], hyper_parameters=PARAMETERS | {"n_parts": 4})
-    if "--keypoints" in words:
+        options = [*options, *tiny]
+    if script == "eval/gan.py":  # distances of a thousand features take long for each class and network
+        options += ["--features", "efficientnet-lite0", "--data", "my_animals/cat"]
+    if script in ("eval/transfer.py", "eval/report.py") and not {"--compare", "--summary"} & set(options):
+        options += ["--clips", "2", "--frames", "2"]
+    if script == "eval/report.py" and options == ["--clips", "2", "--frames", "2"]:  # eval/keypoints.py runs on figures
+        options += ["--checkpoints", "checkpoints/figures-transfer"]
+    if script == "autolink/convert.py":
+        save(Restated(4), tmp_path / options[0], hyper_parameters=PARAMETERS | {"n_parts": 4})
+    if "--keypoints" in options:
         (tmp_path / "pose.json").unlink()
-    run([sys.executable, *words[1:]], tmp_path)
+    run([*start, *options], tmp_path)
 
 
 def run(words: list[str], folder: Path) -> None:

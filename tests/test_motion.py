@@ -279,7 +279,7 @@ def test_reads_what_detect_writes_for_a_video(tmp_path: Path, tiny_checkpoint: P
     with VideoWriter(tmp_path / "clip.mp4", Fraction(25)) as writer:
         for frame in figure_clip(3, 1, 32)[0]:
             writer.write(frame)
-    run(DetectConfig(str(tiny_checkpoint), tmp_path / "clip.mp4", tmp_path / "out", device="cpu"))
+    run(DetectConfig(tmp_path / "clip.mp4", tmp_path / "out", str(tiny_checkpoint), device="cpu"))
     found = read_motion(tmp_path / "out" / "keypoints.json")
     content = json.loads((tmp_path / "out" / "keypoints.json").read_text())
     np.testing.assert_array_equal(found.keypoints, content["frames"])

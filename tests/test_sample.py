@@ -56,7 +56,7 @@ def test_an_appearance_does_not_depend_on_the_others(sample: Callable[..., Path]
 def test_structures_of_pictures_and_their_keypoints_agree(
     sample: Callable[..., Path], animals: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    detect(DetectConfig(str(tiny_checkpoint), animals / "dog", tmp_path / "found"))
+    detect(DetectConfig(animals / "dog", tmp_path / "found", str(tiny_checkpoint)))
     direct = cells(sample("a", structures=(animals / "dog",), appearances=2, class_name="dog"))
     assert direct.shape[:2] == (4, 4)  # its own picture comes first
     again = cells(sample("b", structures=(tmp_path / "found" / "keypoints.json",), appearances=2, class_name="dog"))
