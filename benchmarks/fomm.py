@@ -111,7 +111,8 @@ class Fomm(nn.Module):
         """(B, 3, H, W) twice in [-1, 1] -> (B, 3, H, W), driven by the keypoints as they are."""
         a, b = (sources + 1) / 2, (drivers + 1) / 2
         keypoints = [self.full.kp_extractor(x) for x in (a, b)]
-        return self.full.generator(a, kp_source=keypoints[0], kp_driving=keypoints[1])["prediction"] * 2 - 1
+        made: Tensor = self.full.generator(a, kp_source=keypoints[0], kp_driving=keypoints[1])["prediction"]
+        return made * 2 - 1
 
 
 class FommEvaluation(Evaluation):

@@ -179,7 +179,7 @@ def load_statistics(path: Path, extractor: Extractor) -> Side:
     return side
 
 
-def drawn(features: NDArray, count: int, seed: int) -> NDArray:
+def drawn(features: NDArray[np.float32], count: int, seed: int) -> NDArray[np.float32]:
     """At most so many rows, by the seed."""
     if len(features) <= count:
         return features

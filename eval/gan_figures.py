@@ -70,8 +70,8 @@ class FeatureSets(NamedTuple):
     """Real and generated pictures as a feature network sees them, (N, D) each."""
 
     name: Features
-    real: NDArray
-    fake: NDArray
+    real: NDArray[np.float32]
+    fake: NDArray[np.float32]
 
 
 @dataclass(frozen=True)

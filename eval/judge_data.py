@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autolink.data.figures import figure_images, render, sample_identity, sample_pose, sample_scene
-from autolink.data.images import Annotation, Fit, load_images
+from autolink.data.images import load_images
+from autolink.data.landmarks import Annotation
+from autolink.data.picture import Fit
 from autolink.errors import UserError
 from autolink.eval.augment import FACE_MIRROR, Augmentation
 from autolink.eval.judge_model import Judge, JudgeConfig

@@ -271,7 +271,8 @@ def _predicted(features: Array, solution: Array) -> Array:
 
 def _distances(first: Array, second: Array) -> Array:
     """Euclidean distance of points: (N, L, 2) each -> (N, L)."""
-    return np.linalg.norm(first - second, axis=2)
+    distances: Array = np.linalg.norm(first - second, axis=2)
+    return distances
 
 
 def _mirror_order(pairs: Pairs) -> NDArray[np.int64]:

@@ -72,7 +72,7 @@ def _complex_ratio(product: Tensor, square: Tensor) -> Tensor:
     """s / d from s conj(d) and |d|^2, drawn towards 1 where both are short; lengths change at most threefold."""
     one = product.new_tensor([1.0, 0.0])
     ratio = (product + SHORTEST**2 * one) / (square + SHORTEST**2)[..., None]
-    length = ratio.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    length: Tensor = ratio.norm(dim=-1, keepdim=True).clamp(min=1e-6)
     return ratio * (length.clamp(1 / 3, 3.0) / length)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from autolink import draw
-from autolink.data import ImageSet
 from autolink.data.figures import JOINTS, figure_clip, figure_images
+from autolink.data.images import ImageSet
 from autolink.data.landmarks import Annotation
 from autolink.detect import Finder
 from autolink.device import pick_device, to_network

@@ -1,6 +1,6 @@
 """A GAN whose structure is the learned graph: the edge map says where, noise and class say what it looks like."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -81,7 +81,7 @@ class GanConfig:
     @property
     def size(self) -> int:
         """Side of the pictures in pixels."""
-        return SMALLEST * 2 ** (len(self.channels) - 1)
+        return SMALLEST << (len(self.channels) - 1)
 
     @property
     def drawn_size(self) -> int:
@@ -167,12 +167,12 @@ class Generator(nn.Module):
         self.register_buffer("graph", torch.zeros(K * (K - 1) // 2))
         self.register_buffer("structures", torch.zeros(REMEMBERED, K, 2))
         self.register_buffer("structure_classes", torch.zeros(REMEMBERED, dtype=torch.long))
-        self.register_load_state_dict_pre_hook(_rename_earlier_keys)
+        nn.Module.register_load_state_dict_pre_hook(self, renaming(EARLIER_KEYS))
         channels_last(self)
 
     def style(self, noise: Tensor, classes: Tensor) -> Tensor:
         """What pictures look like: noise (B, latent), normal, and classes (B,) -> (B, latent) of mean square 1."""
-        style = self.mapping(torch.cat([noise, self.embedding(classes)], 1)).float()
+        style: Tensor = self.mapping(torch.cat([noise, self.embedding(classes)], 1)).float()
         return style * (style.square().mean(1, keepdim=True) + 1e-6).rsqrt()
 
     def paint(self, edges: Tensor, style: Tensor) -> Tensor:
@@ -197,12 +197,16 @@ EARLIER_KEYS = {"name.": "embedding.", "map.": "mapping.", "begin": "constant", 
 """What parts of the generator were called in checkpoints of version 0.1."""
 
 
-def _rename_earlier_keys(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Have weights saved by version 0.1 load."""
-    for key in [key for key in state if key.startswith(prefix)]:
-        for earlier, now in EARLIER_KEYS.items():
-            if key.removeprefix(prefix).startswith(earlier):
-                state[prefix + now + key.removeprefix(prefix + earlier)] = state.pop(key)
+def renaming(keys: Mapping[str, str]) -> Callable[..., None]:
+    """A hook for `register_load_state_dict_pre_hook`: weights whose keys begin as they did earlier load."""
+
+    def rename(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+        for key in [key for key in state if key.startswith(prefix)]:
+            for earlier, now in keys.items():
+                if key.removeprefix(prefix).startswith(earlier):
+                    state[prefix + now + key.removeprefix(prefix + earlier)] = state.pop(key)
+
+    return rename
 
 
 class Gan(Pretrained):

@@ -14,7 +14,8 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autolink.data import ImageSet, check_data, load_data
+from autolink.data import check_data, load_data
+from autolink.data.images import ImageSet
 from autolink.device import to_network
 from autolink.errors import UserError, command
 from autolink.generation import gan_progress

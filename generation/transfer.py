@@ -49,8 +49,8 @@ def announce(transfer: VideoTransfer) -> None:
     height, width = transfer.appearance.pictures[0].shape[:2]
     if crop.side < PART * min(width, height):
         print(
-            f"note: of the source, {width}x{height}, only a square of {crop.side:.0f} px is redrawn: what the checkpoint "
-            f"{transfer.checkpoint} knows (none of whole bodies is bundled); --paste-back keeps the rest"
+            f"note: of the source, {width}x{height}, only a square of {crop.side:.0f} px is redrawn: what the "
+            f"checkpoint {transfer.checkpoint} knows (none of whole bodies is bundled); --paste-back keeps the rest"
         )
     print(
         f"{len(transfer)} frames at {transfer.rate} a second, {transfer.options.motion} motion from the driver's "

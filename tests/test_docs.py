@@ -32,7 +32,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def commands(page: Path) -> list[str]:
-    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(), re.S)
+    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [line.split("  #")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
 
@@ -45,7 +45,7 @@ def test_there_are_commands() -> None:
 
 
 def test_the_results_in_the_readme_are_of_the_bundled_weights() -> None:
-    told = dict(re.findall(r"^- `([\w-]+)`: .* weights ([0-9a-f]{12});", PAGES[0].read_text(), re.M))
+    told = dict(re.findall(r"^- `([\w-]+)`: .* weights ([0-9a-f]{12});", PAGES[0].read_text(), re.MULTILINE))
     assert told.keys() >= {"figures", "faces", "figures-transfer", "faces-transfer", "pets-gan"}
     for name, digest in told.items():
         weights = (ROOT / "checkpoints" / name / "model.safetensors").read_bytes()
@@ -111,7 +111,7 @@ STARTED = {
     "generation/train_transfer.py": (TINY_TRANSFER, ["--data", "my_clips"]),
     "generation/train_gan.py": (TINY_GAN, ["--data", "my_animals", "--stage-one", "runs/mine/model"]),
 }
-"""Options that make each training short, and those of the run that is gone on with."""
+"""Options that make each training short, and those of the run that is resumed."""
 
 
 @pytest.mark.parametrize("command", [c for c in ALL if not c.startswith(("make", "git", "cd"))])
@@ -131,21 +131,30 @@ def test_the_command_runs(
     if "celeba-wild" in words:
         celeba(tmp_path / "celeba", "img_celeba", "list_landmarks_celeba.txt")
     if words[:2] == ["accelerate", "launch"]:
-        launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--quiet"]
-        script, *options = words[2:]
-        tiny, started = STARTED[script]
-        if "--out" in options:
-            shutil.rmtree(tmp_path / options[options.index("--out") + 1], ignore_errors=True)
-        if "--resume" in options:
-            run([*launch, script, *started, "--out", options[-1], *tiny], tmp_path)
-            tiny = []
-        if script == "train_autolink.py" and "--start-from" in options:
-            tiny = [*tiny, "--keypoints", "5"]  # as many as the prepared model has
-        if script == "generation/train_gan.py" and not options:  # thousands of pictures; see test_train_gan.py
-            options = ["--data", "my_animals"]
-        run([*launch, script, *options, *tiny], tmp_path)
-        return
-    assert words[0] == "python"
+        launch(words[2], words[3:], tmp_path)
+    else:
+        assert words[0] == "python"
+        run([sys.executable, *shortened(words, tmp_path)[1:]], tmp_path)
+
+
+def launch(script: str, options: list[str], folder: Path) -> None:
+    """A training of a few steps, or a run to resume and its resumption."""
+    launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--quiet"]
+    tiny, started = STARTED[script]
+    if "--out" in options:
+        shutil.rmtree(folder / options[options.index("--out") + 1], ignore_errors=True)
+    if "--resume" in options:
+        run([*launcher, script, *started, "--out", options[-1], *tiny], folder)
+        tiny = []
+    if script == "train_autolink.py" and "--start-from" in options:
+        tiny = [*tiny, "--keypoints", "5"]  # as many as the prepared model has
+    if script == "generation/train_gan.py" and not options:  # thousands of pictures; see test_train_gan.py
+        options = ["--data", "my_animals"]
+    run([*launcher, script, *options, *tiny], folder)
+
+
+def shortened(words: list[str], folder: Path) -> list[str]:
+    """A command with options that make it short, what it reads and must not find being there or gone."""
     if words[1].startswith("benchmarks"):
         pytest.skip("benchmarks measure; they are run by hand")
     if words[1] == "eval/gan.py":  # distances of a thousand features take long for each class and network
@@ -155,10 +164,10 @@ def test_the_command_runs(
     if words == ["python", "eval/report.py", "--clips", "2", "--frames", "2"]:  # eval/keypoints.py runs on figures
         words += ["--checkpoints", "checkpoints/figures-transfer"]
     if words[:3] == ["python", "-m", "autolink.convert"]:
-        save(Restated(4), tmp_path / words[3], hyper_parameters=PARAMETERS | {"n_parts": 4})
+        save(Restated(4), folder / words[3], hyper_parameters=PARAMETERS | {"n_parts": 4})
     if "--keypoints" in words:
-        (tmp_path / "pose.json").unlink()
-    run([sys.executable, *words[1:]], tmp_path)
+        (folder / "pose.json").unlink()
+    return words
 
 
 def run(words: list[str], folder: Path) -> None:

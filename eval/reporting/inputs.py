@@ -121,7 +121,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _kind(folder: Path) -> str:
-    return _read(folder / "config.json").get("model_type", "")
+    return str(_read(folder / "config.json").get("model_type", ""))
 
 
 def _subject(given: Path, data: str, taken: set[str]) -> Subject:
