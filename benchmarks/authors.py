@@ -105,9 +105,9 @@ class Authors(nn.Module):
         from models import decoder, encoder
 
         model = config.model
-        told = {"n_parts": model.keypoints, "missing": config.masked, "block": config.mask_blocks}
-        self.encoder = encoder.Encoder(SimpleNamespace(**told))
-        self.decoder = decoder.Decoder(told | {"thick": model.thickness, "sklr": model.edge_learning_rate_scale})
+        options = {"n_parts": model.keypoints, "missing": config.masked, "block": config.mask_blocks}
+        self.encoder = encoder.Encoder(SimpleNamespace(**options))
+        self.decoder = decoder.Decoder(options | {"thick": model.thickness, "sklr": model.edge_learning_rate_scale})
         self.size = model.size
         a, b, c, d = model.detector_channels
         detector = self.encoder.detector

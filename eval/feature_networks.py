@@ -48,7 +48,8 @@ class PooledLite0(EfficientNetLite0):
 class PooledVGG16(nn.Module):
     """The mean over places of relu4_3 of a VGG16 that learned edges after ImageNet (HED, Xie and Tu 2015).
 
-    Of its layers this one tells blur, noise and wrongly joined halves from real pictures; relu5_3 hardly sees noise.
+    Of its layers this one separates blur, noise and wrongly joined halves from real pictures; relu5_3 hardly responds
+    to noise.
     """
 
     mean: Tensor

@@ -38,7 +38,7 @@ class JudgeConfig:
     missing_below: float = 0.0
     """A joint of less confidence than this counts as missing."""
     own_error: float = 0.0
-    """Mean distance to the true joints on people never seen, in per cent of `own_error_unit`; 0 until measured."""
+    """Mean distance to the true joints on held-out people, in per cent of `own_error_unit`; 0 until measured."""
     own_error_unit: str = ""
     """What the own error is divided by."""
 

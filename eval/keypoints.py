@@ -33,7 +33,7 @@ from autolink.run_state import versions
 
 @dataclass(frozen=True)
 class KeypointsConfig:
-    """Regress human landmarks linearly from a checkpoint's keypoints and report the error on people never seen."""
+    """Regress human landmarks linearly from a checkpoint's keypoints and report the error on held-out people."""
 
     checkpoint: str
     """A checkpoint folder, or owner/name on the Hugging Face Hub."""
@@ -147,7 +147,7 @@ class Detail(NamedTuple):
 def in_detail(
     keypoints: NDArray[np.floating], part: Annotation, lengths: NDArray[np.floating], distances: NDArray[np.floating]
 ) -> tuple[list[Detail], list[Detail]]:
-    """The error of each landmark; and for each keypoint the landmark that it tells most about, all by itself.
+    """The error of each landmark; and for each keypoint the landmark that it predicts best by itself.
 
     Args:
         keypoints: (N, K, 2), (x, y) in [-1, 1].

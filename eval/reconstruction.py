@@ -1,4 +1,4 @@
-"""What stage one makes of pictures: rebuilt from edge maps, and the graph at the keypoints' mean positions."""
+"""Pictures reconstructed from edge maps, and the graph at the keypoints' mean positions."""
 
 from functools import partial
 
@@ -25,7 +25,7 @@ ROWS = ("picture", "keypoints and graph", "edge map", "masked picture", "reconst
 
 PROTOCOL = (
     f"Rebuilt from edge map and picture, {MASKED:.0%} of whose {MASK_BLOCKS} x {MASK_BLOCKS} blocks are hidden; with "
-    "another picture's edge map in place of its own, it is what a graph that tells nothing scores."
+    "another picture's edge map in place of its own, it is what a graph without information scores."
 )
 
 
@@ -41,7 +41,7 @@ def chosen_rows(data: ImageSet, most: int) -> tuple[NDArray[np.int64], str]:
 def measure_reconstruction(
     model: AutoLink, data: ImageSet, name: str, most: int, device: torch.device
 ) -> tuple[Section, draw.Image]:
-    """Reconstruction errors, graph and contact sheet of at most so many pictures of the data of that name."""
+    """Reconstruction errors, graph and contact sheet of at most `most` pictures of the data called `name`."""
     rows, samples = chosen_rows(data, most)
     pictures = np.ascontiguousarray(data.images[rows])
     distance = FeatureDistance(device)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 SHORTEST = 0.02
-"""Bones near this length in [-1, 1] units tell no direction: their motion fades into a mere shift."""
+"""Bones near this length in [-1, 1] units have no reliable direction: their motion fades into a translation."""
 
 
 def candidate_motions(source: Tensor, driving: Tensor, pairs: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ FRAMES, RATE = 75, Fraction(25)
 
 
 def fresh_figures(size: int, seed: int, count: int = 600) -> ImageSet:
-    """Rendered people that no training has seen, half of them to fit the landmarks on."""
+    """Held-out rendered people, half of them to fit the landmarks on."""
     images, joints = figure_images(count, seed, size)
     names = np.array([f"fresh {n}" for n in range(count)])
     pixels = np.full((count, 2), (size - 1) / 2, np.float32)

@@ -1,4 +1,4 @@
-"""What the GAN learns from: pictures, the keypoints that stage one finds on them, and their classes."""
+"""The GAN's training data: pictures, the keypoints that stage one finds on them, and their classes."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -38,9 +38,9 @@ class GanData:
     classes: NDArray[np.int64]
     """(N,)."""
     train_rows: NDArray[np.int64]
-    """Which pictures are trained on."""
+    """Training pictures."""
     test_rows: NDArray[np.int64]
-    """Which are held out."""
+    """Held-out pictures."""
 
     @classmethod
     def find(

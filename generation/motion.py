@@ -1,4 +1,4 @@
-"""One pose moved as another track moves: relative, retargeted, from the best frame, anew in each shot.
+"""One pose moved as another track moves: relative, retargeted, from the best frame, in each shot by itself.
 
 Tracks are (T, K, 2), poses (K, 2), both (x, y) in units as long across as down, as in `autolink.video.motion`.
 """

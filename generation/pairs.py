@@ -1,4 +1,4 @@
-"""What a translator learns from: two views of one subject, from clips or from single pictures bent twice."""
+"""A translator's training data: two views of one subject, from clips or from single pictures bent twice."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from autolink.video.container import VideoError
 
 FIGURES_TRAIN, FIGURES_TEST, FIGURES_POSES = 3000, 100, 4
 FIGURES_SEED = 1
-"""Other people than those of stage one, the same in every run."""
+"""Not the people of stage one; the same in every run."""
 
 ALIKE = 0.1
 """Pictures of one identity are of one scene where their thumbnails differ by less than this, in [0, 1] units:

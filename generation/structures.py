@@ -50,7 +50,7 @@ class Structures:
 
 
 StructuresLike: TypeAlias = "int | Structures | Picture | Sequence[Picture] | NDArray[np.floating] | Tensor"
-"""So many remembered ones; pictures; or keypoints (S, K, 2), (x, y) in [-1, 1]."""
+"""A number of remembered ones; pictures; or keypoints (S, K, 2), (x, y) in [-1, 1]."""
 
 
 def as_structures(gan: Gan, value: StructuresLike) -> Structures:
@@ -78,7 +78,7 @@ def as_structures(gan: Gan, value: StructuresLike) -> Structures:
 
 
 def read_structures(gan: Gan, paths: tuple[Path, ...], most: int) -> Structures:
-    """The structures of pictures, folders or zips of them, videos, or keypoint files; at most so many, evenly spread.
+    """The structures of pictures, folders or zips of them, videos, or keypoint files; at most `most`, evenly spread.
 
     Without paths, those that the checkpoint remembers from its training pictures; a video and its keypoints are taken
     whole.
