@@ -105,6 +105,12 @@ def current_name(module: nn.Module, name: str) -> str:
     return next((now + name.removeprefix(old) for old, now in earlier.items() if name.startswith(old)), name)
 
 
+def rename_earlier_keys(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """A hook for `register_load_state_dict_pre_hook`: tensors under names of `earlier_keys` load, from run folders too."""
+    for key in [key for key in state if key.startswith(prefix)]:
+        state[prefix + current_name(module, key.removeprefix(prefix))] = state.pop(key)
+
+
 def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 

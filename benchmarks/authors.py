@@ -30,7 +30,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from autolink.config import PRESETS, TrainConfig
-from autolink.data import ImageSet, load_data
+from autolink.data import load_data
+from autolink.data.images import ImageSet
 from autolink.device import keep_memory, pick_precision, to_network
 from autolink.errors import UsageError, UserError, command
 from autolink.inference import detect_all
@@ -104,9 +105,9 @@ class Authors(nn.Module):
         from models import decoder, encoder
 
         model = config.model
-        told = {"n_parts": model.keypoints, "missing": config.masked, "block": config.mask_blocks}
-        self.encoder = encoder.Encoder(SimpleNamespace(**told))
-        self.decoder = decoder.Decoder(told | {"thick": model.thickness, "sklr": model.edge_learning_rate_scale})
+        options = {"n_parts": model.keypoints, "missing": config.masked, "block": config.mask_blocks}
+        self.encoder = encoder.Encoder(SimpleNamespace(**options))
+        self.decoder = decoder.Decoder(options | {"thick": model.thickness, "sklr": model.edge_learning_rate_scale})
         self.size = model.size
         a, b, c, d = model.detector_channels
         detector = self.encoder.detector
@@ -139,12 +140,14 @@ class Authors(nn.Module):
         """(B, 3, size, size) -> (B, K, 2); theirs are (row, column), which the regression does not mind."""
         detector = self.encoder.detector
         logits = detector.conv(images).flatten(2).unsqueeze(-1)
-        return (detector.coord * logits.float().softmax(2)).sum(2)
+        places: Tensor = detector.coord * logits.float().softmax(2)
+        return places.sum(2)
 
     def forward(self, images: Tensor, visible: Tensor) -> Tensor:
         """The reconstruction of masked pictures."""
         masked = images * F.interpolate(visible, size=self.size)
-        return self.decoder({"keypoints": self.detect(images), "damaged_img": masked})["img"].float()
+        rebuilt: Tensor = self.decoder({"keypoints": self.detect(images), "damaged_img": masked})["img"]
+        return rebuilt.float()
 
 
 def authors_training(config: Benchmark, data: ImageSet) -> tuple[Callable[[], object], nn.Module]:

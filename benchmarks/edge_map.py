@@ -102,7 +102,8 @@ def main(config: Benchmark) -> None:
     print(f"{config.size} px, batch {config.batch}, {config.threads} threads, {config.rounds} rounds, medians")
     print("(smallest and largest ratio of a round); ratios to ours")
     print(
-        "  K                 pass  ours ms  loop ms  formula ms       loop / ours    formula / ours ours MB  formula MB"
+        "  K                 pass  ours ms  loop ms  formula ms       loop / ours    formula / ours"
+        "  ours MB  formula MB"
     )
     for K in config.keypoints:
         draws = (edge_map, loop, materialised)

@@ -111,7 +111,8 @@ class Fomm(nn.Module):
         """(B, 3, H, W) twice in [-1, 1] -> (B, 3, H, W), driven by the keypoints as they are."""
         a, b = (sources + 1) / 2, (drivers + 1) / 2
         keypoints = [self.full.kp_extractor(x) for x in (a, b)]
-        return self.full.generator(a, kp_source=keypoints[0], kp_driving=keypoints[1])["prediction"] * 2 - 1
+        made: Tensor = self.full.generator(a, kp_source=keypoints[0], kp_driving=keypoints[1])["prediction"]
+        return made * 2 - 1
 
 
 class FommEvaluation(Evaluation):
@@ -130,7 +131,7 @@ class FommEvaluation(Evaluation):
 
 
 def train_for(minutes: float, step: Callable[[], object], label: str, most: int = 10**9) -> int:
-    """Take steps until so many processor minutes are spent, or so many are taken; how many there were."""
+    """Take steps until the processor minutes are spent, or the steps are taken; how many there were."""
     start = time.process_time()
     with tqdm(total=round(minutes * 60), unit="s", desc=label) as bar:
         for taken in range(most):
@@ -203,7 +204,8 @@ def main(config: Benchmark) -> None:
     clips = list(load_clips("figures", config.clips, 10, 64, 0))
     rulers = Rulers(FeatureDistance(CPU), None, Judge.from_pretrained(CHECKPOINTS / "figures-judge").eval())
     ours, steps = train_ours(config, stage_one, views)
-    tell("ours, on a stage one", config.minutes, steps, figures(Evaluation(ours, rulers, CPU, BareNetwork(CPU)), clips))
+    evaluation = Evaluation(ours, rulers, CPU, BareNetwork(CPU))
+    report("ours, on a stage one", config.minutes, steps, figures(evaluation, clips))
 
     torch.manual_seed(config.seed)
     model = Fomm(config.fomm)
@@ -213,10 +215,10 @@ def main(config: Benchmark) -> None:
     for evaluation, minutes in zip(evaluations, (config.minutes, config.stage_one_minutes), strict=True):
         steps, spent = steps + train_for(minutes, step, "first order motion model"), spent + minutes
         evaluation.model = model
-        tell("first order motion model", spent, steps, figures(evaluation, clips))
+        report("first order motion model", spent, steps, figures(evaluation, clips))
 
 
-def tell(name: str, minutes: float, steps: int, found: dict[str, float]) -> None:
+def report(name: str, minutes: float, steps: int, found: dict[str, float]) -> None:
     """Print one model's figures."""
     print(json.dumps({"model": name, "minutes": minutes, "steps": steps} | found), flush=True)
 

@@ -16,7 +16,8 @@ from autolink.data.source import TABLE, is_video
 from autolink.errors import UserError
 from autolink.generation.pairs import scenes
 from autolink.pictures import is_hidden
-from autolink.video.files import SUFFIXES, VideoError, read_frames
+from autolink.video.container import VideoError
+from autolink.video.files import SUFFIXES, read_frames
 
 FIRST_FIGURE = 100_000
 """Seeds of rendered clips begin here; no training uses them."""
@@ -86,7 +87,7 @@ def video_clip(path: Path, count: int, size: int) -> Clip:
 
 
 def scene_clips(folder: Path, count: int, size: int) -> list[Clip]:
-    """One clip of each person that landmarks.csv keeps for testing: the scene with the most pictures, in their order.
+    """One clip of each person held out by landmarks.csv: the scene with the most pictures, in their order.
 
     Raises:
         UserError: the pictures cannot be read, or none of these scenes has four pictures.
@@ -101,7 +102,7 @@ def scene_clips(folder: Path, count: int, size: int) -> list[Clip]:
         if person and len(scene) > max(3, len(longest.get(person, ()))):
             longest[person] = scene
     if not longest:
-        raise UserError(f"{folder / TABLE} keeps nobody for testing of whom four pictures of one scene are there")
+        raise UserError(f"{folder / TABLE} holds out no person with four pictures of one scene")
     return [
         Clip(f"identity {person}", images[scene], spread_pairs(len(scene), count))
         for person, scene in sorted(longest.items())
@@ -114,11 +115,11 @@ def is_clips(data: str) -> bool:
 
 
 def load_clips(data: str, clips: int, count: int, size: int, seed: int) -> Iterator[Clip]:
-    """Clips of people no training has seen.
+    """Clips of held-out people.
 
     Args:
         data: `figures`, rendered; a folder of videos, taken in the order of their names; or a folder of pictures whose
-            landmarks.csv tells whom they show, of which `scene_clips` are taken.
+            landmarks.csv has identities, of which `scene_clips` are taken.
         clips: how many at most.
         count: pairs of frames of each at most.
         size: side in pixels.
@@ -139,7 +140,7 @@ def load_clips(data: str, clips: int, count: int, size: int, seed: int) -> Itera
     if (folder / TABLE).is_file():
         return iter(scene_clips(folder, count, size)[:clips])
     raise UserError(
-        f"--data {data} holds no videos and no {TABLE} that tells whom pictures show; allowed are "
+        f"--data {data} holds no videos and no {TABLE} with the identities of pictures; allowed are "
         f"{', '.join(sorted(SUFFIXES))}"
     )
 

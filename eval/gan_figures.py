@@ -40,8 +40,8 @@ REPEATED = (
 )
 EXPECTED = (
     "The same of keypoints expected by least squares from those asked for and the class, each half of the pictures "
-    "fitted on the other: what our keypoints tell of the judge's, and so about what another picture of one structure "
-    "scores."
+    "fitted on the other: how far our keypoints predict the judge's, and so about what another picture of one "
+    "structure scores."
 )
 VARIETY = (
     "Distance (stage one's perceptual distance) between pictures of one structure and class but other noise; between "
@@ -63,15 +63,15 @@ class Material:
     """(N, K, 2), asked for: those of the real pictures."""
     classes: NDArray[np.int64]
     test: NDArray[np.bool_]
-    """(N,), pictures that training kept for testing."""
+    """(N,), held-out pictures."""
 
 
 class FeatureSets(NamedTuple):
     """Real and generated pictures as a feature network sees them, (N, D) each."""
 
     name: Features
-    real: NDArray
-    fake: NDArray
+    real: NDArray[np.float32]
+    fake: NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def generate(
     return np.stack([to_image(image) for image in images.permute(0, 2, 3, 1).cpu().numpy()])
 
 
-def distribution(real: NDArray, fake: NDArray, seed: int) -> dict[str, float]:
+def distribution(real: NDArray[np.floating], fake: NDArray[np.floating], seed: int) -> dict[str, float]:
     """How far generated pictures are from real ones as a set, of features (N, D) and (M, D); empty if too few."""
     if min(len(real), len(fake)) < FEWEST:
         return {}
@@ -55,9 +55,10 @@ def distribution(real: NDArray, fake: NDArray, seed: int) -> dict[str, float]:
     }  # fmt: skip
 
 
-def keypoint_distance(first: NDArray, second: NDArray) -> NDArray:
+def keypoint_distance(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.floating]:
     """Mean distance of the keypoints of pictures, (N, K, 2) in [-1, 1] twice -> (N,) in per cent of the side."""
-    return np.linalg.norm(first - second, axis=2).mean(1) * 50
+    distances: NDArray[np.floating] = np.linalg.norm(first - second, axis=2)
+    return np.asarray(distances.mean(1) * 50)
 
 
 def another_of_the_class(classes: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
@@ -72,18 +73,18 @@ def another_of_the_class(classes: NDArray[np.int64], rng: np.random.Generator) -
 class StructureErrors(NamedTuple):
     """A stage one's opinion, each (N,) in per cent of the side."""
 
-    error: NDArray
+    error: NDArray[np.floating]
     """Of the keypoints on generated pictures from those on the real picture whose structure was asked for."""
-    random_real: NDArray
+    random_real: NDArray[np.floating]
     """The same of another real picture of the class in place of the generated one: what ignoring structure scores."""
-    repeated: NDArray
+    repeated: NDArray[np.floating]
     """The same of the real picture in another light and a little shifted, the shift undone: what perfection scores."""
-    expected: NDArray | None
+    expected: NDArray[np.floating] | None
     """Of the keypoints expected from those asked for (`expected_errors`); None with too few pictures."""
 
 
 def structure_errors(
-    judge: AutoLink, real: Pictures, fake: Pictures, asked: NDArray, classes: NDArray[np.int64], seed: int
+    judge: AutoLink, real: Pictures, fake: Pictures, asked: NDArray[np.floating], classes: NDArray[np.int64], seed: int
 ) -> StructureErrors:
     """How well generated pictures follow the structure of real ones, (N, K, 2), in the eyes of a stage one."""
     rng = np.random.default_rng(seed)
@@ -97,7 +98,9 @@ def structure_errors(
     )
 
 
-def expected_errors(asked: NDArray, found: NDArray, classes: NDArray[np.int64]) -> NDArray | None:
+def expected_errors(
+    asked: NDArray[np.floating], found: NDArray[np.floating], classes: NDArray[np.int64]
+) -> NDArray[np.floating] | None:
     """How far a judge's keypoints lie from where least squares expect them, given those asked for and the class.
 
     Another stage one has other keypoints, and ours say only so much of where they are: a picture that follows the
@@ -147,11 +150,11 @@ class Neighbours(NamedTuple):
 
     rows: NDArray[np.int64]
     """(N,)."""
-    distances: NDArray
+    distances: NDArray[np.floating]
     """(N,)."""
 
 
-def nearest(features: NDArray, training: NDArray, itself: bool = False) -> Neighbours:
+def nearest(features: NDArray[np.floating], training: NDArray[np.floating], itself: bool = False) -> Neighbours:
     """The nearest of the training features (M, D) to each of (N, D); `itself`: both are the same set, skip oneself."""
     apart = torch.cdist(torch.from_numpy(features).float(), torch.from_numpy(training).float())
     if itself:
@@ -160,7 +163,7 @@ def nearest(features: NDArray, training: NDArray, itself: bool = False) -> Neigh
     return Neighbours(found.indices.numpy(), found.values.numpy())
 
 
-def copying(fake: NDArray, real: NDArray) -> dict[str, float]:
+def copying(fake: NDArray[np.floating], real: NDArray[np.floating]) -> dict[str, float]:
     """Whether generated pictures are copies of training pictures.
 
     The distance of a real picture to its nearest other one is the measure: a generated picture nearer to a training
@@ -174,7 +177,7 @@ def copying(fake: NDArray, real: NDArray) -> dict[str, float]:
 
 
 def right_class(
-    features: NDArray, real: NDArray, classes: NDArray[np.int64], itself: bool = False
+    features: NDArray[np.floating], real: NDArray[np.floating], classes: NDArray[np.int64], itself: bool = False
 ) -> NDArray[np.bool_]:
     """Whether the nearest real picture, of features (N, D), is of the class asked for: (N,).
 
@@ -184,4 +187,4 @@ def right_class(
         classes: (N,), of both.
         itself: both are the same pictures; oneself is skipped.
     """
-    return classes[nearest(features, real, itself).rows] == classes
+    return np.equal(classes[nearest(features, real, itself).rows], classes)

@@ -57,7 +57,7 @@ class JudgeTrainer(BaseTrainer[JudgeTrainConfig, Judge]):
         return loss.detach()
 
     def measure(self) -> dict[str, float]:
-        """The own error on people never seen, in per cent of what the field normalises by."""
+        """The own error on held-out people, in per cent of the normalising length."""
         config, _ = measured(self.average.eval(), self.data)
         return {"own_error": config.own_error, "missing_below": config.missing_below}
 
@@ -106,11 +106,11 @@ tags: [keypoint-detection]
 # A judge of joint positions
 
 Finds {joints} joints at {size} px; {parameters:.2f} M parameters, stored in half precision. It measures generated
-pictures (`eval/transfer.py`) and shares no weights with the stage one that drives them; true joints taught it.
+pictures (`eval/transfer.py`), is supervised by true joints and shares no weights with the stage one that drives them.
 
 - **Data**: {origin}{facts}. Turned, scaled, shifted, recoloured, blurred and partly covered while training.
 - **Command**: `{command}`, seed {seed}.
-- **Own error** on people never seen: {error:.2f} % of the {unit} (median {median:.2f} %, 95th percentile {high:.2f} %).
+- **Own error** on held-out people: {error:.2f} % of the {unit} (median {median:.2f} %, 95th percentile {high:.2f} %).
 - **Missing**: a joint whose confidence is below {threshold:.3f}; one in a hundred of those in real test pictures is.
 - **Limits**: {limits}
 """

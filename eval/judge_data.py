@@ -1,4 +1,4 @@
-"""What a judge learns from and is measured on: rendered people, or annotated pictures."""
+"""Training and held-out data of a judge: rendered people, or annotated pictures."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autolink.data.figures import figure_images, render, sample_identity, sample_pose, sample_scene
-from autolink.data.images import Annotation, Fit, load_images
+from autolink.data.images import load_images
+from autolink.data.landmarks import Annotation
+from autolink.data.picture import Fit
 from autolink.errors import UserError
 from autolink.eval.augment import FACE_MIRROR, Augmentation
 from autolink.eval.judge_model import Judge, JudgeConfig
@@ -26,10 +28,10 @@ Drawn = tuple[NDArray[np.uint8], NDArray[np.float32]]
 
 
 class JudgeData(NamedTuple):
-    """Training pictures without end, and others of other people to measure on."""
+    """An endless supply of training pictures, and held-out ones to measure on."""
 
     draw: Callable[[np.random.Generator, int], Drawn]
-    """So many random training pictures."""
+    """Random training pictures, `count` of them."""
     augmentation: Augmentation
     images: NDArray[np.uint8]
     """(N, size, size, 3), RGB."""

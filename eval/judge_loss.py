@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 TARGET_WIDTH = 0.75
-"""Standard deviation of the heatmap that training asks for, in pixels of the heatmap."""
+"""Standard deviation of the target heatmap, in its pixels."""
 
 DISTANCE_WEIGHT = 5.0
 """Weight of the distance of the joints beside the cross-entropy of their heatmaps."""

@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from autolink.checkpoints import Pretrained
 from autolink.data.figures import JOINTS
-from autolink.data.images import Fit
+from autolink.data.picture import Fit
 from autolink.device import to_network
 from autolink.layers import channels_last
 from autolink.model import Detector, ModelConfig
@@ -38,7 +38,7 @@ class JudgeConfig:
     missing_below: float = 0.0
     """A joint of less confidence than this counts as missing."""
     own_error: float = 0.0
-    """Mean distance to the true joints on people never seen, in per cent of `own_error_unit`; 0 until measured."""
+    """Mean distance to the true joints on held-out people, in per cent of `own_error_unit`; 0 until measured."""
     own_error_unit: str = ""
     """What the own error is divided by."""
 
@@ -94,7 +94,7 @@ class Judge(Pretrained):
         size = (self.config.size, self.config.size)
         if images.shape[2:] != size:
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
-        logits = self.detector.network(images.contiguous(memory_format=torch.channels_last))
+        logits: Tensor = self.detector.network(images.contiguous(memory_format=torch.channels_last))
         return (logits.flatten(2).float() * self.detector.sharpness).log_softmax(2)
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What a training of a judge can be asked for: its options, their presets and their checks."""
+"""The options of a judge's training, their presets and their checks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class JudgeDataOptions(DataOptions):
-    """What is learned from."""
+    """Training data."""
 
     preset: Preset = "figures"
     """Where the defaults come from; see above."""

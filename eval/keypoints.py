@@ -14,9 +14,11 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
-from autolink.data import Annotation, ImageSet, load_data
+from autolink.data import load_data
 from autolink.data.animals import LANDMARKS
 from autolink.data.figures import JOINTS
+from autolink.data.images import ImageSet
+from autolink.data.landmarks import Annotation
 from autolink.data.published import PUBLISHED, check_root, load_published
 from autolink.device import pick_device
 from autolink.errors import UsageError, UserError, command
@@ -31,7 +33,7 @@ from autolink.run_state import versions
 
 @dataclass(frozen=True)
 class KeypointsConfig:
-    """Regress human landmarks linearly from a checkpoint's keypoints and report the error on people never seen."""
+    """Regress human landmarks linearly from a checkpoint's keypoints and report the error on held-out people."""
 
     checkpoint: str = "figures"
     """A checkpoint folder of a stage one, the name of a bundled one, or hf:owner/name."""
@@ -53,7 +55,7 @@ class KeypointsConfig:
     """Where the published set that --data names is unpacked; see docs/data-sets.md."""
 
 
-def normalising_lengths(annotation: Annotation, choice: str) -> tuple[str, NDArray]:
+def normalising_lengths(annotation: Annotation, choice: str) -> tuple[str, NDArray[np.floating]]:
     """Name and lengths, (N,) in pixels, of what `--normalise` asks for.
 
     Raises:
@@ -143,9 +145,9 @@ class Detail(NamedTuple):
 
 
 def in_detail(
-    keypoints: NDArray, part: Annotation, lengths: NDArray, distances: NDArray
+    keypoints: NDArray[np.floating], part: Annotation, lengths: NDArray[np.floating], distances: NDArray[np.floating]
 ) -> tuple[list[Detail], list[Detail]]:
-    """The error of each landmark; and for each keypoint the landmark that it tells most about, all by itself.
+    """The error of each landmark; and for each keypoint the landmark that it predicts best by itself.
 
     Args:
         keypoints: (N, K, 2), (x, y) in [-1, 1].
@@ -154,8 +156,9 @@ def in_detail(
         distances: (N_test, L), from all keypoints with bias.
     """
 
-    def alone(points: NDArray) -> NDArray:
-        return np.nanmean(regression_error(points[:, None], part, ~part.test, lengths).distances, 0)
+    def alone(points: NDArray[np.floating]) -> NDArray[np.floating]:
+        distances = regression_error(points[:, None], part, ~part.test, lengths).distances
+        return np.asarray(np.nanmean(distances, 0))
 
     mean_pose = alone(np.zeros_like(keypoints[:, 0]))
     by_landmark = [Detail(n, float(e), float(mean_pose[n])) for n, e in enumerate(np.nanmean(distances, 0))]
@@ -166,7 +169,9 @@ def in_detail(
     return by_landmark, by_keypoint
 
 
-def bootstrap_interval(distances: NDArray, groups: NDArray, seed: int, draws: int = 1000) -> tuple[float, float]:
+def bootstrap_interval(
+    distances: NDArray[np.floating], groups: NDArray[np.str_], seed: int, draws: int = 1000
+) -> tuple[float, float]:
     """95 % interval of the mean of (N, L) distances, whole groups of pictures (people) drawn with replacement."""
     rng = np.random.default_rng(seed)
     keys = groups if (groups != "").any() else np.arange(len(groups)).astype(str)

@@ -59,7 +59,7 @@ class LpipsConfig:
     download: bool = False
     """Download that file if it is not there."""
     pairs: int = 1000
-    """With --diversity: at most so many pairs in each folder, drawn by the seed."""
+    """With --diversity: pairs in each folder at most, sampled with the seed."""
     seed: int = 0
     """Which pairs."""
     json: Path | None = None

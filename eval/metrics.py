@@ -68,7 +68,7 @@ class FeatureDistance:
         return torch.cat([F.grid_sample(m.float(), grid, "bilinear", "border", True)[..., 0] for m in maps], 1).mT
 
 
-def optical_flow(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> tuple[NDArray, NDArray[np.bool_]]:
+def optical_flow(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
     """Where each pixel of `second` was in `first`, and whether that can be relied on; both (H, W, 3) 8-bit.
 
     Returns:
@@ -92,21 +92,24 @@ def optical_flow(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> tuple[N
     return back, ((back + returned) ** 2).sum(2) < 0.01 * lengths + 0.5
 
 
-def warp(image: NDArray, flow: NDArray) -> NDArray:
+def warp(image: NDArray[np.floating | np.uint8], flow: NDArray[np.floating]) -> NDArray[np.float32]:
     """(H, W, c) looked up at each pixel plus its flow (H, W, 2)."""
     H, W = flow.shape[:2]
     y, x = np.mgrid[:H, :W].astype(np.float32)
     where = x + flow[..., 0].astype(np.float32), y + flow[..., 1].astype(np.float32)
-    return cv2.remap(image.astype(np.float32), *where, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    moved = cv2.remap(image.astype(np.float32), *where, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, np.float32)
 
 
-def warping_error(first: NDArray[np.uint8], second: NDArray[np.uint8], flow: NDArray, relied: NDArray) -> float:
+def warping_error(
+    first: NDArray[np.uint8], second: NDArray[np.uint8], flow: NDArray[np.floating], relied: NDArray[np.bool_]
+) -> float:
     """How much a frame differs from the one before it, moved along the flow of `optical_flow`, in [0, 1] units."""
     difference = np.abs(second.astype(np.float32) - warp(first, flow)).mean(2) / 255
     return float(difference[relied].mean()) if relied.any() else float("nan")
 
 
-def nearest_identity(signatures: NDArray, references: NDArray) -> NDArray[np.int64]:
+def nearest_identity(signatures: NDArray[np.floating], references: NDArray[np.floating]) -> NDArray[np.int64]:
     """Whose signature is nearest: (N, D) against the (P, M, D) of P people in M pictures each -> (N,).
 
     A person is the mean of the pictures. Each dimension is divided by its spread among pictures of one person, so
@@ -114,4 +117,5 @@ def nearest_identity(signatures: NDArray, references: NDArray) -> NDArray[np.int
     """
     means = references.mean(1)
     spread = np.sqrt(references.var(1).mean(0)) + 1e-6
-    return np.stack([np.linalg.norm((signatures - mean) / spread, axis=1) for mean in means], 1).argmin(1)
+    apart = [np.linalg.norm((signatures - mean) / spread, axis=1) for mean in means]
+    return np.asarray(np.stack(apart, 1).argmin(1), np.int64)

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from autolink.data.source import Source
@@ -17,8 +18,8 @@ from autolink.device import to_network
 from autolink.errors import UsageError, UserError
 from autolink.pictures import PictureError
 
-KEPT = 128
-"""Decoded pictures kept while the pairs of a set are formed."""
+KEPT = 10
+"""Decoded pictures held while the pairs of a set are formed: as many as a structure commonly has appearances."""
 
 
 class Reader:
@@ -26,10 +27,18 @@ class Reader:
 
     def __init__(self, source: Source, device: torch.device, least_side: int) -> None:
         self.source, self.device, self.least_side = source, device, least_side
-        self.picture = lru_cache(KEPT)(self._picture)
+        self._decoded = lru_cache(KEPT)(self._decode)
 
-    def _picture(self, name: str) -> Tensor:
+    def picture(self, name: str) -> Tensor:
         """(1, 3, H, W) in [-1, 1].
+
+        Raises:
+            UserError: it cannot be read or is too small.
+        """
+        return to_network(torch.from_numpy(self._decoded(name))[None], self.device)
+
+    def _decode(self, name: str) -> NDArray[np.uint8]:
+        """(H, W, 3), RGB.
 
         Raises:
             UserError: it cannot be read or is too small.
@@ -41,7 +50,7 @@ class Reader:
         if min(picture.size) < self.least_side:
             size = f"{picture.width}x{picture.height}"
             raise UserError(f"{self.source.path / name} is {size}; at least {self.least_side} px a side are needed")
-        return to_network(torch.from_numpy(np.array(picture))[None], self.device)
+        return np.array(picture)
 
 
 def find_source(option: str, path: Path) -> Source:
@@ -74,12 +83,12 @@ def matched(real: Source, fake: Source) -> list[tuple[str, str]]:
             raise UserError(f"{side.path} holds {counts.most_common(1)[0][0]} with several endings; keep one of them")
     alone = [sorted(set(stems[n]) - set(stems[1 - n])) for n in (0, 1)]
     if any(alone):
-        told = [
+        missing = [
             f"{len(lone)} of {len(side.names)} pictures in {side.path} (first: {found[lone[0]]})"
             for side, found, lone in zip((real, fake), stems, alone, strict=True)
             if lone
         ]
-        raise UserError(f"no partner of the same name for {' and '.join(told)}; give both sides the same names")
+        raise UserError(f"no partner of the same name for {' and '.join(missing)}; give both sides the same names")
     return [(stems[0][stem], stems[1][stem]) for stem in sorted(stems[0])]
 
 
@@ -110,7 +119,7 @@ def structures(source: Source) -> dict[str, list[str]]:
 
 
 def pairs_of(names: Sequence[str], most: int, seed: int) -> Iterator[tuple[str, str]]:
-    """All pairs, or so many of them by the seed."""
+    """All pairs, or `most` of them, sampled with the seed."""
     count = comb(len(names), 2)
     if count <= most:
         yield from combinations(names, 2)

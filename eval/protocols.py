@@ -26,10 +26,10 @@ HUMAN36M_PAIRS: dict[Pairs, list[tuple[int, int]]] = {
 """Left and right joint of Human3.6M's 32; the authors pair 28 twice and 29 never, which looks like a slip."""
 
 SETTLED = 10
-"""Human3.6M: so many pictures may still be nearer to their swapped annotation when the swapping ends."""
+"""Human3.6M: the swapping has converged when no more pictures than this are nearer to their swapped annotation."""
 
 SWAP_ROUNDS = 1000
-"""A swapping that goes on for longer never ends."""
+"""More rounds than this mean that the swapping does not converge."""
 
 NOT_VISIBLE = -1.0
 """Tai-Chi: the coordinate of a joint that is not seen."""
@@ -130,7 +130,7 @@ def human36m(
         The mean over joints and pictures; 0.0276 is what the paper prints as 2.76.
 
     Raises:
-        UserError: a shape does not fit, a number is not finite, or the exchange does not come to an end.
+        UserError: a shape does not fit, a number is not finite, or the exchange does not converge.
     """
     train, test = _parts(train_keypoints, test_keypoints, train_landmarks, test_landmarks)
     joints = train.landmarks.shape[1]
@@ -271,7 +271,8 @@ def _predicted(features: Array, solution: Array) -> Array:
 
 def _distances(first: Array, second: Array) -> Array:
     """Euclidean distance of points: (N, L, 2) each -> (N, L)."""
-    return np.linalg.norm(first - second, axis=2)
+    distances: Array = np.linalg.norm(first - second, axis=2)
+    return distances
 
 
 def _mirror_order(pairs: Pairs) -> NDArray[np.int64]:
@@ -294,4 +295,4 @@ def _swap_to_nearer(
         if nearer.sum() <= SETTLED:
             return landmarks, distance
         landmarks = np.where(nearer[:, None, None], mirrored, landmarks)
-    raise UserError("human36m: exchanging left and right never comes to an end on these keypoints")
+    raise UserError("human36m: exchanging left and right does not converge on these keypoints")

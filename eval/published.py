@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from autolink.data import Annotation
+from autolink.data.landmarks import Annotation
 from autolink.data.published import PUBLISHED, Protocol
 from autolink.errors import UserError
 from autolink.eval import protocols
@@ -61,7 +61,7 @@ TESTS: dict[Protocol, AuthorsTest] = {
 }
 
 
-def measure(name: str, keypoints: NDArray, annotation: Annotation) -> tuple[Figure, ...]:
+def measure(name: str, keypoints: NDArray[np.floating], annotation: Annotation) -> tuple[Figure, ...]:
     """The published figure of a set, as in the paper's tables.
 
     Args:
@@ -84,7 +84,7 @@ def measure(name: str, keypoints: NDArray, annotation: Annotation) -> tuple[Figu
     landmarks = (annotation.landmarks.astype(np.float64) + 1) / 2 * published.scale
     visible = np.isfinite(landmarks.sum(2))
 
-    def error(points: NDArray, **options: Any) -> float:
+    def error(points: NDArray[np.floating], **options: Any) -> float:
         values = [points[~test], points[test], landmarks[~test], landmarks[test]]
         if authors.visibility:
             values += [visible[~test], visible[test]]

@@ -1,4 +1,4 @@
-"""What stage one makes of pictures: rebuilt from edge maps, and the graph at the keypoints' mean positions."""
+"""Pictures reconstructed from edge maps, and the graph at the keypoints' mean positions."""
 
 from functools import partial
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autolink import draw
-from autolink.data import ImageSet
+from autolink.data.images import ImageSet
 from autolink.device import to_network
 from autolink.edge_map import edge_pairs
 from autolink.eval.metrics import FeatureDistance, l1
@@ -25,7 +25,7 @@ ROWS = ("picture", "keypoints and graph", "edge map", "masked picture", "reconst
 
 PROTOCOL = (
     f"Rebuilt from edge map and picture, {MASKED:.0%} of whose {MASK_BLOCKS} x {MASK_BLOCKS} blocks are hidden; with "
-    "another picture's edge map in place of its own, it is what a graph that tells nothing scores."
+    "another picture's edge map in place of its own, it is what a graph without information scores."
 )
 
 
@@ -41,13 +41,13 @@ def chosen_rows(data: ImageSet, most: int) -> tuple[NDArray[np.int64], str]:
 def measure_reconstruction(
     model: AutoLink, data: ImageSet, name: str, most: int, device: torch.device
 ) -> tuple[Section, draw.Image]:
-    """Reconstruction errors, graph and contact sheet of at most so many pictures of the data of that name."""
+    """Reconstruction errors, graph and contact sheet of at most `most` pictures of the data called `name`."""
     rows, samples = chosen_rows(data, most)
     pictures = np.ascontiguousarray(data.images[rows])
     distance = FeatureDistance(device)
     generator = torch.Generator().manual_seed(MASK_SEED)
     found: dict[str, list[Tensor]] = {}
-    keypoints: list[NDArray] = []
+    keypoints: list[NDArray[np.floating]] = []
     sheets: list[draw.Image] = []
     for n in range(0, len(pictures), 64):
         images = to_network(torch.from_numpy(pictures[n : n + 64]), device)
@@ -81,7 +81,12 @@ def measure_reconstruction(
 
 
 def contact_sheet(
-    model: AutoLink, pictures: NDArray[np.uint8], masked: Tensor, edges: Tensor, rebuilt: Tensor, keypoints: NDArray
+    model: AutoLink,
+    pictures: NDArray[np.uint8],
+    masked: Tensor,
+    edges: Tensor,
+    rebuilt: Tensor,
+    keypoints: NDArray[np.floating],
 ) -> draw.Image:
     """Some of the pictures, a column each, rows as in `ROWS`."""
     chosen = np.unique(np.linspace(0, len(masked) - 1, min(SHOWN, len(masked))).astype(int))
@@ -99,7 +104,7 @@ def contact_sheet(
     return draw.grid([inputs, graphs, lines, enlarged(masked), enlarged(rebuilt)])
 
 
-def graph(model: AutoLink, keypoints: NDArray) -> Graph:
+def graph(model: AutoLink, keypoints: NDArray[np.floating]) -> Graph:
     """The learned graph at the mean positions of the keypoints (N, K, 2), (x, y) in [-1, 1]."""
     weights = model.edge_weights.detach().cpu().numpy()
     pairs = edge_pairs(model.config.keypoints).T.tolist()

@@ -41,7 +41,7 @@ COMPARISON = frozenset({"comparison.md"})
 """What lies in the folder that is written, and --overwrite replaces."""
 
 OPTIONS = ("clips", "frames", "pictures", "generated", "judge", "structure_judge")
-"""What a report tells of its options."""
+"""The options that a report records."""
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class Figure:
 
 
 def shown(value: float | None, digits: int) -> str:
-    """A number with so many decimals; nothing where it could not be measured."""
+    """A number with `digits` decimals; empty where it could not be measured."""
     return f"{value:,.{digits}f}" if value is not None and math.isfinite(value) else ""
 
 
@@ -137,7 +137,7 @@ class Section:
     figures: tuple[Figure, ...]
     landmarks: tuple[Landmark, ...] = ()
     best_landmarks: tuple[Landmark, ...] = ()
-    """For each keypoint the landmark that it tells most about by itself."""
+    """For each keypoint the landmark that it predicts best by itself."""
     graph: Graph | None = None
     pictures: tuple[Picture, ...] = ()
     notes: tuple[str, ...] = ()

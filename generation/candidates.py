@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 SHORTEST = 0.02
-"""Bones near this length in [-1, 1] units tell no direction: their motion fades into a mere shift."""
+"""Bones near this length in [-1, 1] units have no reliable direction: their motion fades into a translation."""
 
 
 def candidate_motions(source: Tensor, driving: Tensor, pairs: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def _complex_ratio(product: Tensor, square: Tensor) -> Tensor:
     """s / d from s conj(d) and |d|^2, drawn towards 1 where both are short; lengths change at most threefold."""
     one = product.new_tensor([1.0, 0.0])
     ratio = (product + SHORTEST**2 * one) / (square + SHORTEST**2)[..., None]
-    length = ratio.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    length: Tensor = ratio.norm(dim=-1, keepdim=True).clamp(min=1e-6)
     return ratio * (length.clamp(1 / 3, 3.0) / length)
 
 

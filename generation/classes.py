@@ -13,7 +13,7 @@ from autolink.data.source import Source
 from autolink.data.split import chosen_by_name
 
 HELD_OUT = 20
-"""One picture in so many is never trained on, and its structure is asked for when measuring."""
+"""One picture in this many is held out, and its structure is used for measuring."""
 
 
 def data_classes(data: str, root: Path | None) -> tuple[str, ...]:

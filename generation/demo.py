@@ -11,8 +11,8 @@ import torch
 import tyro
 
 from autolink import draw
-from autolink.data import ImageSet
 from autolink.data.figures import JOINTS, figure_clip, figure_images
+from autolink.data.images import ImageSet
 from autolink.data.landmarks import Annotation
 from autolink.detect import Finder
 from autolink.device import pick_device, to_network
@@ -35,7 +35,7 @@ FRAMES, RATE = 75, Fraction(25)
 
 
 def fresh_figures(size: int, seed: int, count: int = 600) -> ImageSet:
-    """Rendered people that no training has seen, half of them to fit the landmarks on."""
+    """Held-out rendered people, half of them to fit the landmarks on."""
     images, joints = figure_images(count, seed, size)
     names = np.array([f"fresh {n}" for n in range(count)])
     pixels = np.full((count, 2), (size - 1) / 2, np.float32)

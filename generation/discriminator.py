@@ -23,4 +23,5 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, images: Tensor, edges: Tensor) -> Tensor:
         """As said above: (B, 3, H, W), (B, 1, H, W)."""
-        return self.layers(torch.cat([images, edges], 1)).float()
+        logits: Tensor = self.layers(torch.cat([images, edges], 1))
+        return logits.float()

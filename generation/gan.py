@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from autolink.errors import UsageError, UserError
 from autolink.generation.structures import StructuresLike, as_structures, kept_edges
 from autolink.layers import channels_last, initialise
 from autolink.model import AutoLink
-from autolink.pretrained import current_name, load_folder, save_folder
+from autolink.pretrained import load_folder, rename_earlier_keys, save_folder
 
 SMALLEST = 4
 """Side in pixels where the generator begins."""
@@ -81,7 +81,7 @@ class GanConfig:
     @property
     def size(self) -> int:
         """Side of the pictures in pixels."""
-        return SMALLEST * 2 ** (len(self.channels) - 1)
+        return SMALLEST << (len(self.channels) - 1)
 
     @property
     def drawn_size(self) -> int:
@@ -169,12 +169,12 @@ class Generator(nn.Module):
         self.register_buffer("graph", torch.zeros(K * (K - 1) // 2))
         self.register_buffer("structures", torch.zeros(REMEMBERED, K, 2))
         self.register_buffer("structure_classes", torch.zeros(REMEMBERED, dtype=torch.long))
-        self.register_load_state_dict_pre_hook(_rename_earlier_keys)
+        nn.Module.register_load_state_dict_pre_hook(self, rename_earlier_keys)
         channels_last(self)
 
     def style(self, noise: Tensor, classes: Tensor) -> Tensor:
         """What pictures look like: noise (B, latent), normal, and classes (B,) -> (B, latent) of mean square 1."""
-        style = self.mapping(torch.cat([noise, self.embedding(classes)], 1)).float()
+        style: Tensor = self.mapping(torch.cat([noise, self.embedding(classes)], 1)).float()
         return style * (style.square().mean(1, keepdim=True) + 1e-6).rsqrt()
 
     def paint(self, edges: Tensor, style: Tensor) -> Tensor:
@@ -193,12 +193,6 @@ class Generator(nn.Module):
     def forward(self, edges: Tensor, noise: Tensor, classes: Tensor) -> Tensor:
         """`style` and `paint` in one."""
         return self.paint(edges, self.style(noise, classes))
-
-
-def _rename_earlier_keys(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Have weights that version 0.1 saved in a run folder load."""
-    for key in [key for key in state if key.startswith(prefix)]:
-        state[prefix + current_name(module, key.removeprefix(prefix))] = state.pop(key)
 
 
 class Gan(Pretrained):

@@ -1,4 +1,4 @@
-"""What the GAN learns from: pictures, the keypoints that stage one finds on them, and their classes."""
+"""The GAN's training data: pictures, the keypoints that stage one finds on them, and their classes."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autolink.data import ImageSet
+from autolink.data.images import ImageSet
 from autolink.device import to_network
 from autolink.generation.classes import classes_of, held_out_pictures
 from autolink.generation.gan import REMEMBERED, Generator
@@ -38,9 +38,9 @@ class GanData:
     classes: NDArray[np.int64]
     """(N,)."""
     train_rows: NDArray[np.int64]
-    """Which pictures are trained on."""
+    """Training pictures."""
     test_rows: NDArray[np.int64]
-    """Which are held out."""
+    """Held-out pictures."""
 
     @classmethod
     def find(

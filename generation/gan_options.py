@@ -1,4 +1,4 @@
-"""What a training of the GAN can be asked for: its options, their presets and their checks."""
+"""The options of the GAN's training, their presets and their checks."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +30,7 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class GanTrainData(DataOptions):
-    """What is learned from."""
+    """Training data."""
 
     preset: Preset = "animals"
     """Where the defaults come from; see above."""
@@ -43,7 +43,7 @@ class GanTrainData(DataOptions):
     stage_one: str = STAGE_ONE
     """Checkpoint folder of the stage one that finds the keypoints."""
     start_from: str = ""
-    """Checkpoint folder of a GAN of the same stage one to begin with, in place of a generator that knows nothing."""
+    """Checkpoint folder of a GAN of the same stage one to initialise from, in place of random weights."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a GAN has learned so far, in figures and in a picture."""
+"""Figures and samples of a GAN during training."""
 
 import numpy as np
 import torch

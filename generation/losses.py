@@ -62,7 +62,8 @@ def hinge_loss(real: Tensor, generated: Tensor, mismatched: Sequence[Tensor]) ->
 
 def structure_loss(found: Tensor, asked: Tensor) -> Tensor:
     """|k(G) - k|_2, a mean over keypoints: those found again on generated pictures and those asked for, (B, K, 2)."""
-    return (found - asked).norm(dim=2).mean()
+    distances: Tensor = (found - asked).norm(dim=2)
+    return distances.mean()
 
 
 def variety_loss(first: Tensor, second: Tensor, real: Tensor, share: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a translator learns from: two views of one subject, from clips or from single pictures bent twice."""
+"""A translator's training data: two views of one subject, from clips or from single pictures bent twice."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import pdist, squareform
 from torch import Tensor
 
-from autolink.data import load_images
 from autolink.data.clips import read_clip
 from autolink.data.figures import render, sample_identity, sample_pose, sample_scene
+from autolink.data.images import load_images
 from autolink.data.source import Source
 from autolink.device import to_network
 from autolink.errors import UserError
 from autolink.generation.classes import held_out_pictures
-from autolink.video import files as video
+from autolink.video.container import VideoError
 
 FIGURES_TRAIN, FIGURES_TEST, FIGURES_POSES = 3000, 100, 4
 FIGURES_SEED = 1
-"""Other people than those of stage one, the same in every run."""
+"""Not the people of stage one; the same in every run."""
 
 ALIKE = 0.1
 """Pictures of one identity are of one scene where their thumbnails differ by less than this, in [0, 1] units:
@@ -49,7 +49,7 @@ class Views:
     lengths: NDArray[np.int64]
     """(G,), how many pictures it has."""
     test: NDArray[np.bool_]
-    """(G,), groups never trained on."""
+    """(G,), held-out groups."""
     skipped: dict[str, str]
     """Files that could not be read, and why."""
 
@@ -79,7 +79,7 @@ class Pairs(NamedTuple):
 def load_views(data: str, size: int) -> Views:
     """Read what `--data` names: `figures`, or a folder of videos, of pictures, or of both.
 
-    Where landmarks.csv tells whom pictures show, those of one person that look alike are views of one scene, like the
+    Where landmarks.csv has identities, pictures of one person that look alike are views of one scene, like the
     frames of a clip; all other pictures are single.
 
     Raises:
@@ -89,12 +89,9 @@ def load_views(data: str, size: int) -> Views:
         return rendered_views(FIGURES_TRAIN, FIGURES_TEST, size)
     folder = Path(data)
     source = Source.find(folder, videos=True)
-    clips, skipped = [], {}
-    for name in source.videos:
-        try:
-            clips.append((name, read_clip(source.path / name, size)))
-        except video.VideoError as error:
-            skipped[name] = str(error)
+    skipped: dict[str, str] = {}
+    found = [_clip_or_none(source, name, size, skipped) for name in source.videos]
+    clips = [clip for clip in found if clip is not None]
     if not source.names:
         if not clips:
             name, reason = next(iter(skipped.items()))
@@ -103,8 +100,17 @@ def load_views(data: str, size: int) -> Views:
     pictures = load_images(folder, size, "stretch")
     known = pictures.annotation
     test = held_out_pictures(pictures)
-    found = scenes(pictures.images, known.identity) if known else [np.array([n]) for n in range(len(pictures))]
-    return _grouped(clips, [(pictures.images[scene], test[scene[0]]) for scene in found], skipped | pictures.skipped)
+    numbers = scenes(pictures.images, known.identity) if known else [np.array([n]) for n in range(len(pictures))]
+    return _grouped(clips, [(pictures.images[scene], test[scene[0]]) for scene in numbers], skipped | pictures.skipped)
+
+
+def _clip_or_none(source: Source, name: str, size: int, skipped: dict[str, str]) -> NDArray[np.uint8] | None:
+    """The frames of a video, (T, size, size, 3); where it cannot be read, `skipped` says why."""
+    try:
+        return read_clip(source.path / name, size)
+    except VideoError as error:
+        skipped[name] = str(error)
+        return None
 
 
 def scenes(images: NDArray[np.uint8], identity: NDArray[np.str_]) -> list[NDArray[np.int64]]:
@@ -154,10 +160,10 @@ def rendered_views(train: int, test: int, size: int) -> Views:
 
 
 def _grouped(
-    clips: list[tuple[str, NDArray[np.uint8]]], scenes: list[tuple[NDArray[np.uint8], bool]], skipped: dict[str, str]
+    clips: list[NDArray[np.uint8]], scenes: list[tuple[NDArray[np.uint8], bool]], skipped: dict[str, str]
 ) -> Views:
     """Clips first, then scenes of pictures; of four clips and more every fifth is held out."""
-    groups = [frames for _, frames in clips] + [pictures for pictures, _ in scenes]
+    groups = clips + [pictures for pictures, _ in scenes]
     lengths = np.array([len(group) for group in groups], np.int64)
     test = [n % 5 == 3 for n in range(len(clips))] + [apart for _, apart in scenes]
     return Views(np.concatenate(groups), lengths.cumsum() - lengths, lengths, np.array(test, bool), skipped)

@@ -1,6 +1,6 @@
 """What the GAN is trained against: a projected discriminator (Sauer et al., 2021), and augmentation."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from autolink.generation.gan import GanConfig
 from autolink.layers import channels_last
 from autolink.perceptual import EfficientNetLite0
+from autolink.pretrained import rename_earlier_keys
 
 
 class ProjectedFeatures(nn.Module):
@@ -21,7 +22,7 @@ class ProjectedFeatures(nn.Module):
     widths = (32, 48, 64, 64)
 
     def __init__(self, size: int, real: Tensor) -> None:
-        """Pictures are resized to `size`; `real` (n, 3, H, W), some of them, tell how large each feature is."""
+        """Pictures are resized to `size`; `real` (n, 3, H, W), some of them, set the scale of each feature."""
         super().__init__()
         self.size = size
         self.network = EfficientNetLite0().eval()
@@ -53,21 +54,26 @@ class ProjectedFeatures(nn.Module):
 class Head(nn.Module):
     """The verdict at one depth: spectrally normalised convolutions (Miyato et al., 2018), class by projection."""
 
+    earlier_keys: ClassVar = {"see.": "feature_conv.", "read.": "edge_conv.", "name.": "embedding."}
+    """What its parts were called in run folders of version 0.1."""
+
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
-        self.see = spectral_norm(nn.Conv2d(width, width, 4, 2, 1))
-        self.read = spectral_norm(nn.Conv2d(1, width, 4, 2, 1))
+        self.feature_conv = spectral_norm(nn.Conv2d(width, width, 4, 2, 1))
+        self.edge_conv = spectral_norm(nn.Conv2d(1, width, 4, 2, 1))
         self.body = spectral_norm(nn.Conv2d(width, width, 3, padding=1))
         self.last = spectral_norm(nn.Conv2d(width, 1, 3, padding=1))
-        self.name = nn.Embedding(classes, width)
-        nn.init.zeros_(self.name.weight)
+        self.embedding = nn.Embedding(classes, width)
+        nn.init.zeros_(self.embedding.weight)
+        nn.Module.register_load_state_dict_pre_hook(self, rename_earlier_keys)
 
     def forward(self, feature: Tensor, rows: Tensor, edges: Tensor, classes: Tensor) -> Tensor:
         """(F, width, h, h), and of each verdict: feature row (B,), (B, 1, H, H), (B,) -> logits (B, h * h / 4)."""
         edges = F.interpolate(edges, size=feature.shape[2:], mode="bilinear", antialias=True, align_corners=False)
-        x = F.leaky_relu(self.see(feature)[rows] + self.read(edges), 0.2)
+        x = F.leaky_relu(self.feature_conv(feature)[rows] + self.edge_conv(edges), 0.2)
         x = F.leaky_relu(self.body(x), 0.2)
-        return (self.last(x) + (self.name(classes)[:, :, None, None] * x).mean(1, keepdim=True)).flatten(1)
+        logits: Tensor = self.last(x) + (self.embedding(classes)[:, :, None, None] * x).mean(1, keepdim=True)
+        return logits.flatten(1)
 
 
 class Discriminator(nn.Module):

@@ -118,7 +118,7 @@ def edge_pictures(gan: Gan, keypoints: Tensor, kept: Tensor | None, side: int, n
 
 
 def numbers_of(config: SampleConfig) -> tuple[int, ...]:
-    """Which of the seed's appearances are asked for."""
+    """The numbers of the appearances to sample."""
     return config.pick or tuple(range(config.appearances))
 
 
@@ -133,7 +133,7 @@ def generate_rows(config: SampleConfig, gan: Gan, structures: Structures) -> lis
 
 
 def styles_of(config: SampleConfig, gan: Gan, structure_class: int) -> Tensor:
-    """The appearances (N, latent) asked for, of a structure of this class, -1 if it is not known."""
+    """The sampled appearances (N, latent), of a structure of this class, -1 if it is not known."""
     number = gan.class_number(config.class_name) if config.class_name else structure_class
     return gan.appearances(numbers_of(config), seed=config.seed, class_number=number, truncation=config.truncation)
 

@@ -50,7 +50,7 @@ class Structures:
 
 
 StructuresLike: TypeAlias = "int | Structures | Picture | Sequence[Picture] | NDArray[np.floating] | Tensor"
-"""So many remembered ones; pictures; or keypoints (S, K, 2), (x, y) in [-1, 1]."""
+"""A number of remembered ones; pictures; or keypoints (S, K, 2), (x, y) in [-1, 1]."""
 
 
 def as_structures(gan: Gan, value: StructuresLike) -> Structures:
@@ -78,7 +78,7 @@ def as_structures(gan: Gan, value: StructuresLike) -> Structures:
 
 
 def read_structures(gan: Gan, paths: tuple[Path, ...], most: int) -> Structures:
-    """The structures of pictures, folders or zips of them, videos, or keypoint files; at most so many, evenly spread.
+    """The structures of pictures, folders or zips of them, videos, or keypoint files; at most `most`, evenly spread.
 
     Without paths, those that the checkpoint remembers from its training pictures; a video and its keypoints are taken
     whole.
@@ -235,12 +235,16 @@ def kept_edges(gan: Gan, dropped: Sequence[str]) -> torch.Tensor | None:
     if not dropped:
         return None
     K = gan.config.keypoints
-    numbers = {pair: n for n, pair in enumerate(map(tuple, edge_pairs(K).T.tolist()))}
-    kept = torch.ones(len(numbers), dtype=torch.bool, device=gan.device)
-    for edge in dropped:
-        try:
-            i, j = sorted(int(v) for v in edge.split("-"))
-            kept[numbers[i, j]] = False
-        except (ValueError, KeyError):
-            raise UsageError(f"--drop-edge {edge}: give two different keypoints of 0 to {K - 1}, such as 2-5") from None
+    kept = torch.ones(K * (K - 1) // 2, dtype=torch.bool, device=gan.device)
+    kept[[_edge_number(edge, K) for edge in dropped]] = False
     return kept
+
+
+def _edge_number(edge: str, keypoints: int) -> int:
+    """The place of an edge such as 2-5 among all edges."""
+    try:
+        return edge_pairs(keypoints).T.tolist().index(sorted(int(v) for v in edge.split("-")))
+    except ValueError:
+        raise UsageError(
+            f"--drop-edge {edge}: give two different keypoints of 0 to {keypoints - 1}, such as 2-5"
+        ) from None

@@ -14,7 +14,8 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autolink.data import ImageSet, check_data, load_data
+from autolink.data import check_data, load_data
+from autolink.data.images import ImageSet
 from autolink.device import to_network
 from autolink.errors import UserError, command
 from autolink.generation import gan_progress
@@ -192,7 +193,7 @@ def known_generator(config: GanTrainConfig, stage_one: AutoLink) -> Generator | 
 
 
 def take_over(generator: Generator, known: Generator) -> None:
-    """Give a generator the weights of another; classes that the other does not know begin anew."""
+    """Give a generator the weights of another; the embeddings of classes that the other does not have stay random."""
     names = generator.embedding.weight.detach()
     for n, name in enumerate(generator.config.classes):
         if name in known.config.classes:

@@ -35,12 +35,12 @@ MEASURED = 200
 """Held-out pairs that are measured while training."""
 
 LAYOUT_PICTURES = 500
-"""Pictures from which it is learned how subjects are framed."""
+"""Pictures from which the framing of subjects is estimated."""
 
 SAMPLES = 8
 
 PENALTY_EVERY = 8
-"""Steps between two gradient penalties, which then count so many times more (lazy regularisation)."""
+"""Steps between two gradient penalties, whose weight is multiplied by it (lazy regularisation, Karras et al., 2020)."""
 
 
 class TransferTrainer(AdversarialTrainer[TransferTrainConfig, Translator, PatchDiscriminator]):
@@ -166,10 +166,10 @@ class TransferTrainer(AdversarialTrainer[TransferTrainConfig, Translator, PatchD
 
 
 def with_keypoints(config: TransferTrainConfig, keypoints: int) -> TransferTrainConfig:
-    """The configuration for a stage one of so many keypoints.
+    """The configuration for the number of keypoints of stage one.
 
     Raises:
-        UsageError: the translator cannot have so many bones.
+        UsageError: the translator would have more bones than edges.
     """
     try:
         return replace(config, model=replace(config.model, keypoints=keypoints))

@@ -18,7 +18,7 @@ from autolink.video.clip import Clip
 from autolink.video.motion import write_motion
 
 PART = 0.6
-"""Share of the source's shorter side below which a redrawn square is told to be a part only."""
+"""Share of the source's shorter side below which a redrawn square is announced as a part only."""
 
 
 def run(config: TransferConfig) -> None:

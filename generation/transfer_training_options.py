@@ -1,4 +1,4 @@
-"""What a training of pose transfer can be asked for: its options, their presets and their checks."""
+"""The options of pose transfer's training, their presets and their checks."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ PRESET_NOTES = {
 
 @dataclass(frozen=True)
 class TransferData(DataOptions):
-    """What is learned from."""
+    """Training data."""
 
     preset: Preset = "figures"
     """Where the defaults come from; see above."""

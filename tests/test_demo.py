@@ -17,7 +17,7 @@ def test_the_demo_writes_what_it_names(
     figures = json.loads((tmp_path / "demo" / "figures.json").read_text())
     found, moved = figures["detection"], figures["pose_transfer"]
     error, baseline = found["regression_error_percent_of_side"], found["mean_pose_error_percent_of_side"]
-    assert error < 0.5 * baseline  # the bundled model knows figures it has never seen
+    assert error < 0.5 * baseline  # the bundled model knows held-out figures
     assert moved["transfer_error_on_moving_pixels"] < 0.7 * moved["copying_error_on_moving_pixels"]
     assert array(tmp_path / "demo" / "figures.png").std() > 20
     for name in ("figures.mp4", "transfer.mp4"):

@@ -33,7 +33,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def commands(page: Path) -> list[str]:
-    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(), re.S)
+    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [line.split("  #")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
 
@@ -46,7 +46,7 @@ def test_there_are_commands() -> None:
 
 
 def test_the_results_in_the_readme_are_of_the_bundled_weights() -> None:
-    told = dict(re.findall(r"^- `([\w-]+)`: .* weights ([0-9a-f]{12});", PAGES[0].read_text(), re.M))
+    told = dict(re.findall(r"^- `([\w-]+)`: .* weights ([0-9a-f]{12});", PAGES[0].read_text(), re.MULTILINE))
     assert told.keys() >= {"figures", "faces", "figures-transfer", "faces-transfer", "pets-gan"}
     for name, digest in told.items():
         weights = (ROOT / "checkpoints" / name / "model.safetensors").read_bytes()

@@ -2,6 +2,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -196,7 +197,7 @@ def test_generated_pictures_depend_on_the_seed_alone(tiny_gan: Path) -> None:
     [({"count": 3}, "--count"), ({"truncation": -1.0}, "--truncation"), ({"sheet": Path("a.jpg")}, "--sheet"),
      ({"json": Path("no/such/folder.json")}, "does not exist"), ({"data": "missing"}, "does not exist")],
 )  # fmt: skip
-def test_options_that_cannot_be(options: dict, said: str, tiny_gan: Path, fails: Callable[..., str]) -> None:
+def test_options_that_cannot_be(options: dict[str, Any], said: str, tiny_gan: Path, fails: Callable[..., str]) -> None:
     assert said in fails(2, lambda: run(GanEvalConfig(**{"checkpoint": str(tiny_gan), **options})))
 
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import figures_in
 from PIL import Image
 
-from autolink.data import Annotation
+from autolink.data.landmarks import Annotation
 from autolink.eval import keypoints
 from autolink.eval.keypoints import KeypointsConfig, bootstrap_interval, in_detail
 

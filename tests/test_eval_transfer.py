@@ -364,7 +364,7 @@ def test_of_a_person_the_longest_scene_is_taken(scenes: Path, tmp_path: Path, fa
     assert clip.name == "identity p0"
     np.testing.assert_array_equal(clip.source, figure_clip(10, 1, 48)[0][0])
     (tmp_path / "landmarks.csv").write_text("\n".join([header, *told[:2]]))
-    assert "keeps nobody for testing" in fails(1, lambda: load_clips(str(tmp_path), 9, 9, 48, 0))
+    assert "holds out no person" in fails(1, lambda: load_clips(str(tmp_path), 9, 9, 48, 0))
 
 
 @pytest.fixture(scope="module")

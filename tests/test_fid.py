@@ -52,7 +52,7 @@ def moments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fid, "load_extractor", lambda *_: MOMENTS)
 
 
-def gaussian(count: int, mean: list[float], spread: list[float], seed: int = 0) -> NDArray[np.float32]:
+def gaussian(count: int, mean: list[float], spread: list[float], seed: int = 0) -> NDArray[np.floating]:
     return np.random.default_rng(seed).normal(mean, spread, (count, len(mean))).astype(np.float32)
 
 
@@ -88,11 +88,11 @@ def test_covariance_in_pieces_equals_numpys() -> None:
     np.testing.assert_allclose(covariance, np.cov(features.astype(np.float64), rowvar=False))
 
 
-def naive_kernel(x: NDArray, y: NDArray) -> float:
+def naive_kernel(x: NDArray[np.floating], y: NDArray[np.floating]) -> float:
     """Unbiased squared MMD, pair by pair."""
 
-    def k(u: NDArray, v: NDArray) -> float:
-        return (u @ v / len(u) + 1) ** 3
+    def k(u: NDArray[np.floating], v: NDArray[np.floating]) -> float:
+        return float((u @ v / len(u) + 1) ** 3)
 
     m = len(x)
     within = sum(k(s[i], s[j]) for s in (x, y) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
@@ -129,8 +129,8 @@ def test_kernel_is_decided_by_the_seed_and_leaves_numpys_generator_alone() -> No
     assert kernel(a, b, 4, 3).spread > 0
 
 
-def naive_precision_recall(real: NDArray, fake: NDArray, k: int) -> tuple[float, float]:
-    def covered(points: NDArray, manifold: NDArray) -> float:
+def naive_precision_recall(real: NDArray[np.floating], fake: NDArray[np.floating], k: int) -> tuple[float, float]:
+    def covered(points: NDArray[np.floating], manifold: NDArray[np.floating]) -> float:
         radii = [sorted(np.linalg.norm(m - other) for other in manifold)[k] for m in manifold]
         inside = [any(np.linalg.norm(p - m) <= r for m, r in zip(manifold, radii, strict=True)) for p in points]
         return sum(inside) / len(points)
@@ -250,7 +250,8 @@ def test_the_command_reports_everything(
 def figures(config: FidConfig) -> dict[str, Any]:
     fid.run(config)
     assert config.json
-    return json.loads(config.json.read_text())
+    found: dict[str, Any] = json.loads(config.json.read_text())
+    return found
 
 
 def test_statistics_give_the_same_figures(moments: None, folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -351,7 +352,8 @@ class Script(nn.Module):
         self.layers = nn.Sequential(nn.AdaptiveAvgPool2d((32, 64)), nn.Conv2d(3, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+        features: Tensor = self.layers(x)
+        return features
 
 
 def test_inception_from_a_file_is_scaled_as_clean_fid_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

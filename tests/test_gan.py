@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from autolink.generation.projected import (
     changed,
     draw_change,
 )
+from autolink.run_state import load_module_tensors, module_tensors
 
 TINY = GanConfig(keypoints=5, channels=(8, 8, 8, 4), latent=6, edge_size=8, edge_channels=4, classes=("cat", "dog"))
 
@@ -42,7 +44,8 @@ def test_structure_comes_from_the_edge_map_and_appearance_from_noise_and_class()
 
     def image(e: int, n: int, c: int) -> torch.Tensor:
         with torch.no_grad():
-            return gan.generator(edges[e : e + 1], noise[n : n + 1], torch.tensor([c]))
+            made: torch.Tensor = gan.generator(edges[e : e + 1], noise[n : n + 1], torch.tensor([c]))
+        return made
 
     base = image(0, 0, 0)
     assert base.shape == (1, 3, 32, 32) and base.abs().max() <= 1
@@ -75,6 +78,20 @@ def test_a_verdict_does_not_depend_on_its_neighbours() -> None:
         )
         torch.testing.assert_close(alone[0], together[n], rtol=1e-4, atol=1e-5)
     assert (together[0] - together[3]).abs().max() > 1e-4  # same picture, other edge map
+
+
+def test_a_run_folder_of_version_0_1_is_resumed() -> None:
+    """Its discriminator had other names for the parts of a head."""
+    torch.manual_seed(0)
+    before, after = Discriminator(TINY).eval(), Discriminator(TINY).eval()
+    earlier = {"feature_conv": "see", "edge_conv": "read", "embedding": "name"}
+    saved = module_tensors("discriminator", before)
+    stored = {".".join(earlier.get(part, part) for part in key.split(".")): value for key, value in saved.items()}
+    assert any(".see." in key for key in stored) and not stored.keys() & {k for k in saved if "_conv" in k}
+    load_module_tensors("discriminator", after, stored)
+    features = [torch.randn(2, w, 8, 8) for w in ProjectedFeatures.widths]
+    shown = features, torch.arange(2), torch.rand(2, 1, 32, 32), torch.tensor([0, 1])
+    torch.testing.assert_close(after(*shown), before(*shown), rtol=0, atol=0)
 
 
 def test_augmentation_moves_picture_and_edge_map_alike() -> None:
@@ -159,7 +176,7 @@ def test_another_stage_one_is_refused(tmp_path: Path) -> None:
     [({"channels": (8,)}, "--channels"), ({"channels": (8, 0)}, "--channels"), ({"edge_size": 12}, "--edge-size"),
      ({"edge_size": 128}, "--edge-size"), ({"latent": 0}, "--latent"), ({"keypoints": 1}, "--keypoints")],
 )  # fmt: skip
-def test_shapes_that_cannot_be(options: dict, said: str) -> None:
+def test_shapes_that_cannot_be(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         GanConfig(**options)
 

@@ -1,4 +1,4 @@
-"""Does it learn: a short training from nothing, and the bundled faces on people they have never seen."""
+"""Does it learn: a short training from nothing, and the bundled faces on held-out people."""
 
 import json
 import os

@@ -23,7 +23,7 @@ from autolink.eval.judge_model import Judge, JudgeConfig
 from autolink.eval.report import ReportConfig, over_seeds, run, write_folder
 from autolink.eval.reporting.charts import chart
 from autolink.eval.reporting.compare import Comparison, compare, pairs, read_report
-from autolink.eval.reporting.content import Checkpoint, Published, Report, Training
+from autolink.eval.reporting.content import Checkpoint, PublishedFigure, Report, Training
 from autolink.eval.reporting.inputs import bundled_for, find_subjects, read_curves
 from autolink.eval.reporting.literature import beside
 from autolink.eval.reporting.render import (
@@ -335,7 +335,7 @@ def test_published_figures_stand_only_beside_their_own_protocol() -> None:
     assert [row.shown for row in beside_human36m()] == ["3.00", "2.76", "1.92 to 2.23", "4.45"]
 
 
-def beside_human36m() -> tuple[Published, ...]:
+def beside_human36m() -> tuple[PublishedFigure, ...]:
     ours = replace(checkpoint(3.0, 0, data="human36m").measured.figures[0], key="published_error")
     return beside([replace(checkpoint(3.0, 0), measured=Section((ours,)))])
 
@@ -459,7 +459,7 @@ def test_wrong_input_is_told(
     (tmp_path / "odd" / "config.json").write_text('{"data": "figures"}')
     assert "no run that has saved a model" in said(1, tmp_path / "odd")
     assert "folder of videos" in said(2, moving, data=str(tmp_path / "odd"))
-    assert "keeps nobody for testing" in said(1, moving)
+    assert "holds out no person" in said(1, moving)
     assert "does not exist" in said(2, tiny_checkpoint, data=str(tmp_path / "none"))
     assert "holds no pictures" in said(1, tiny_checkpoint, data=str(tmp_path / "odd"))
     assert "no class of this GAN" in said(1, tiny_gan)

@@ -2,6 +2,7 @@ import json
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -156,7 +157,7 @@ def test_keypoint_files_that_cannot_be(sample: Callable[..., Path], fails: Calla
      ({"seed": -1}, "--seed"), ({"pick": (-1,)}, "--pick")],
 )  # fmt: skip
 def test_options_that_cannot_be(
-    options: dict, said: str, sample: Callable[..., Path], fails: Callable[..., str], tmp_path: Path
+    options: dict[str, Any], said: str, sample: Callable[..., Path], fails: Callable[..., str], tmp_path: Path
 ) -> None:
     assert said in fails(2, lambda: sample(**options))
     assert not list(tmp_path.iterdir())

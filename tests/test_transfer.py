@@ -18,6 +18,7 @@ from autolink.errors import UserError
 from autolink.generation import subjects, transfer, transfer_video
 from autolink.generation.motion import pose_distance
 from autolink.generation.networks import Networks, choose_checkpoint
+from autolink.generation.redrawing import redraw
 from autolink.generation.subjects import Appearance
 from autolink.generation.transfer_options import TransferConfig, TransferOptions
 from autolink.generation.translator import PoseTransfer
@@ -25,9 +26,10 @@ from autolink.progress import silent
 from autolink.video import clip
 from autolink.video import files as video
 from autolink.video.clip import Clip
+from autolink.video.container import VideoError
 from autolink.video.crop import Crop
 from autolink.video.motion import read_motion
-from autolink.video.subject import Localization
+from autolink.video.subject import Localization, find_subject
 from autolink.video.writer import VideoWriter
 
 
@@ -44,10 +46,9 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_clip(tmp_path / "src.mp4", 4, 1)
     write_clip(tmp_path / "driver.mp4", 11, 2)
     monkeypatch.chdir(tmp_path)
-    found = subjects.find_subject
 
     def known(*arguments: object) -> Localization:
-        return found(*arguments)._replace(settled=True)  # type: ignore[arg-type]
+        return find_subject(*arguments)._replace(settled=True)  # type: ignore[arg-type]
 
     monkeypatch.setattr(subjects, "find_subject", known)
     return tmp_path
@@ -84,7 +85,6 @@ def test_at_the_reference_frame_relative_motion_leaves_the_source_as_it_is(
     run: Callable[..., None], files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[np.ndarray] = []
-    redraw = transfer_video.redraw
 
     def listening(networks: Networks, appearance: Appearance, poses: np.ndarray, *rest: int) -> object:
         asked.extend(poses - appearance.keypoints[0])
@@ -202,12 +202,12 @@ def test_far_poses_are_warned_of_with_the_number(
 def test_damage_in_the_middle_is_told_and_the_rest_used(
     run: Callable[..., None], files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = clip.read_frames
+    whole = video.read_frames
 
     def breaking(path: Path) -> object:
         for n, frame in enumerate(whole(path)):
             if path.name == "driver.mp4" and n == 6:
-                raise video.VideoError("driver.mp4 is damaged")
+                raise VideoError("driver.mp4 is damaged")
             yield frame
 
     monkeypatch.setattr(clip, "read_frames", breaking)

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -122,7 +123,7 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
      ({"motion_size": 15}, "motion-size"),
      ({"motion_size": 24}, "divide"), ({"reach": 0.0}, "--reach"), ({"channels": (4,)}, "--channels")],
 )  # fmt: skip
-def test_configurations_that_cannot_be(change: dict, said: str) -> None:
+def test_configurations_that_cannot_be(change: dict[str, Any], said: str) -> None:
     values = json.loads(json.dumps(SMALL.__dict__)) | change
     with pytest.raises(ValueError, match=said):
         TranslatorConfig(**values)

@@ -41,8 +41,8 @@ class Compared:
     def label(self) -> str:
         """The figure's group and name, and the seeds where they differ."""
         seeds = self.first.seed, self.second.seed
-        told = "" if seeds[0] == seeds[1] else f" (seeds {seeds[0]} and {seeds[1]})"
-        return f"{self.first.group}: {self.first.label}{told}"
+        differ = "" if seeds[0] == seeds[1] else f" (seeds {seeds[0]} and {seeds[1]})"
+        return f"{self.first.group}: {self.first.label}{differ}"
 
     @property
     def verdict(self) -> str:
@@ -79,7 +79,7 @@ def read_report(path: Path, option: str) -> Report:
     try:
         return from_json(Report, path.read_bytes())
     except ValueError as error:
-        raise UserError(f"{path} is no report of this command, or damaged ({error}); measure anew") from None
+        raise UserError(f"{path} is no report of this command, or damaged ({error}); measure again") from None
 
 
 def pairs(first: Report, second: Report) -> list[Compared]:
@@ -111,11 +111,11 @@ def compare(first: Path, second: Path) -> Comparison:
     shared = pairs(reports[0], reports[1])
     refused = [pair for pair in shared if pair.obstacles]
     if len(refused) == len(shared):
-        told = "; ".join(f"{pair.label}: {pair.obstacles[0]}" for pair in refused[:3])
+        reasons = "; ".join(f"{pair.label}: {pair.obstacles[0]}" for pair in refused[:3])
         more = f"; and {len(refused) - 3} more" if len(refused) > 3 else ""
         raise UserError(
             f"no figure of {first} can be compared with one of {second}: "
-            + (f"{told}{more}" if refused else "they hold no figure of the same kind of checkpoint")
+            + (f"{reasons}{more}" if refused else "they hold no figure of the same kind of checkpoint")
         )
     fair = tuple(pair for pair in shared if not pair.obstacles)
     return Comparison(tuple(zip((first, second), reports, strict=True)), fair, tuple(refused))

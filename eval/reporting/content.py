@@ -11,7 +11,7 @@ Curve = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True)
 class Training:
-    """What a run folder tells of the training."""
+    """What a run folder holds of the training."""
 
     config: dict[str, Any]
     versions: dict[str, Any]
@@ -62,7 +62,7 @@ class OverSeeds:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedFigure:
     """A figure by the test protocol of a published set, of a paper or ours."""
 
     data: str
@@ -94,7 +94,7 @@ class Report:
     versions: dict[str, str]
     checkpoints: tuple[Checkpoint, ...]
     over_seeds: tuple[OverSeeds, ...]
-    published: tuple[Published, ...]
+    published: tuple[PublishedFigure, ...]
 
     @property
     def made_with(self) -> str:

@@ -66,7 +66,7 @@ def read_curves(path: Path) -> dict[str, Curve]:
 
 
 def find_subjects(checkpoints: Sequence[str], data: str, root: Path | None) -> list[Subject]:
-    """The checkpoints that are asked for, or the bundled ones that fit the data, each with data it can be measured on.
+    """The checkpoints of --checkpoints, or the bundled ones that fit the data, each with data it can be measured on.
 
     Raises:
         UserError: a folder is no checkpoint, the data are not there, or do not fit.
@@ -121,7 +121,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _kind(folder: Path) -> str:
-    return _read(folder / "config.json").get("model_type", "")
+    return str(_read(folder / "config.json").get("model_type", ""))
 
 
 def _subject(given: Path, data: str, taken: set[str]) -> Subject:

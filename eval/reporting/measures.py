@@ -14,8 +14,7 @@ from autolink.draw import Image
 from autolink.errors import UserError
 from autolink.eval import gan, transfer
 from autolink.eval.gan import GanEvalConfig
-from autolink.eval.judge import measured
-from autolink.eval.judge_data import figure_data, folder_data
+from autolink.eval.judge_data import figure_data, folder_data, measured
 from autolink.eval.judge_model import Judge
 from autolink.eval.keypoints import KeypointsConfig, evaluate, evaluate_published, skipped_notes
 from autolink.eval.reconstruction import measure_reconstruction

@@ -81,9 +81,8 @@ def escaped(value: Any) -> Markup:
 
 def code(value: str) -> Markup:
     """A piece of code in a line of Markdown."""
-    told = escaped(value)
     plain = value.isprintable() and not set("`<>&") & set(value)
-    return Markup(f"`{value}`" if plain else f"<code>{told}</code>")
+    return Markup(f"`{value}`" if plain else f"<code>{escaped(value)}</code>")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Sequence[int] = ()) -> Markup:
