@@ -3,8 +3,10 @@
 import io
 import logging
 import os
+import struct
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import cache
@@ -53,6 +55,12 @@ _TURNS = {
 
 _SIDEWAYS = frozenset(turn for orientation, turn in _TURNS.items() if orientation >= 5)
 
+DAMAGE = (
+    OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError, MemoryError,
+    SyntaxError, AssertionError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+"""What readers of files raise on damaged ones."""
+
 _one_large = threading.Lock()
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # here, for a filter set around each picture is no thread's own
@@ -98,7 +106,7 @@ def decode_reduced(file: Path | bytes, at_least: int | None = None) -> tuple[Ima
                     rgb = rgb.transpose(turn)
     except PictureError:
         raise
-    except Exception as error:  # a damaged picture raises almost anything
+    except DAMAGE as error:
         raise PictureError(_reason(error)) from None
     return rgb, (height, width) if turn in _SIDEWAYS else (width, height)
 
@@ -108,7 +116,7 @@ def is_animated(path: Path) -> bool:
     try:
         with _opened(path) as picture:
             return picture.format in ANIMATED and getattr(picture, "n_frames", 1) > 1
-    except Exception:  # a damaged picture raises almost anything
+    except (PictureError, *DAMAGE):
         return False
 
 
@@ -128,7 +136,7 @@ def decode_frames(path: Path) -> Iterator[Frame]:
                 yield Frame(np.asarray(rgb), float(picture.info.get("duration") or 0))
     except PictureError:
         raise
-    except Exception as error:  # a damaged picture raises almost anything
+    except DAMAGE as error:
         raise PictureError(_reason(error)) from None
 
 
@@ -179,7 +187,7 @@ def _turn(picture: Image.Image) -> Image.Transpose | None:
     """What brings a picture upright; nothing where its EXIF cannot be read."""
     try:
         return _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation) or 1)
-    except Exception:  # damaged EXIF raises almost anything
+    except DAMAGE:  # of its EXIF
         return None
 
 
@@ -234,7 +242,7 @@ def is_picture(file: Path | IO[bytes]) -> bool:
         return _is_heic(file.read(12))
     except OSError:
         return False
-    except Exception:  # it is known, but damaged or too large: to be told when it is read
+    except DAMAGE:  # a known format, but damaged or too large: said when it is decoded
         return True
 
 

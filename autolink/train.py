@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from autolink import draw
 from autolink.config import PRESET_NOTES, PRESETS, TrainConfig
-from autolink.data import ImageSet, check_data, load_data
+from autolink.data import check_data, load_data
+from autolink.data.images import ImageSet
 from autolink.device import to_network
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError, command
@@ -228,7 +229,7 @@ def run(arguments: list[str]) -> None:
 
 def load_with_progress(config: TrainConfig, cache: Path | None, visible: bool) -> ImageSet:
     """The data set, with a bar while pictures are decoded."""
-    bar: tqdm | None = None
+    bar: tqdm[None] | None = None
 
     def progress(done: int, total: int) -> None:
         nonlocal bar

@@ -16,7 +16,8 @@ from autolink.data.source import TABLE, is_video
 from autolink.errors import UserError
 from autolink.generation.pairs import scenes
 from autolink.pictures import is_hidden
-from autolink.video.files import SUFFIXES, VideoError, read_frames
+from autolink.video.container import VideoError
+from autolink.video.files import SUFFIXES, read_frames
 
 FIRST_FIGURE = 100_000
 """Seeds of rendered clips begin here; no training uses them."""

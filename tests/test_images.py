@@ -163,7 +163,7 @@ def test_landmarks_are_read_with_gaps(tmp_path: Path) -> None:
     data = load_images(annotated(tmp_path, CSV + "0.png,ann,train,0,0,20,10\n2.png,bob,test,10,5,,\n"), 8, "stretch")
     assert data.annotation is not None
     np.testing.assert_allclose(data.annotation.landmarks[0], [[-1, -1], [1, 1]])
-    np.testing.assert_allclose(data.annotation.landmarks[2], [[0, 0], [np.nan, np.nan]])
+    np.testing.assert_allclose(data.annotation.landmarks[2], np.array([[0, 0], [np.nan, np.nan]]))
     assert np.isnan(data.annotation.landmarks[1]).all()
     assert data.annotation.annotated.tolist() == [True, False, True]
     assert data.annotation.test.tolist() == [False, False, True]

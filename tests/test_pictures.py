@@ -20,7 +20,8 @@ from autolink.pictures import (
     is_hidden,
     is_picture,
 )
-from autolink.video.files import VideoError, read_frames, video_facts
+from autolink.video.container import VideoError
+from autolink.video.files import read_frames, video_facts
 
 RED = (200, 40, 90)
 
@@ -187,7 +188,7 @@ def animation(path: Path, form: str, durations: int | list[int]) -> Path:
 def test_animated_pictures_give_all_frames_at_their_rate(form: str, ending: str, tmp_path: Path) -> None:
     path = animation(tmp_path / f"a.{ending}", form, 100)
     facts = video_facts(path)
-    assert (facts.rate, facts.frames, facts.audio) == (10, 5, False)
+    assert facts.rate == 10 and facts.frames == 5 and not facts.audio
     np.testing.assert_allclose([frame[8, 8, 0] for frame in read_frames(path)], 40 * np.arange(5), atol=12)
 
 

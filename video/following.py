@@ -38,7 +38,7 @@ class Followed(NamedTuple):
 
     image: Image
     crop: Crop
-    keypoints: NDArray
+    keypoints: NDArray[np.floating]
     """(K, 2), (x, y) in pixels of the frame; the last seen where they are not, NaN before any were seen."""
     state: State = "seen"
     cut: bool = False
@@ -111,7 +111,7 @@ class _Watcher:
     def __init__(self, detect: Detect, layout: Layout | None, first: Crop, size: int) -> None:
         self.detect, self.layout, self.crop, self.size = detect, layout, first, size
         self.step: Step = step_at(first, layout) if layout else (0.0, 0.0, 0.0)
-        self.thumbnail: NDArray | None = None  # of the last frame that was not empty
+        self.thumbnail: NDArray[np.floating] | None = None  # of the last frame that was not empty
         self.before: tuple[Image, Crop] | None = None  # the last frame that showed the subject, and where
         self.ever, self.shown = False, False  # whether the video, and this shot, have shown the subject
         self.cut = False  # whether there was a cut since it was last seen
@@ -179,7 +179,7 @@ def _apart(a: Crop, b: Crop) -> bool:
     return shift > min(a.side, b.side) / 2 or not 2 / 3 < a.side / b.side < 3 / 2
 
 
-def _correlation(a: NDArray, b: NDArray) -> float:
+def _correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     return float((a * b).mean())
 
 
@@ -195,13 +195,13 @@ class _Poses:
 
     def __init__(self, detect: Detect, size: int) -> None:
         self.detect, self.size = detect, size
-        self.last: NDArray | None = None
+        self.last: NDArray[np.floating] | None = None
 
     def of(self, sightings: list[Sighting], crops: list[Crop]) -> Iterator[Followed]:
         """The frames with their keypoints."""
         seen = [n for n, sighting in enumerate(sightings) if sighting.state == "seen"]
         looked_at = seen or [0] * (self.last is None)  # the first tells how many keypoints there are
-        found: dict[int, NDArray] = {}
+        found: dict[int, NDArray[np.floating]] = {}
         if looked_at:
             keypoints = self.detect(np.stack([crops[n].take(sightings[n].image, self.size) for n in looked_at]))
             found = {n: crops[n].to_pixels(k) for n, k in zip(looked_at, keypoints, strict=True)}
@@ -213,7 +213,7 @@ class _Poses:
             yield Followed(sighting.image, crop, self.last, sighting.state, sighting.cut)
 
 
-def filled(track: NDArray) -> NDArray:
+def filled(track: NDArray[np.floating]) -> NDArray[np.floating]:
     """A track (T, K, 2) whose first poses are NaN, for nothing was seen yet, with the first that was seen there.
 
     Raises:

@@ -12,7 +12,7 @@ from autolink.video.layout import Layout
 from autolink.video.motion import radius
 
 Image = NDArray[np.uint8]
-Detect = Callable[[Image], NDArray]
+Detect = Callable[[Image], NDArray[np.floating]]
 """Square crops (n, size, size, 3), RGB -> keypoints (n, K, 2), (x, y) in [-1, 1] of each crop."""
 Step = tuple[float, float, float]
 """Where a subject is: its centroid (x, y) and the logarithm of its radius, in pixels."""
@@ -99,7 +99,9 @@ def _starts(width: int, height: int) -> list[Crop]:
     return crops
 
 
-def step_to(crop: Crop, keypoints: NDArray, layout: Layout, frame: tuple[int, int], damping: float = 1.0) -> Step:
+def step_to(
+    crop: Crop, keypoints: NDArray[np.floating], layout: Layout, frame: tuple[int, int], damping: float = 1.0
+) -> Step:
     """Where the subject is after a look into a crop: centroid x, y and logarithm of the radius, in pixels.
 
     Bounded: the centroid stays in the picture, the radius changes by no more than a factor at a time and keeps
@@ -122,7 +124,7 @@ def step_at(crop: Crop, layout: Layout) -> Step:
     return x, y, math.log((crop.side - 1) / 2 * layout.radius)
 
 
-def placed(layout: Layout, step: Step | NDArray) -> Crop:
+def placed(layout: Layout, step: Step | NDArray[np.floating]) -> Crop:
     """The crop that frames a subject which is there."""
     x, y, log_radius = step
     return layout.crop(np.array([x, y]), math.exp(log_radius))

@@ -13,7 +13,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from autolink.video.container import VideoError, packet_end, to_seconds
+from autolink.video.container import Packet, VideoError, packet_end, to_seconds
 from autolink.video.stills import STILL_RATE
 
 STANDARD_RATES = (
@@ -189,14 +189,14 @@ class Clock:
         self.heard: Fraction | None = None
         self.origin: Fraction | None = None
 
-    def demuxed(self, packet: av.Packet) -> None:
+    def demuxed(self, packet: Packet) -> None:
         """Hear of a packet of pictures, before it is decoded."""
         told = to_seconds(packet.dts if packet.pts is None else packet.pts, packet.time_base)
         decoded = to_seconds(packet.pts if packet.dts is None else packet.dts, packet.time_base)
         if self.timing.decoding_order and told is not None and decoded is not None:
             self.waiting.append((told, decoded))
 
-    def sounded(self, packet: av.Packet) -> None:
+    def sounded(self, packet: Packet) -> None:
         """Hear of a packet of sound: sound that goes on bears out that a picture stands still."""
         start, end = to_seconds(packet.pts, packet.time_base), packet_end(packet)
         if start is not None and (self.heard is None or start <= self.heard + LONG_PAUSE):

@@ -42,7 +42,7 @@ class Annotation:
         """(N,), whether a picture has any landmark."""
         return np.logical_not(np.isnan(self.landmarks).any(2).reshape(len(self.landmarks), -1).all(1))
 
-    def __getitem__(self, chosen: NDArray) -> "Annotation":
+    def __getitem__(self, chosen: NDArray[np.bool_] | NDArray[np.integer]) -> "Annotation":
         """The rows of some of the pictures."""
         return Annotation(self.landmarks[chosen], self.identity[chosen], self.pixels[chosen], self.test[chosen])
 

@@ -25,7 +25,7 @@ def read_human36m(root: Path, masked: bool = False) -> Listing:
     """People in a room, or on grey ground if `masked`."""
     names: list[str] = []
     identity: list[str] = []
-    points: list[NDArray] = []
+    points: list[NDArray[np.floating]] = []
     masks: dict[str, str] = {}
     for subject in SUBJECTS:
         person = f"S{subject}"
