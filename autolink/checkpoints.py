@@ -82,7 +82,9 @@ def _download(name: str, revision: str | None, token: str | None, cache_dir: str
         raise UserError(f"{name}: a repository of the Hub is given as {HUB}owner/name or {HUB}owner/name@revision")
     from huggingface_hub import errors, snapshot_download
 
-    raised: list[type[Exception]] = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    raised: list[type[Exception]] = [
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)
+    ]
     try:
         return Path(
             snapshot_download(

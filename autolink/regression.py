@@ -45,7 +45,8 @@ def regression_error(
 
     def distances(design: NDArray[np.floating]) -> NDArray[np.floating]:
         residual = (_predict(design, landmarks, fitted) - landmarks) * 2 * annotation.pixels[:, None]
-        return (np.linalg.norm(residual, axis=2) / lengths[:, None] * 100)[~fitted]
+        shares: NDArray[np.floating] = np.linalg.norm(residual, axis=2) / lengths[:, None] * 100
+        return shares[~fitted]
 
     with_bias = distances(np.hstack([unit, ones]))
     without_bias, mean_pose = (float(np.nanmean(distances(design))) for design in (unit, ones))
@@ -82,12 +83,14 @@ def pair_lengths(annotation: Annotation, first: int, second: int) -> NDArray[np.
 
 def side_lengths(annotation: Annotation) -> NDArray[np.floating]:
     """Longer side of what is seen of each picture, in pixels: (N,)."""
-    return 2 * annotation.pixels.max(1) + 1
+    longer: NDArray[np.floating] = annotation.pixels.max(1)
+    return 2 * longer + 1
 
 
 def _distance(annotation: Annotation, first: slice, second: slice) -> NDArray[np.floating]:
     centres = [annotation.landmarks[:, part].mean(1) * annotation.pixels for part in (first, second)]
-    return np.linalg.norm(centres[0] - centres[1], axis=1)
+    lengths: NDArray[np.floating] = np.linalg.norm(centres[0] - centres[1], axis=1)
+    return lengths
 
 
 def default_lengths(annotation: Annotation) -> tuple[str, NDArray[np.floating]]:

@@ -3,6 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -229,7 +230,7 @@ def run(arguments: list[str]) -> None:
 
 def load_with_progress(config: TrainConfig, cache: Path | None, visible: bool) -> ImageSet:
     """The data set, with a bar while pictures are decoded."""
-    bar: tqdm[None] | None = None
+    bar: tqdm[Any] | None = None
 
     def progress(done: int, total: int) -> None:
         nonlocal bar

@@ -264,7 +264,9 @@ def test_no_detector_makes_the_crop_collapse_or_explode(detect: Detect) -> None:
 def path(frames: int) -> NDArray[np.floating]:
     """Where the discs are in a clip: they cross the picture, turn back and grow; (T, 4, 2) in pixels."""
     t = np.arange(frames)[:, None, None]
-    return SHAPE * (16 + 6 * np.sin(t / 9)) + np.concatenate([160 - 100 * np.cos(t / 14), 80 + 20 * np.sin(t / 6)], 2)
+    centres = np.concatenate([160 - 100 * np.cos(t / 14), 80 + 20 * np.sin(t / 6)], 2)
+    points: NDArray[np.float64] = SHAPE * (16 + 6 * np.sin(t / 9)) + centres
+    return points
 
 
 def clip(points: NDArray[np.floating]) -> Iterator[NDArray[np.uint8]]:

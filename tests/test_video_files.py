@@ -1,3 +1,4 @@
+import io
 import os
 import struct
 import tracemalloc
@@ -10,7 +11,7 @@ import av
 import numpy as np
 import pytest
 from av.stream import Disposition
-from PIL import Image
+from PIL import ExifTags, Image
 
 from autolink.data.figures import figure_clip
 from autolink.video import colour, container, files, synthetic, timing
@@ -709,3 +710,21 @@ def test_what_is_no_regular_file_or_too_large_is_refused(tmp_path: Path) -> None
     (tmp_path / "bomb.gif").write_bytes(bomb)
     with pytest.raises(VideoError):
         list(files.read_frames(tmp_path / "bomb.gif"))
+
+
+def test_side_data_of_an_unknown_kind_is_passed_over(tmp_path: Path) -> None:
+    """EXIF in the frames of Motion JPEG, of which PyAV does not know that FFmpeg has it."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "camera"
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mjpeg", rate=25)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 32, 16, "yuvj420p"
+        for n in range(3):
+            file = io.BytesIO()
+            Image.new("RGB", (32, 16), (0, 60 * n, 0)).save(file, "JPEG", exif=exif)
+            packet = av.Packet(file.getvalue())
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, n, n, Fraction(1, 25)
+            out.mux(packet)
+    np.testing.assert_allclose([frame[8, 8, 1] for frame in read_frames(path)], [0, 60, 120], atol=4)

@@ -38,13 +38,15 @@ class Shape:
         """Centred and scaled to length one: (..., n, 2) -> (..., 2n)."""
         centred = points - points.mean(-2, keepdims=True)
         length = np.sqrt(np.square(centred).sum((-1, -2), keepdims=True))
-        return (centred / length.clip(1e-9)).reshape(*points.shape[:-2], -1)
+        shapes: NDArray[np.floating] = (centred / length.clip(1e-9)).reshape(*points.shape[:-2], -1)
+        return shapes
 
     def strangeness(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
         """Mean squared deviation in standard deviations, (..., n, 2) -> (...): about 1 for a subject."""
         with np.errstate(invalid="ignore", over="ignore"):
             white = (self.of(points.astype(np.float64)) - self.mean) @ self.whitening
-        return np.nan_to_num(np.square(white).mean(-1), nan=np.inf)
+        deviation: NDArray[np.floating] = np.square(white).mean(-1)
+        return np.nan_to_num(deviation, nan=np.inf)
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,8 @@ def _crop(box: list[float], size: tuple[int, int]) -> tuple[Box, Callable[[NDArr
 
     def inside(points: NDArray[np.floating]) -> NDArray[np.bool_]:
         moved = points - shift
-        return ((moved >= 0) & (moved < trimmed)).all(1)
+        within: NDArray[np.bool_] = ((moved >= 0) & (moved < trimmed)).all(1)
+        return within
 
     return (float(left), float(top), float(right), float(bottom)), inside
 

@@ -114,7 +114,8 @@ def sample_motion(rng: np.random.Generator, frames: int, rate: float = 25.0) -> 
     phase = rng.uniform(0, 2 * np.pi, (1, len(POSE_RANGES), 2))
     share = np.array([0.7, 0.3])
     sway = (np.sin(2 * np.pi * frequency * seconds + phase) * share).sum(2) * 0.5 + 0.5
-    return POSE_RANGES[:, 0] + sway * (POSE_RANGES[:, 1] - POSE_RANGES[:, 0])
+    poses: Array = POSE_RANGES[:, 0] + sway * (POSE_RANGES[:, 1] - POSE_RANGES[:, 0])
+    return poses
 
 
 def sample_scene(rng: np.random.Generator) -> Scene:
@@ -154,7 +155,8 @@ def skeleton(identity: Identity, pose: Array, scene: Scene) -> Array:
         joints[j + 1] = joints[j] + towards(angle) * s * 0.9 * identity.leg
         joints[j + 2] = joints[j + 1] + towards(angle + sign * knee) * s * 0.85 * identity.leg
     c, r = np.cos(scene.roll), np.sin(scene.roll)
-    return (joints - 0.5) @ np.array([[c, r], [-r, c]]) * scene.zoom + 0.5
+    seen: Array = (joints - 0.5) @ np.array([[c, r], [-r, c]]) * scene.zoom + 0.5
+    return seen
 
 
 def render(identity: Identity, pose: Array, scene: Scene, size: int) -> Picture:

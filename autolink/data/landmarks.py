@@ -103,7 +103,8 @@ def read_annotation(source: Source, names: Sequence[str], sizes: Sequence[tuple[
 
 def _pixels_per_unit(sizes: Sequence[tuple[int, int]], fit: Fit) -> NDArray[np.float32]:
     boxes = np.array([square_box(w, h, fit) for w, h in sizes])
-    return ((boxes[:, 2:] - boxes[:, :2] - 1) / 2).astype(np.float32)
+    pixels: NDArray[np.float32] = ((boxes[:, 2:] - boxes[:, :2] - 1) / 2).astype(np.float32)
+    return pixels
 
 
 class Table(NamedTuple):
