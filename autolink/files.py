@@ -212,8 +212,8 @@ def check_shapes(path: Path, held: Mapping[str, tuple[int, ...]], wanted: Mappin
     """
     for name in sorted(held.keys() | wanted.keys()):
         if name not in held or name not in wanted:
-            told = f"it lacks {name}" if name in wanted else f"it holds {name}, which is not part of the network"
-            raise UserError(f"{path} does not fit its config.json: {told}")
+            fault = f"it lacks {name}" if name in wanted else f"it holds {name}, which is not part of the network"
+            raise UserError(f"{path} does not fit its config.json: {fault}")
         if tuple(held[name]) != tuple(wanted[name]):
             raise UserError(
                 f"{path} does not fit its config.json: {name} is {tuple(held[name])} instead of {tuple(wanted[name])}"

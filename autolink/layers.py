@@ -123,7 +123,7 @@ class ProcessBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronise_batch_norm(network: nn.Module, device: torch.device) -> None:
-    """Have batch normalisations, but for the network itself, see the batches of all processes; weights stay."""
+    """Synchronise batch normalisations within the network over all processes, in place; weights stay."""
     if device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(network)
         return

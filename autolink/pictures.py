@@ -67,7 +67,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")  # here, for a filter set aro
 
 
 class PictureError(Exception):
-    """A picture that cannot be read; the message says why, and who asked knows its name."""
+    """A picture that cannot be read; the message gives the reason, the caller adds the name."""
 
 
 class Frame(NamedTuple):
@@ -128,7 +128,7 @@ def decode_frames(path: Path) -> Iterator[Frame]:
     """
     try:
         with _opened(path) as picture:
-            first = 1 if getattr(picture, "default_image", False) else 0  # of an APNG, shown by those who know none
+            first = 1 if getattr(picture, "default_image", False) else 0  # of an APNG, for viewers that do not animate
             for n in range(first, getattr(picture, "n_frames", 1)):
                 picture.seek(n)
                 picture.load()
@@ -247,7 +247,7 @@ def is_picture(file: Path | IO[bytes]) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a relative path, parts apart by slashes, is or lies in what people do not see as theirs."""
+    """Whether a relative path, separated by slashes, is or lies in a hidden or system file or folder."""
     parts = PurePosixPath(name).parts
     return any((part.startswith(".") and part != ".") or part.lower() in HIDDEN for part in parts)
 
@@ -267,5 +267,5 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 @cache
 def warn_once(message: str) -> None:
-    """Log what a user should know; the same sentence only once, though the same files are looked through again."""
+    """Log a warning, each message once a process, though the same files are read again."""
     logging.getLogger("autolink").warning("%s", message)

@@ -135,7 +135,7 @@ def load_folder(kind: str, config_type: type[Config], network: Callable[[Config]
 
 
 def check_same_shape(start_from: str, has: Any, wanted: Any, names: Collection[str]) -> None:
-    """Refuse to begin with a model whose configuration differs from the one asked for in some of its values.
+    """Refuse --start-from where some of its configuration differs from the one asked for.
 
     Raises:
         UserError: the first value that differs.

@@ -15,7 +15,7 @@ MOUTH = slice(48, 68)
 
 @dataclass(frozen=True)
 class RegressionError:
-    """Mean distances in per cent of the normalising length, on pictures that the fit has not seen."""
+    """Mean distances in per cent of the normalising length, on held-out pictures."""
 
     with_bias: float
     without_bias: float

@@ -213,7 +213,7 @@ class RunFolder:
         """
         found = self.checkpoints()
         if not found:
-            raise UserError(f"{self.path} has no checkpoint yet; start anew with --overwrite")
+            raise UserError(f"{self.path} has no checkpoint yet; start again with --overwrite")
         try:
             tensors = read_tensors(found[-1] / "training.safetensors")
             state = json.loads((found[-1] / "state.json").read_text())

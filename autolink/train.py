@@ -58,7 +58,7 @@ def draw_batch(
 
 
 def spread(config: TrainConfig, step: int) -> float:
-    """Strength of the pull that keeps keypoints apart, linearly to zero over the first steps."""
+    """Weight of the log-prior that spreads the keypoints, linearly to zero over the first steps."""
     return config.spread * max(0.0, 1 - step / config.spread_steps) if config.spread_steps else 0.0
 
 
@@ -137,13 +137,13 @@ class Trainer(BaseTrainer[TrainConfig, AutoLink]):
         keypoints = detect_all(self.average, self.data.images[rows], self.accelerator.device)
         try:
             error = regression_error(keypoints, part, ~part.test, lengths[rows])
-        except ValueError:  # a landmark that one side of the split never shows
+        except ValueError:  # a landmark that is never annotated on one side of the split
             return {}
         return {"regression_error": error.with_bias, "mean_pose_error": error.mean_pose}
 
     @torch.no_grad()
     def sample_picture(self) -> NDArray[np.uint8]:
-        """Input, masked input, edge map, graph and reconstruction of a few pictures, the untrained ones if any."""
+        """Input, masked input, edge map, graph and reconstruction of a few pictures, held-out ones if any."""
         rows = self.test_rows if len(self.test_rows) else self.train_rows
         rows = rows[np.linspace(0, len(rows) - 1, min(SAMPLES, len(rows))).astype(int)]
         config = self.config
@@ -201,7 +201,7 @@ def known_model(config: TrainConfig) -> AutoLink | None:
 
 @torch.no_grad()
 def take_over(model: AutoLink, known: AutoLink) -> None:
-    """Give a model the weights of another; keypoints that the other does not have, and their edges, begin anew."""
+    """Give a model the weights of another; further keypoints and their edges stay as initialised."""
     weights = known.state_dict()
     scale = known.config.edge_learning_rate_scale / model.config.edge_learning_rate_scale
     between_known = (edge_pairs(model.config.keypoints) < known.config.keypoints).all(0)

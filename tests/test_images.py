@@ -278,7 +278,7 @@ def test_every_picture_is_used_and_what_is_none_is_counted(tmp_path: Path, caplo
     (tmp_path / "dataset.json").write_text('{"labels": null}')
     write_video(tmp_path / "e.mp4", 2)
     assert Source.find(tmp_path).names == ["b.gif", "no ending", "photo 2024-05-01 12:30:00.jpg"]
-    assert "4 files are no pictures and were passed over: 2 .txt, 1 .json, 1 .mp4, such as c.txt" in caplog.text
+    assert "4 files are no pictures and were skipped: 2 .txt, 1 .json, 1 .mp4, such as c.txt" in caplog.text
     assert "dataset.json is not read" in caplog.text
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         for file in tmp_path.iterdir():

@@ -213,7 +213,7 @@ def test_a_folder_of_frames_passes_over_what_is_none(tmp_path: Path, caplog: pyt
     Image.new("RGB", (9, 9)).save(tmp_path / "._1.png")
     (tmp_path / "notes.txt").write_text("no picture")
     assert [int(frame[0, 0, 0]) for frame in read_frames(tmp_path)] == [1, 2, 3, 10]
-    assert "1 files are no pictures and were passed over, such as notes.txt" in caplog.text
+    assert "1 files are no pictures and were skipped, such as notes.txt" in caplog.text
     (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0heicmif1")
     with pytest.raises(VideoError, match=r"phone\.heic cannot be read as a picture: HEIC"):
         list(read_frames(tmp_path / "phone.heic"))

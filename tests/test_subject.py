@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from autolink.data.picture import to_pixels
 from autolink.video.crop import Crop, parse_crop
-from autolink.video.following import Followed, filled, follow, told
+from autolink.video.following import Followed, describe_absence, filled, follow
 from autolink.video.layout import SMALLEST_VARIANCE, Layout, Shape
 from autolink.video.motion import smooth, smoothing_reach
 from autolink.video.subject import Detect, find_subject, look
@@ -396,8 +396,8 @@ def test_black_frames_and_cuts_are_told_and_the_subject_found_again() -> None:
     track = np.stack([f.keypoints for f in found])
     assert np.isnan(track[:5]).all() and np.abs(track[5:] - points).max() < 2
     np.testing.assert_array_equal(filled(track)[0], track[5])
-    assert told([f.state for f in found], [f.cut for f in found]) == (
-        "frames 0-4 show no subject and keep the source's own pose; motion starts anew at the cut at 13"
+    assert describe_absence([f.state for f in found], [f.cut for f in found]) == (
+        "frames 0-4 show no subject and keep the source's own pose; motion restarts at the cut at 13"
     )
 
 

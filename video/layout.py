@@ -66,7 +66,7 @@ class Layout:
     def measure(cls, keypoints: NDArray[np.floating], weights: NDArray[np.floating] | None = None) -> "Layout":
         """The layout of training crops' keypoints, (N, K, 2) in [-1, 1].
 
-        Keypoints that no edge of the graph, weights (E,), links in earnest do not count: they tell of the frame
+        Keypoints that no edge of the graph, weights (E,), links in earnest do not count: they belong to the frame
         rather than of the subject and stay where they are when the crop moves. Nor do those that stray: they jump to
         whatever is beside the subject.
         """

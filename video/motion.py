@@ -81,7 +81,7 @@ def smooth(track: NDArray[np.floating], strength: float) -> NDArray[np.float64]:
 
 
 def smoothing_reach(strength: float) -> int:
-    """How many frames on either side `smooth` looks at."""
+    """Half the window of `smooth`, in frames."""
     return math.ceil(3 * strength)
 
 

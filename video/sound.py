@@ -190,7 +190,7 @@ def _encoded(frames: Iterator[AudioFrame], track: AudioStream) -> Iterator[Packe
 
 
 def _demuxed(source: InputContainer, stream: AudioStream) -> Iterator[Packet]:
-    """The packets of a track; where files were joined and time begins anew or far ahead, it goes on instead."""
+    """The packets of a track; where files were joined and timestamps restart or jump, they are made continuous."""
     length = Fraction((source.start_time or 0) + (source.duration or 0), av.time_base)
     shift, end = Fraction(0), None
     try:

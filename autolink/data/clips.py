@@ -1,4 +1,4 @@
-"""Videos as pictures to learn from: frames spread evenly over each."""
+"""Videos as training pictures: frames sampled evenly from each."""
 
 from pathlib import Path
 

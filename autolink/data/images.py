@@ -187,7 +187,7 @@ def _shorten(path: Path, images: NDArray[np.uint8], count: int) -> None:
 
 
 def _reserve(path: Path) -> None:
-    """Be told now if the disk is too small: writing to a mapped file that finds no room kills the process."""
+    """Fail now if the disk is too small: writing to a mapped file that finds no room kills the process."""
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
             try:

@@ -18,7 +18,7 @@ def read_horse2zebra(kind: str) -> Callable[[Path], Listing]:
 
 
 def read_flowers(root: Path) -> Listing:
-    """Oxford 102 Flowers; as the authors do, its large test part is trained on and its train part kept for testing."""
+    """Oxford 102 Flowers; as the authors do, its large test part is trained on and its train part held out."""
     table, folder = find(root, "setid.mat"), find(root, "jpg").name
     train, test = (
         [f"{folder}/image_{int(number):05}.jpg" for number in read_mat(table, name).ravel()]
