@@ -29,7 +29,7 @@ BUNDLED = _PACKAGE.parent / "checkpoints" if _IN_CLONE else _PACKAGE / "bundled"
 
 
 def kind_of(folder: Path) -> str:
-    """The `model_type` that a checkpoint folder's config.json tells, empty if there is none."""
+    """The `model_type` in a checkpoint folder's config.json, empty if there is none."""
     try:
         values = json.loads((folder / "config.json").read_text())
         return str(values.get("model_type", "")) if isinstance(values, dict) else ""
@@ -81,8 +81,11 @@ def _download(name: str, revision: str | None, token: str | None, cache_dir: str
     repository, _, named = name.removeprefix(HUB).partition("@")
     if len(repository.split("/")) != 2 or not all(repository.split("/")):
         raise UserError(f"{name}: a repository of the Hub is given as {HUB}owner/name or {HUB}owner/name@revision")
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import errors, snapshot_download
 
+    raised: list[type[Exception]] = [
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)
+    ]
     try:
         return Path(
             snapshot_download(
@@ -90,7 +93,7 @@ def _download(name: str, revision: str | None, token: str | None, cache_dir: str
                 allow_patterns=["config.json", "README.md", "*.safetensors", "*/config.json", "*/*.safetensors"],
             )
         )  # fmt: skip
-    except Exception as error:  # the Hub's client raises many kinds, offline and online
+    except (OSError, ValueError, RuntimeError, *raised) as error:
         raise UserError(
             f"the Hub gave no repository {repository} ({type(error).__name__}); check the name, or download its "
             "files by hand and give their folder"

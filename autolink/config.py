@@ -1,4 +1,4 @@
-"""What stage one's training can be told, and presets that are known to work."""
+"""Options and presets of stage one's training."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ Preset = Literal[
 
 @dataclass(frozen=True)
 class StageOneData(DataOptions):
-    """What is learned from."""
+    """Training data."""
 
     preset: Preset = "figures"
     """Where the defaults come from; see above."""
@@ -31,7 +31,7 @@ class StageOneData(DataOptions):
     flip: bool = True
     """Mirror half of the pictures."""
     start_from: str = ""
-    """Checkpoint folder of a model of the same widths to begin with, of any size, with as many keypoints or fewer."""
+    """Checkpoint folder to initialise the weights from: the same widths, any size, as many keypoints or fewer."""
     nest: str = ""
     """Checkpoint of a parent: learn a child of it, from the region of --data that --region says."""
     region: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -44,13 +44,13 @@ class StageOneLoss(PerceptualOptions):
     """What is minimised: masked pictures are rebuilt."""
 
     masked: float = 0.9
-    """Share of the blocks hidden from the decoder; with more to see, it learns to do without the edge map."""
+    """Share of the blocks masked in the decoder's input; with fewer, it learns to ignore the edge map."""
     mask_blocks: int = 16
     """Blocks along a side of the mask."""
     spread: float = 20.0
-    """Strength at the start of the pull that gives every keypoint a place of its own."""
+    """Initial weight of the log-prior that spreads the keypoints over the picture."""
     spread_steps: int = 600
-    """Steps after which that pull has gone."""
+    """Steps over which that weight falls to zero."""
 
     def check(self) -> None:
         """Shares and strengths."""
@@ -65,7 +65,7 @@ class TrainConfig(StageOneData, StageOneLoss, RunConfig):
 
     model: ModelConfig = field(default_factory=ModelConfig)
     known_keypoints: int = 0
-    """No option: how many keypoints --start-from gave. They have their places already and are not pulled."""
+    """No option: how many keypoints --start-from has; they are trained already and get no log-prior."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

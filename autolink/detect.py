@@ -1,12 +1,11 @@
 """Find keypoints in pictures or a video: autolink detect --input FILE --out DIR [--checkpoint DIR]."""
 
 import json
-import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,11 +22,12 @@ from autolink.device import pick_device
 from autolink.draw import draw_graph
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError, command
+from autolink.files import clear_leftovers, temporary_folder, write_text
 from autolink.inference import detect_all
 from autolink.model import AutoLink
 from autolink.pictures import LARGE, PictureError
-from autolink.pretrained import write_text
-from autolink.video import files as video
+from autolink.video.container import VideoError
+from autolink.video.files import read_frames, video_facts
 from autolink.video.writer import VideoWriter
 
 BATCH = 32
@@ -59,14 +59,16 @@ class Finder:
         self.model, self.device = model.to(device).eval(), device
         self.weights = model.edge_weights.detach().cpu().numpy()
 
-    def find(self, pictures: list[NDArray[np.uint8]]) -> list[NDArray]:
+    def find(self, pictures: list[NDArray[np.uint8]]) -> list[NDArray[np.floating]]:
         """(H, W, 3) RGB each -> (K, 2) each, (x, y) in pixels with (0, 0) at the centre of the first pixel."""
         config = self.model.config
         small = np.stack([square(Image.fromarray(picture), config.size, config.fit) for picture in pictures])
         found = detect_all(self.model, small, self.device)
         return [to_pixels(k, p.shape[1], p.shape[0], config.fit) for k, p in zip(found, pictures, strict=True)]
 
-    def overlays(self, pictures: Iterable[NDArray[np.uint8]]) -> Iterator[tuple[NDArray[np.uint8], NDArray]]:
+    def overlays(
+        self, pictures: Iterable[NDArray[np.uint8]]
+    ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.floating]]]:
         """Each picture with its graph drawn on it, and its keypoints, in order and constant memory."""
         for batch in _batches(pictures):
             for picture, keypoints in zip(batch, self.find(batch), strict=True):
@@ -95,13 +97,13 @@ def _batches(pictures: Iterable[NDArray[np.uint8]]) -> Iterator[list[NDArray[np.
         yield batch
 
 
-def _points(keypoints: NDArray) -> list[list[float]]:
+def _points(keypoints: NDArray[np.floating]) -> list[list[float]]:
     return [[round(float(x), 2), round(float(y), 2)] for x, y in keypoints]
 
 
-def detect_pictures(finder: Finder, source: Source, out: Path) -> dict:
+def detect_pictures(finder: Finder, source: Source, out: Path) -> dict[str, Any]:
     """Overlays of all pictures of a source into `out`, under their own relative names; the JSON content."""
-    images: list[dict] = []
+    images: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
     sizes: list[tuple[int, int]] = []
     names: list[str] = []
@@ -130,18 +132,18 @@ def detect_pictures(finder: Finder, source: Source, out: Path) -> dict:
     return {"images": images, "skipped": skipped}
 
 
-def detect_video(finder: Finder, path: Path, out: Path) -> dict:
+def detect_video(finder: Finder, path: Path, out: Path) -> dict[str, Any]:
     """The overlay video into `out`; the JSON content."""
     frames: list[list[list[float]]] = []
     size = (0, 0)
     damage = None
-    facts = video.video_facts(path)
+    facts = video_facts(path)
 
     def readable() -> Iterator[NDArray[np.uint8]]:
         nonlocal damage
         try:
-            yield from tqdm(video.read_frames(path), total=facts.frames, unit="frame")
-        except video.VideoError as error:
+            yield from tqdm(read_frames(path), total=facts.frames, unit="frame")
+        except VideoError as error:
             damage = str(error)
 
     with VideoWriter(out / f"{path.stem}.mp4", facts.rate) as writer:
@@ -206,6 +208,7 @@ def run(config: DetectConfig) -> None:
     if config.out.exists() and not config.out.is_dir():
         raise UsageError(f"--out {config.out} is a file; give a folder")
     out = config.out.resolve()
+    clear_leftovers(out)
     if out.is_relative_to(config.input.resolve()):
         raise UsageError(f"--out {config.out} is the input or lies in it; choose another folder")
     if out.exists() and any(out.iterdir()):
@@ -220,19 +223,16 @@ def run(config: DetectConfig) -> None:
     finder = Finder(model, device)
     there = out.exists()
     out.mkdir(parents=True, exist_ok=True)
-    beside = out / ".part"  # inside, for a folder may be a mount point
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
     try:
-        if isinstance(source, Path):
-            found = detect_video(finder, source, beside)
-        else:
-            found = detect_pictures(finder, source, beside)
-        result = {"checkpoint": checkpoint, "graph": finder.graph(), **found}
-        write_text(beside / RESULT, json.dumps(result, indent=1) + "\n")
-        replace_result(beside, out, config.input)
+        with temporary_folder(out / RESULT) as beside:  # inside, for a folder may be a mount point
+            if isinstance(source, Path):
+                found = detect_video(finder, source, beside)
+            else:
+                found = detect_pictures(finder, source, beside)
+            result = {"checkpoint": checkpoint, "graph": finder.graph(), **found}
+            write_text(beside / RESULT, json.dumps(result, indent=1) + "\n")
+            replace_result(beside, out, config.input)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
         if not there and not any(out.iterdir()):
             out.rmdir()
     for name, reason in found.get("skipped", {}).items():

@@ -24,7 +24,7 @@ def keypoint_colours(count: int) -> NDArray[np.uint8]:
     return (np.array(rgb).reshape(-1, 3) * 255).astype(np.uint8)
 
 
-def draw_graph(image: Image, keypoints: NDArray, weights: NDArray) -> Image:
+def draw_graph(image: Image, keypoints: NDArray[np.floating], weights: NDArray[np.floating]) -> Image:
     """Lay graph and keypoints over a picture.
 
     Args:
@@ -58,21 +58,23 @@ def draw_graph(image: Image, keypoints: NDArray, weights: NDArray) -> Image:
     return canvas
 
 
-def _fixed(values: NDArray) -> tuple[int, int]:
+def _fixed(values: NDArray[np.floating]) -> tuple[int, int]:
     """To OpenCV's fixed-point coordinates with four fractional bits."""
     x, y = np.rint(values * 16).astype(int).tolist()
     return x, y
 
 
-def _line(canvas: Image, a: NDArray, b: NDArray, colour: tuple[int, ...], width: float) -> None:
+def _line(
+    canvas: Image, a: NDArray[np.floating], b: NDArray[np.floating], colour: tuple[int, ...], width: float
+) -> None:
     cv2.line(canvas, _fixed(a), _fixed(b), colour, max(1, round(width)), cv2.LINE_AA, shift=4)
 
 
-def _disc(canvas: Image, centre: NDArray, radius: float, colour: tuple[int, ...]) -> None:
+def _disc(canvas: Image, centre: NDArray[np.floating], radius: float, colour: tuple[int, ...]) -> None:
     cv2.circle(canvas, _fixed(centre), max(16, round(radius * 16)), colour, -1, cv2.LINE_AA, shift=4)
 
 
-def to_image(values: NDArray) -> Image:
+def to_image(values: NDArray[np.floating]) -> Image:
     """(H, W, 3) in [-1, 1] to 8 bits."""
     return ((values.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
 
@@ -82,7 +84,7 @@ def enlarged(image: Image, factor: int) -> Image:
     return image.repeat(factor, 0).repeat(factor, 1)
 
 
-def edge_map_image(edges: NDArray) -> Image:
+def edge_map_image(edges: NDArray[np.floating]) -> Image:
     """(H, W), not negative -> (H, W, 3), the strongest white."""
     grey = (edges / max(float(edges.max()), 1e-12) * 255).round().astype(np.uint8)
     return grey[..., None].repeat(3, 2)

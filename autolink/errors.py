@@ -1,4 +1,4 @@
-"""Mistakes of the user, told in one sentence."""
+"""Errors of the user, reported in one sentence."""
 
 import errno
 import os

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from torch import Tensor
 from autolink.errors import UserError
 
 _HOST = f"{zlib.crc32(platform.node().encode()):08x}"
-_TEMPORARY = re.compile(rf"\..*\.part-{_HOST}-(\d+)-[0-9a-f]+(\.\w+)?")
+_TEMPORARY = re.compile(r"\..*\.part-([0-9a-f]{8})-(\d+)-[0-9a-f]+(\.\w+)*")
+"""Names of what is not finished: machine, process, random digits."""
 
 _NAMELESS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 """A write that fails so does not say which file it was."""
@@ -61,12 +62,10 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     Raises:
         OSError: the folder above cannot be written to or the disk is full; the error names `folder`.
     """
-    with _naming(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        clear_leftovers(folder.absolute().parent)
-        beside = _temporary_name(folder)
-        beside.mkdir()
-    try:
+    with ExitStack() as stack:
+        with _naming(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            beside = stack.enter_context(temporary_folder(folder))
         with _naming(folder, beside):
             yield beside
             files = [file for file in beside.rglob("*") if file.is_file()]
@@ -80,8 +79,23 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
             else:
                 beside.replace(folder)
             _to_disk(folder.absolute().parent)
+
+
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """A new empty folder beside `path` that is deleted when the block ends, unless it was renamed."""
+    clear_leftovers(path.absolute().parent)
+    beside = _temporary_name(path)
+    beside.mkdir()
+    try:
+        yield beside
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder: by its name it is there whole or not at all."""
+    shutil.rmtree(folder.rename(_temporary_name(folder)))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -95,12 +109,17 @@ def clear_leftovers(folder: Path) -> None:
     """Remove what processes of this machine that died while they wrote have left in a folder; once a process."""
     for child in folder.iterdir() if folder.is_dir() else ():
         found = _TEMPORARY.fullmatch(child.name)
-        if found and not psutil.pid_exists(int(found[1])):
+        if found and found[1] == _HOST and not psutil.pid_exists(int(found[2])):
             shutil.rmtree(child, ignore_errors=True) if child.is_dir() else child.unlink(missing_ok=True)
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether a file or folder is unfinished and to be renamed, by its name; of whatever machine and process."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
 def _temporary_name(path: Path) -> Path:
-    """A name beside `path` that nobody can foresee; it tells whose it is and keeps the ending."""
+    """A name beside `path` that nobody can guess; it holds machine and process, and keeps the suffix."""
     tag = f"{_HOST}-{os.getpid()}-{secrets.token_hex(8)}"
     suffix = path.suffix if re.fullmatch(r"\.\w+", path.suffix) else ""
     return path.with_name(f".{path.stem[:40]}.part-{tag}{suffix}")
@@ -176,7 +195,8 @@ def read_weights(option: str, path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return read_tensors(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        return tensors
     except pickle.UnpicklingError:
         reason = "it holds more than tensors"
     except (OSError, RuntimeError, EOFError, ValueError, UserError) as error:
@@ -192,8 +212,8 @@ def check_shapes(path: Path, held: Mapping[str, tuple[int, ...]], wanted: Mappin
     """
     for name in sorted(held.keys() | wanted.keys()):
         if name not in held or name not in wanted:
-            told = f"it lacks {name}" if name in wanted else f"it holds {name}, which is not part of the network"
-            raise UserError(f"{path} does not fit its config.json: {told}")
+            fault = f"it lacks {name}" if name in wanted else f"it holds {name}, which is not part of the network"
+            raise UserError(f"{path} does not fit its config.json: {fault}")
         if tuple(held[name]) != tuple(wanted[name]):
             raise UserError(
                 f"{path} does not fit its config.json: {name} is {tuple(held[name])} instead of {tuple(wanted[name])}"

@@ -1,4 +1,4 @@
-"""What people hand to a model: files, PIL images, arrays or tensors."""
+"""Input of a model: files, PIL images, arrays or tensors."""
 
 from collections.abc import Sequence
 from pathlib import Path

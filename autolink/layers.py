@@ -51,7 +51,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """As said above."""
-        return self.activation(self.body(x) + self.skip(x))
+        y: Tensor = self.activation(self.body(x) + self.skip(x))
+        return y
 
 
 def down_block(c_in: int, c_out: int) -> nn.Sequential:
@@ -105,8 +106,8 @@ class ProcessBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(input)
         x = input.float()
-        mean, square = SumOverProcesses.apply(torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))]))
-        mean, square = mean / dist.get_world_size(), square / dist.get_world_size()
+        sums: Tensor = SumOverProcesses.apply(torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))]))
+        mean, square = (sums / dist.get_world_size()).unbind()
         variance = (square - mean.square()).clamp(min=0)
         self._track(mean.detach(), variance.detach(), dist.get_world_size() * x.numel() // x.shape[1])
         scale = self.weight * (variance + self.eps).rsqrt()
@@ -122,7 +123,7 @@ class ProcessBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronise_batch_norm(network: nn.Module, device: torch.device) -> None:
-    """Have batch normalisations, but for the network itself, see the batches of all processes; weights stay."""
+    """Synchronise batch normalisations within the network over all processes, in place; weights stay."""
     if device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(network)
         return

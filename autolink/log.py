@@ -1,4 +1,4 @@
-"""What a run writes down as it goes: scalars for people and for a tracker."""
+"""Logging of scalars during a run: metrics.jsonl and a tracker."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from autolink.run_config import RunConfig
 
 
 def tracked_by(config: RunConfig) -> dict[str, Any]:
-    """What an Accelerator must be told of the tracker that --log-with asks for.
+    """Arguments of the Accelerator for the tracker of --log-with.
 
     Raises:
         UsageError: it is not installed.
@@ -57,7 +57,7 @@ class Log:
 
 
 def wandb_run(folder: Path) -> dict[str, Any]:
-    """What Weights & Biases is told of a run; a resumed one has the same id."""
+    """Arguments of `wandb.init`; a resumed run has the same id."""
     path = folder / "config.json"
     begun = path.stat().st_mtime_ns if path.exists() else 0
     key = hashlib.sha256(f"{folder.absolute()} {begun}".encode()).hexdigest()[:16]

@@ -66,7 +66,7 @@ def train(trainer: Trainer, folder: RunFolder, stop: Stop) -> bool:
                 trainer.save(folder)
                 saves.restart()
         trainer.save(folder)
-    return trainer.step >= config.steps
+    return bool(trainer.step >= config.steps)
 
 
 class Meter:
@@ -142,7 +142,7 @@ def estimate(trainer: Trainer, steps: int = 4) -> float:
     start = time.monotonic()
     for _ in range(steps):
         float(trainer.train_step())
-    return (time.monotonic() - start) / steps * trainer.config.steps / 60
+    return (time.monotonic() - start) / steps * int(trainer.config.steps) / 60
 
 
 def launch(config: RunConfig) -> Accelerator:

@@ -71,7 +71,7 @@ class ModelConfig:
     @property
     def heatmap_size(self) -> int:
         """Side of a keypoint's heatmap in pixels."""
-        return self.size * 2**HEATMAP_UPSAMPLINGS // 2 ** len(self.detector_channels)
+        return int(self.size * 2**HEATMAP_UPSAMPLINGS // 2 ** len(self.detector_channels))
 
 
 class Detector(nn.Module):
@@ -102,7 +102,8 @@ class Detector(nn.Module):
         """Keypoints (B, K, 2), (x, y) in [-1, 1]; `spread` times a log-prior pulls each towards a place of its own."""
         logits = self.network(images).flatten(2).float() * self.sharpness  # (B, K, h * w)
         with torch.autocast(images.device.type, enabled=False):  # positions need more than bf16's eight bits
-            return (logits + spread * self.log_prior).softmax(2) @ self.grid
+            keypoints: Tensor = (logits + spread * self.log_prior).softmax(2) @ self.grid
+            return keypoints
 
 
 class Decoder(nn.Module):
@@ -130,7 +131,8 @@ class Decoder(nn.Module):
         x = levels.pop()
         for up in self.up:
             x = torch.cat([up(x), levels.pop()], 1)
-        return self.last(x).float()
+        reconstruction: Tensor = self.last(x).float()
+        return reconstruction
 
 
 class AutoLinkOutput(NamedTuple):
@@ -224,7 +226,8 @@ class AutoLink(Pretrained):
 
     def keypoints(self, images: Tensor) -> Tensor:
         """The keypoints of images, differentiable and unchecked: (B, 3, H, W) in [-1, 1] -> (B, K, 2) in [-1, 1]."""
-        return self.detector(self._resized(images))
+        keypoints: Tensor = self.detector(self._resized(images))
+        return keypoints
 
     def edge_map(self, images: Tensor) -> Tensor:
         """Draw the graph found on images: (B, 3, H, W) in [-1, 1] -> (B, 1, size, size), not negative."""
@@ -244,7 +247,8 @@ class AutoLink(Pretrained):
         Returns:
             (B, 3, size, size), about [-1, 1].
         """
-        return self(images, mask).reconstruction
+        output: AutoLinkOutput = self(images, mask)
+        return output.reconstruction
 
     def forward(self, images: Tensor, mask: Tensor, spread: float = 0.0) -> AutoLinkOutput:
         """One training pass; arguments as in `reconstruct` and `Detector.forward`."""

@@ -68,7 +68,8 @@ class MobileBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c, H, W) -> (B, c', H', W')."""
-        return self.layers(x) + x if self.skip else self.layers(x)
+        y: Tensor = self.layers(x)
+        return y + x if self.skip else y
 
 
 def _folded(convolution: Any, norm: Any) -> nn.Conv2d:
@@ -129,7 +130,8 @@ def _downloaded_vgg16() -> dict[str, Tensor]:
     url = VGG16_Weights.IMAGENET1K_V1.url
     name = url.rsplit("/", 1)[-1]
     try:
-        return VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+        weights: dict[str, Tensor] = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+        return weights
     except (OSError, RuntimeError) as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise UserError(

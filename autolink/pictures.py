@@ -3,8 +3,10 @@
 import io
 import logging
 import os
+import struct
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import cache
@@ -53,13 +55,19 @@ _TURNS = {
 
 _SIDEWAYS = frozenset(turn for orientation, turn in _TURNS.items() if orientation >= 5)
 
+DAMAGE = (
+    OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError, MemoryError,
+    SyntaxError, AssertionError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+"""What readers of files raise on damaged ones."""
+
 _one_large = threading.Lock()
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # here, for a filter set around each picture is no thread's own
 
 
 class PictureError(Exception):
-    """A picture that cannot be read; the message says why, and who asked knows its name."""
+    """A picture that cannot be read; the message gives the reason, the caller adds the name."""
 
 
 class Frame(NamedTuple):
@@ -98,7 +106,7 @@ def decode_reduced(file: Path | bytes, at_least: int | None = None) -> tuple[Ima
                     rgb = rgb.transpose(turn)
     except PictureError:
         raise
-    except Exception as error:  # a damaged picture raises almost anything
+    except DAMAGE as error:
         raise PictureError(_reason(error)) from None
     return rgb, (height, width) if turn in _SIDEWAYS else (width, height)
 
@@ -108,7 +116,7 @@ def is_animated(path: Path) -> bool:
     try:
         with _opened(path) as picture:
             return picture.format in ANIMATED and getattr(picture, "n_frames", 1) > 1
-    except Exception:  # a damaged picture raises almost anything
+    except (PictureError, *DAMAGE):
         return False
 
 
@@ -120,7 +128,7 @@ def decode_frames(path: Path) -> Iterator[Frame]:
     """
     try:
         with _opened(path) as picture:
-            first = 1 if getattr(picture, "default_image", False) else 0  # of an APNG, shown by those who know none
+            first = 1 if getattr(picture, "default_image", False) else 0  # of an APNG, for viewers that do not animate
             for n in range(first, getattr(picture, "n_frames", 1)):
                 picture.seek(n)
                 picture.load()
@@ -128,7 +136,7 @@ def decode_frames(path: Path) -> Iterator[Frame]:
                 yield Frame(np.asarray(rgb), float(picture.info.get("duration") or 0))
     except PictureError:
         raise
-    except Exception as error:  # a damaged picture raises almost anything
+    except DAMAGE as error:
         raise PictureError(_reason(error)) from None
 
 
@@ -179,7 +187,7 @@ def _turn(picture: Image.Image) -> Image.Transpose | None:
     """What brings a picture upright; nothing where its EXIF cannot be read."""
     try:
         return _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation) or 1)
-    except Exception:  # damaged EXIF raises almost anything
+    except DAMAGE:  # of its EXIF
         return None
 
 
@@ -234,12 +242,12 @@ def is_picture(file: Path | IO[bytes]) -> bool:
         return _is_heic(file.read(12))
     except OSError:
         return False
-    except Exception:  # it is known, but damaged or too large: to be told when it is read
+    except DAMAGE:  # a known format, but damaged or too large: said when it is decoded
         return True
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a relative path, parts apart by slashes, is or lies in what people do not see as theirs."""
+    """Whether a relative path, separated by slashes, is or lies in a hidden or system file or folder."""
     parts = PurePosixPath(name).parts
     return any((part.startswith(".") and part != ".") or part.lower() in HIDDEN for part in parts)
 
@@ -259,5 +267,5 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 @cache
 def warn_once(message: str) -> None:
-    """Log what a user should know; the same sentence only once, though the same files are looked through again."""
+    """Log a warning, each message once a process, though the same files are read again."""
     logging.getLogger("autolink").warning("%s", message)

@@ -106,7 +106,7 @@ def current_name(module: nn.Module, name: str) -> str:
 
 
 def rename_earlier_keys(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """A hook for `register_load_state_dict_pre_hook`: tensors under names of `earlier_keys` load, from run folders too."""
+    """A hook for `register_load_state_dict_pre_hook`: tensors under `earlier_keys` load, from run folders too."""
     for key in [key for key in state if key.startswith(prefix)]:
         state[prefix + current_name(module, key.removeprefix(prefix))] = state.pop(key)
 
@@ -148,7 +148,7 @@ def load_folder(kind: str, config_type: type[Config], network: Callable[[Config]
 
 
 def check_same_shape(start_from: str, has: Any, wanted: Any, names: Collection[str]) -> None:
-    """Refuse to begin with a model whose configuration differs from the one asked for in some of its values.
+    """Refuse --start-from where some of its configuration differs from the one asked for.
 
     Raises:
         UserError: the first value that differs.

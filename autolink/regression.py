@@ -15,18 +15,18 @@ MOUTH = slice(48, 68)
 
 @dataclass(frozen=True)
 class RegressionError:
-    """Mean distances in per cent of the normalising length, on pictures that the fit has not seen."""
+    """Mean distances in per cent of the normalising length, on held-out pictures."""
 
     with_bias: float
     without_bias: float
     mean_pose: float
     """The baseline that predicts the mean landmark positions of the fit for every picture."""
-    distances: NDArray
+    distances: NDArray[np.floating]
     """(N_test, L), with bias, NaN where not annotated."""
 
 
 def regression_error(
-    keypoints: NDArray, annotation: Annotation, fitted: NDArray[np.bool_], lengths: NDArray
+    keypoints: NDArray[np.floating], annotation: Annotation, fitted: NDArray[np.bool_], lengths: NDArray[np.floating]
 ) -> RegressionError:
     """Fit landmarks to keypoints by least squares on one part of the pictures and measure on the rest.
 
@@ -43,16 +43,19 @@ def regression_error(
     ones = np.ones((len(unit), 1))
     landmarks = (annotation.landmarks.astype(np.float64) + 1) / 2  # the same origin: without a bias it matters
 
-    def distances(design: NDArray) -> NDArray:
+    def distances(design: NDArray[np.floating]) -> NDArray[np.floating]:
         residual = (_predict(design, landmarks, fitted) - landmarks) * 2 * annotation.pixels[:, None]
-        return (np.linalg.norm(residual, axis=2) / lengths[:, None] * 100)[~fitted]
+        shares: NDArray[np.floating] = np.linalg.norm(residual, axis=2) / lengths[:, None] * 100
+        return shares[~fitted]
 
     with_bias = distances(np.hstack([unit, ones]))
     without_bias, mean_pose = (float(np.nanmean(distances(design))) for design in (unit, ones))
     return RegressionError(float(np.nanmean(with_bias)), without_bias, mean_pose, with_bias)
 
 
-def _predict(design: NDArray, landmarks: NDArray, fitted: NDArray[np.bool_]) -> NDArray:
+def _predict(
+    design: NDArray[np.floating], landmarks: NDArray[np.floating], fitted: NDArray[np.bool_]
+) -> NDArray[np.floating]:
     """Least squares of each landmark on the pictures of the fit where it is visible: (N, L, 2) for all pictures."""
     visible = ~np.isnan(landmarks).any(2)
     if not visible[fitted].any(0).all() or not visible[~fitted].any(0).all():
@@ -68,27 +71,29 @@ def _predict(design: NDArray, landmarks: NDArray, fitted: NDArray[np.bool_]) -> 
     return prediction
 
 
-def inter_ocular_lengths(annotation: Annotation) -> NDArray:
+def inter_ocular_lengths(annotation: Annotation) -> NDArray[np.floating]:
     """Distance between the eye centres of 68-point faces in pixels: (N,)."""
     return _distance(annotation, LEFT_EYE, RIGHT_EYE)
 
 
-def pair_lengths(annotation: Annotation, first: int, second: int) -> NDArray:
+def pair_lengths(annotation: Annotation, first: int, second: int) -> NDArray[np.floating]:
     """Distance between two landmarks in pixels: (N,)."""
     return _distance(annotation, slice(first, first + 1), slice(second, second + 1))
 
 
-def side_lengths(annotation: Annotation) -> NDArray:
+def side_lengths(annotation: Annotation) -> NDArray[np.floating]:
     """Longer side of what is seen of each picture, in pixels: (N,)."""
-    return 2 * annotation.pixels.max(1) + 1
+    longer: NDArray[np.floating] = annotation.pixels.max(1)
+    return 2 * longer + 1
 
 
-def _distance(annotation: Annotation, first: slice, second: slice) -> NDArray:
+def _distance(annotation: Annotation, first: slice, second: slice) -> NDArray[np.floating]:
     centres = [annotation.landmarks[:, part].mean(1) * annotation.pixels for part in (first, second)]
-    return np.linalg.norm(centres[0] - centres[1], axis=1)
+    lengths: NDArray[np.floating] = np.linalg.norm(centres[0] - centres[1], axis=1)
+    return lengths
 
 
-def default_lengths(annotation: Annotation) -> tuple[str, NDArray]:
+def default_lengths(annotation: Annotation) -> tuple[str, NDArray[np.floating]]:
     """What the field normalises by: inter-ocular distance for 68-point faces, else the image side."""
     if annotation.landmarks.shape[1] == 68:
         return "inter-ocular distance", inter_ocular_lengths(annotation)

@@ -1,4 +1,4 @@
-"""What every training can be told, in the groups that --help shows.
+"""Options that every training has, in the groups of --help.
 
 A run's configuration is one flat dataclass; the groups are its base classes.
 """
@@ -54,7 +54,7 @@ def option(name: str) -> str:
 
 @dataclass(frozen=True)
 class DataOptions(Options):
-    """What is learned from."""
+    """Training data."""
 
     title = "data"
 
@@ -166,16 +166,16 @@ class FolderOptions(Options):
     out: Path | None = None
     """Run folder; named after the preset in runs/ if left out."""
     resume: bool = False
-    """Go on with the run in --out, with its own configuration."""
+    """Resume the run in --out from its newest checkpoint, with its own configuration."""
     overwrite: bool = False
-    """Delete the run that is in --out and begin anew."""
+    """Delete the run in --out and start from step 0."""
     dry_run: bool = False
     """Print configuration, data, size and a time estimate, and stop."""
 
 
 @dataclass(frozen=True)
 class RunConfig(DataOptions, OptimiserOptions, ComputeOptions, LoggingOptions, FolderOptions):
-    """What every training can be told."""
+    """Options that every training has."""
 
     def __post_init__(self) -> None:
         for group in type(self).__mro__:

@@ -1,10 +1,10 @@
 """What a training run leaves on disk: configuration, checkpoints to resume from, and the model."""
 
 import json
-import os
 import platform
 import shutil
 import subprocess
+from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,13 +12,19 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from autolink import __version__
 from autolink.errors import UsageError, UserError
-from autolink.pretrained import save_tensors, write_text
+from autolink.files import (
+    atomic_folder,
+    clear_leftovers,
+    is_temporary,
+    read_tensors,
+    remove_folder,
+    save_tensors,
+    write_text,
+)
 from autolink.run_config import RunConfig
 
 Config = TypeVar("Config", bound=RunConfig)
@@ -41,7 +47,8 @@ WRITTEN = (
 
 def config_to_json(config: RunConfig) -> dict[str, Any]:
     """The configuration as plain JSON values."""
-    return json.loads(json.dumps(asdict(config), default=str))
+    values: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
+    return values
 
 
 def config_from_json(like: Config, values: dict[str, Any]) -> Config:
@@ -90,17 +97,16 @@ def check_same_run(config: RunConfig, started: RunConfig) -> None:
 
 def _flat(config: RunConfig) -> dict[str, Any]:
     values = config_to_json(config)
-    return values | values.pop("model", {})
+    model: dict[str, Any] = values.pop("model", {})
+    return values | model
 
 
 def versions() -> dict[str, str]:
     """What produced a result: Python, packages and the commit where there is one."""
     found = {"python": platform.python_version(), "autolink": __version__}
     for package in ("torch", "torchvision", "accelerate", "numpy", "opencv-python"):
-        try:
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            continue
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return found
@@ -110,11 +116,6 @@ def versions() -> dict[str, str]:
     except OSError:
         commit = ""
     return found | ({"commit": commit} if commit else {})
-
-
-def _leftover(name: str) -> bool:
-    """Whether a file in a run folder is one of ours that was to be renamed."""
-    return name.startswith(".") and name[1:].startswith(tuple(Path(ours).stem for ours in WRITTEN))
 
 
 class RunFolder:
@@ -137,6 +138,7 @@ class RunFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"--out {self.path} is a file; give a folder")
+        clear_leftovers(self.path)
         self.fresh = not self.path.exists() or not any(child.name != ".lock" for child in self.path.iterdir())
         if not self.fresh and not config.resume and not self._abandoned():
             try:
@@ -151,19 +153,14 @@ class RunFolder:
 
     def _abandoned(self) -> bool:
         """Whether there is no run here, only what a killed process of ours has left."""
-        names = {child.name for child in self.path.iterdir()}
-        strange = [name for name in names - {".lock", "cache", *WRITTEN} if not _leftover(name)]
-        return ".lock" in names and "config.json" not in names and not strange
+        names = {child.name for child in self.path.iterdir() if not is_temporary(child)}
+        return ".lock" in names and "config.json" not in names and names <= {".lock", "cache", *WRITTEN}
 
     def _clear_leftovers(self) -> None:
-        """Remove what a killed process was about to rename."""
-        for left in (
-            *(child for child in self.path.iterdir() if _leftover(child.name)),
-            *self.path.glob("checkpoints/.step-*"),
-            *self.path.glob("samples/.*"),
-            *self.path.glob("cache/.*"),
-        ):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        """Remove what killed processes have left unfinished, of other machines too: the lock is ours."""
+        for pattern in (".*", "checkpoints/.*", "samples/.*", "cache/.*"):
+            for left in filter(is_temporary, self.path.glob(pattern)):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def begin(self, config: RunConfig) -> None:
         """Delete the run that is to be overwritten, and say what the new one is."""
@@ -201,20 +198,11 @@ class RunFolder:
         """Write a checkpoint whole or not at all, and drop old ones; one that is there already is the same."""
         final = self.path / "checkpoints" / f"step-{step:07d}"
         if not final.exists():
-            beside = final.with_name(f".{final.name}")
-            shutil.rmtree(beside, ignore_errors=True)
-            beside.mkdir(parents=True)
-            try:
+            with atomic_folder(final) as beside:
                 save_tensors(tensors, beside / "training.safetensors")
                 (beside / "state.json").write_text(json.dumps({"step": step, **state}, indent=2) + "\n")
-                for path in (*beside.iterdir(), beside):
-                    _to_disk(path)
-                beside.rename(final)
-                _to_disk(final.parent)
-            finally:
-                shutil.rmtree(beside, ignore_errors=True)
         for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
-            shutil.rmtree(old.rename(old.with_name(f".{old.name}")))  # a checkpoint by name is always whole
+            remove_folder(old)
         return final
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -225,24 +213,14 @@ class RunFolder:
         """
         found = self.checkpoints()
         if not found:
-            raise UserError(f"{self.path} has no checkpoint yet; start anew with --overwrite")
+            raise UserError(f"{self.path} has no checkpoint yet; start again with --overwrite")
         try:
-            tensors = load_file(found[-1] / "training.safetensors")
+            tensors = read_tensors(found[-1] / "training.safetensors")
             state = json.loads((found[-1] / "state.json").read_text())
             return tensors, {**state, "step": int(state["step"])}
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{found[-1]} is damaged ({error}); delete it to resume from the one before") from None
-
-
-def _to_disk(path: Path) -> None:
-    """Have the system write a file or folder out, so that a rename never outlives what was renamed."""
-    if path.is_dir() and os.name == "nt":  # Windows opens no folders
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        except (UserError, OSError, ValueError, KeyError, TypeError) as error:
+            reason = "" if isinstance(error, UserError) else f" ({error})"
+            raise UserError(f"{found[-1]} is damaged{reason}; delete it to resume from the one before") from None
 
 
 def optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

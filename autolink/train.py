@@ -3,6 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from tqdm import tqdm
 
 from autolink import draw
 from autolink.config import PRESET_NOTES, PRESETS, TrainConfig
-from autolink.data import ImageSet, check_data, load_data
+from autolink.data import check_data, load_data
+from autolink.data.images import ImageSet
 from autolink.device import to_network
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError, command
@@ -57,7 +59,7 @@ def draw_batch(
 
 
 def spread(config: TrainConfig, step: int) -> float:
-    """Strength of the pull that keeps keypoints apart, linearly to zero over the first steps."""
+    """Weight of the log-prior that spreads the keypoints, linearly to zero over the first steps."""
     return config.spread * max(0.0, 1 - step / config.spread_steps) if config.spread_steps else 0.0
 
 
@@ -136,13 +138,13 @@ class Trainer(BaseTrainer[TrainConfig, AutoLink]):
         keypoints = detect_all(self.average, self.data.images[rows], self.accelerator.device)
         try:
             error = regression_error(keypoints, part, ~part.test, lengths[rows])
-        except ValueError:  # a landmark that one side of the split never shows
+        except ValueError:  # a landmark that is never annotated on one side of the split
             return {}
         return {"regression_error": error.with_bias, "mean_pose_error": error.mean_pose}
 
     @torch.no_grad()
     def sample_picture(self) -> NDArray[np.uint8]:
-        """Input, masked input, edge map, graph and reconstruction of a few pictures, the untrained ones if any."""
+        """Input, masked input, edge map, graph and reconstruction of a few pictures, held-out ones if any."""
         rows = self.test_rows if len(self.test_rows) else self.train_rows
         rows = rows[np.linspace(0, len(rows) - 1, min(SAMPLES, len(rows))).astype(int)]
         config = self.config
@@ -200,7 +202,7 @@ def known_model(config: TrainConfig) -> AutoLink | None:
 
 @torch.no_grad()
 def take_over(model: AutoLink, known: AutoLink) -> None:
-    """Give a model the weights of another; keypoints that the other does not have, and their edges, begin anew."""
+    """Give a model the weights of another; further keypoints and their edges stay as initialised."""
     weights = known.state_dict()
     scale = known.config.edge_learning_rate_scale / model.config.edge_learning_rate_scale
     between_known = (edge_pairs(model.config.keypoints) < known.config.keypoints).all(0)
@@ -232,7 +234,7 @@ def run(arguments: list[str]) -> None:
 
 def load_with_progress(config: TrainConfig, cache: Path | None, visible: bool) -> ImageSet:
     """The data set, with a bar while pictures are decoded."""
-    bar: tqdm | None = None
+    bar: tqdm[Any] | None = None
 
     def progress(done: int, total: int) -> None:
         nonlocal bar

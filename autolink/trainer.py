@@ -65,11 +65,11 @@ class BaseTrainer(ABC, Generic[Config, Network]):
 
     @abstractmethod
     def train_batch(self, shard: int) -> Tensor:
-        """Learn from one batch, whose random numbers follow from seed, step and shard; the loss, left on the device."""
+        """Train on one batch, sampled by seed, step and shard; the loss, left on the device."""
 
     @abstractmethod
     def measure(self) -> dict[str, float]:
-        """Figures of the averaged network on what it was not trained on; the first one is shown beside the bar."""
+        """Metrics of the averaged network on held-out data; the first one is shown beside the progress bar."""
 
     @abstractmethod
     def sample_picture(self) -> NDArray[np.uint8]:
@@ -81,11 +81,11 @@ class BaseTrainer(ABC, Generic[Config, Network]):
 
     @abstractmethod
     def describe(self) -> list[str]:
-        """Lines that tell what was found before the first step."""
+        """Lines on data and model, printed before the first step."""
 
     @abstractmethod
     def data_state(self) -> str:
-        """A few words on the data that change when it does, so that --resume does not go on with other data."""
+        """A short description that changes with the data, so that --resume refuses other data."""
 
     def scalars(self) -> dict[str, float]:
         """Further values for the log."""
@@ -94,8 +94,8 @@ class BaseTrainer(ABC, Generic[Config, Network]):
     def train_step(self) -> Tensor:
         """One optimiser step from all batches that are accumulated for it; their mean loss, left on the device.
 
-        A batch accumulated here is the one that another process would draw: two batches on one process teach the same
-        as one each on two, but for what is normalised within a batch.
+        A batch accumulated here is the one that another process would draw: two batches on one process give the same
+        gradient as one each on two, but for what is normalised within a batch.
         """
         accelerator, losses = self.accelerator, []
         for part in range(accelerator.gradient_accumulation_steps):

@@ -18,7 +18,7 @@ from autolink.generation.transfer_options import TransferOptions
 from autolink.progress import Progress
 from autolink.video.clip import Clip
 from autolink.video.crop import Crop, parse_crop
-from autolink.video.following import filled, follow, told
+from autolink.video.following import describe_absence, filled, follow
 from autolink.video.motion import Motion, read_motion
 from autolink.video.subject import find_subject
 
@@ -188,7 +188,7 @@ def follow_driver(clip: Clip, still: bool, networks: Networks, progress: Progres
     if set(states) == {"empty"}:
         raise UserError(f"--driver {clip.path or clip.name}: no frame shows a subject that this checkpoint knows")
     notes = [f"{damage[0]}; the {len(track)} frames that could be read are used"] if damage else []
-    absent = told(states, cuts)
+    absent = describe_absence(states, cuts)
     motion = Motion(filled(np.stack(track)), facts.rate, facts.width, facts.height, networks.weights)
     empty, notes = np.array([state == "empty" for state in states]), notes + ([absent] if absent else [])
     return Seen(motion, empty, shots(cuts), notes, Details.joined([look for look in looks if look]))

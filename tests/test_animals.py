@@ -22,8 +22,8 @@ def test_any_size_shows_the_same_animal() -> None:
     large, same = animal_images(4, seed=0, size=96)
     pooled = large.reshape(4, 32, 3, 32, 3, 3).mean((2, 4))
     assert np.abs(pooled - small).mean() < 6
-    to_sides = [((p + 1) / 2 * (size - 1) + 0.5) / size for p, size in ((points, 32), (same, 96))]
-    np.testing.assert_allclose(*to_sides, atol=1e-4)
+    in_sides, same_in_sides = (((p + 1) / 2 * (size - 1) + 0.5) / size for p, size in ((points, 32), (same, 96)))
+    np.testing.assert_allclose(in_sides, same_in_sides, atol=1e-4)
 
 
 def test_landmarks_are_where_the_features_are() -> None:

@@ -3,7 +3,8 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from huggingface_hub.utils import filter_repo_objects
+from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.utils._paths import filter_repo_objects
 
 from autolink import AutoLink, Gan, PoseTransfer
 from autolink.checkpoints import BUNDLED, Pretrained, bundled, find_checkpoint
@@ -77,12 +78,13 @@ def test_only_with_its_prefix_the_hub_is_asked_and_brings_every_part(
         AutoLink.from_pretrained("hf:model")
 
 
-def test_a_name_that_the_hub_lacks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [OSError, EntryNotFoundError])
+def test_a_name_that_the_hub_lacks_is_told(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> str:
-        raise OSError("offline")
+        raise error("offline")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(UserError, match=r"the Hub gave no repository owner/model \(OSError\)"):
+    with pytest.raises(UserError, match=rf"the Hub gave no repository owner/model \({error.__name__}\)"):
         Gan.from_pretrained("hf:owner/model")
 
 

@@ -2,6 +2,7 @@ import json
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,10 @@ from autolink.video.files import read_frames, video_facts
 from autolink.video.writer import VideoWriter
 
 
-def run(checkpoint: Path, source: Path, out: Path, **more: object) -> dict:
+def run(checkpoint: Path, source: Path, out: Path, **more: object) -> dict[str, Any]:
     detect.run(DetectConfig(source, out, str(checkpoint), **more))  # type: ignore[arg-type]
-    return json.loads((out / "keypoints.json").read_text())
+    found: dict[str, Any] = json.loads((out / "keypoints.json").read_text())
+    return found
 
 
 def test_a_folder_gives_overlays_and_pixels_of_the_original(
@@ -74,7 +76,7 @@ def test_wrong_input_is_told_and_nothing_is_left(
 ) -> None:
     out = tmp_path / "out"
 
-    def said(code: int, source: Path, checkpoint: Path = tiny_checkpoint, target: Path = out, **more: object) -> str:
+    def said(code: int, source: Path, checkpoint: Path = tiny_checkpoint, target: Path = out, **more: Any) -> str:
         return fails(code, lambda: run(checkpoint, source, target, **more))
 
     assert "does not exist" in said(2, tmp_path / "nothing.png")
@@ -87,8 +89,8 @@ def test_wrong_input_is_told_and_nothing_is_left(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.mp4", "bad.png"]
     out.mkdir()
     (out / "mine.txt").write_text("keep")
-    for more in ({}, {"overwrite": True}):
-        assert "no earlier result" in said(2, pictures, **more)
+    for overwrite in (False, True):
+        assert "no earlier result" in said(2, pictures, overwrite=overwrite)
     assert (out / "mine.txt").read_text() == "keep"
     assert "lies in it" in said(2, pictures, target=pictures / "overlays")
     assert not (pictures / "overlays").exists()

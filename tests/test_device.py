@@ -1,4 +1,5 @@
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from autolink import device
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Eight cores, no quota, and no launcher."""
-    monkeypatch.setattr(device.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr(device, "cpu_quota", lambda: math.inf)
     for name in ("OMP_NUM_THREADS", *device.LAUNCHERS):
         monkeypatch.delenv(name, raising=False)

@@ -162,7 +162,7 @@ def test_landmarks_are_read_with_gaps(tmp_path: Path) -> None:
     data = load_images(annotated(tmp_path, CSV + "0.png,ann,train,0,0,20,10\n2.png,bob,test,10,5,,\n"), 8, "stretch")
     assert data.annotation is not None
     np.testing.assert_allclose(data.annotation.landmarks[0], [[-1, -1], [1, 1]])
-    np.testing.assert_allclose(data.annotation.landmarks[2], [[0, 0], [np.nan, np.nan]])
+    np.testing.assert_allclose(data.annotation.landmarks[2], np.array([[0, 0], [np.nan, np.nan]]))
     assert np.isnan(data.annotation.landmarks[1]).all()
     assert data.annotation.annotated.tolist() == [True, False, True]
     assert data.annotation.test.tolist() == [False, False, True]
@@ -277,7 +277,7 @@ def test_every_picture_is_used_and_what_is_none_is_counted(tmp_path: Path, caplo
     (tmp_path / "dataset.json").write_text('{"labels": null}')
     write_video(tmp_path / "e.mp4", 2)
     assert Source.find(tmp_path).names == ["b.gif", "no ending", "photo 2024-05-01 12:30:00.jpg"]
-    assert "4 files are no pictures and were passed over: 2 .txt, 1 .json, 1 .mp4, such as c.txt" in caplog.text
+    assert "4 files are no pictures and were skipped: 2 .txt, 1 .json, 1 .mp4, such as c.txt" in caplog.text
     assert "dataset.json is not read" in caplog.text
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         for file in tmp_path.iterdir():

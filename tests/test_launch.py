@@ -17,11 +17,11 @@ from conftest import TINY, TINY_GAN, TINY_TRANSFER
 from safetensors.torch import load_file
 
 from autolink import AutoLink, train
-from autolink.data import load_images
+from autolink.data.images import load_images
 from autolink.errors import UsageError
-from autolink.eval import judge
+from autolink.eval import judge, judge_options
 from autolink.eval.judge_data import folder_data
-from autolink.generation import train_gan, train_transfer
+from autolink.generation import gan_options, train_gan, train_transfer
 from autolink.generation.pairs import rendered_views
 from autolink.run_state import RunFolder
 from autolink.trainer import BaseTrainer
@@ -50,14 +50,16 @@ def build(request: pytest.FixtureRequest, pictures: Path, animals: Path, tiny_ch
         return train_transfer.TransferTrainer(config, accelerator, known, rendered_views(6, 2, 32))
 
     def gan(accelerator: Accelerator) -> Trainer:
-        config = train_gan.parse_config([*TINY_GAN, *common, str(animals), "--stage-one", str(tiny_checkpoint)])
+        config = gan_options.parse_config([*TINY_GAN, *common, str(animals), "--stage-one", str(tiny_checkpoint)])
         known = AutoLink.from_pretrained(tiny_checkpoint)
         config = train_gan.with_data(config, known, ("cat", "dog"))
         return train_gan.GanTrainer(config, accelerator, known, load_images(animals, 32, "stretch"))
 
     def judged(accelerator: Accelerator) -> Trainer:
         options = ["--size", "32", "--channels", "4", "8", "8", "--batch", "4", *common, str(pictures)]
-        return judge.JudgeTrainer(judge.parse_config(options), accelerator, folder_data(pictures, 32, "stretch"))
+        return judge.JudgeTrainer(
+            judge_options.parse_config(options), accelerator, folder_data(pictures, 32, "stretch")
+        )
 
     return {"stage one": stage_one, "transfer": transfer, "gan": gan, "judge": judged}[request.param]
 

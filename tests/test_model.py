@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -56,7 +57,7 @@ def test_everything_receives_gradient() -> None:
 def test_x_comes_first_and_follows_the_picture() -> None:
     """A detector whose heatmap is the picture's brightness finds a bright spot at its (x, y)."""
     detector = AutoLink(replace(SMALL, keypoints=3)).detector
-    detector.network = nn.AvgPool2d(2)
+    detector.network = nn.Sequential(nn.AvgPool2d(2))
     images = torch.full((1, 3, 32, 32), -50.0)
     images[:, :, 4:6, 24:26] = 50.0  # near the top, to the right
     x, y = detector(images)[0, 0].tolist()
@@ -152,6 +153,6 @@ def test_wrong_checkpoints_are_told(model: AutoLink, tmp_path: Path) -> None:
         ({"fit": "pad"}, "--fit"),
     ],
 )
-def test_impossible_models_are_told(change: dict, said: str) -> None:
+def test_impossible_models_are_told(change: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         ModelConfig(**change)

@@ -21,7 +21,7 @@ from autolink.generation.motion import (
 from autolink.video.motion import Motion, MotionError, radius, read_motion, smooth, smoothing_reach, write_motion
 
 
-def rotation(angle: float) -> NDArray:
+def rotation(angle: float) -> NDArray[np.floating]:
     return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
 
 
@@ -30,7 +30,7 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(4)
 
 
-def best_tree_weight(weights: NDArray, K: int) -> float:
+def best_tree_weight(weights: NDArray[np.floating], K: int) -> float:
     """By trying every set of K - 1 edges."""
     pairs = list(itertools.combinations(range(K), 2))
     best = -math.inf
@@ -74,7 +74,7 @@ def test_tree_without_any_weight_still_links_all() -> None:
 
 
 @pytest.mark.parametrize("weights", [np.ones(5), np.array([1, math.nan, 1, 1, 1, 1])])
-def test_tree_refuses_other_weights(weights: NDArray) -> None:
+def test_tree_refuses_other_weights(weights: NDArray[np.floating]) -> None:
     with pytest.raises(ValueError, match="4 keypoints have 6 edges"):
         maximum_spanning_tree(weights, 4)
 
@@ -110,7 +110,7 @@ def test_relative_adapts_to_a_larger_driver(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(relative(driver[1], driver, 1, adapt_scale=True), driver)
 
 
-def chain(K: int) -> NDArray:
+def chain(K: int) -> NDArray[np.int64]:
     return np.array([(k, k + 1) for k in range(K - 1)])
 
 
@@ -127,7 +127,7 @@ def test_retarget_keeps_lengths_and_takes_angles(rng: np.random.Generator) -> No
         np.testing.assert_allclose(moved[t, root], source[root] + driver[t, root] - driver[3, root])
 
 
-def arms(angles: NDArray, lengths: list[float]) -> NDArray:
+def arms(angles: NDArray[np.floating], lengths: list[float]) -> NDArray[np.floating]:
     """Chains of bones from the origin, (T, K, 2)."""
     bones = np.stack([np.cos(angles), np.sin(angles)], 2) * np.array(lengths)[:, None]
     return np.concatenate([np.zeros((len(angles), 1, 2)), bones.cumsum(1)], 1)
@@ -136,7 +136,7 @@ def arms(angles: NDArray, lengths: list[float]) -> NDArray:
 def test_retarget_forgets_the_driver_s_proportions(rng: np.random.Generator) -> None:
     angles = rng.uniform(0, 6, (5, 3))
     truth = arms(angles, [1, 1, 1])
-    for lengths in ([1, 1, 1], [2, 0.5, 1]):
+    for lengths in ([1.0, 1.0, 1.0], [2.0, 0.5, 1.0]):
         moved = retarget(truth[0], arms(angles, lengths), chain(4), 0, adapt_scale=False)
         np.testing.assert_allclose(moved, truth, atol=1e-12)
 
@@ -188,7 +188,7 @@ def test_smooth_is_the_gaussian_mean_inside(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("frames", [1, 2, 3, 25])
 def test_smooth_leaves_steady_motion_alone(frames: int) -> None:
     t = np.arange(frames)[:, None, None]
-    track = np.array([[3.0, -1], [0, 2]]) * t + 7
+    track: NDArray[np.float64] = np.array([[3.0, -1], [0, 2]]) * t + 7
     np.testing.assert_allclose(smooth(track, 3), track, atol=1e-9)
 
 

@@ -20,7 +20,8 @@ from autolink.pictures import (
     is_hidden,
     is_picture,
 )
-from autolink.video.files import VideoError, read_frames, video_facts
+from autolink.video.container import VideoError
+from autolink.video.files import read_frames, video_facts
 
 RED = (200, 40, 90)
 
@@ -187,7 +188,7 @@ def animation(path: Path, form: str, durations: int | list[int]) -> Path:
 def test_animated_pictures_give_all_frames_at_their_rate(form: str, ending: str, tmp_path: Path) -> None:
     path = animation(tmp_path / f"a.{ending}", form, 100)
     facts = video_facts(path)
-    assert (facts.rate, facts.frames, facts.audio) == (10, 5, False)
+    assert facts.rate == 10 and facts.frames == 5 and not facts.audio
     np.testing.assert_allclose([frame[8, 8, 0] for frame in read_frames(path)], 40 * np.arange(5), atol=12)
 
 
@@ -212,7 +213,7 @@ def test_a_folder_of_frames_passes_over_what_is_none(tmp_path: Path, caplog: pyt
     Image.new("RGB", (9, 9)).save(tmp_path / "._1.png")
     (tmp_path / "notes.txt").write_text("no picture")
     assert [int(frame[0, 0, 0]) for frame in read_frames(tmp_path)] == [1, 2, 3, 10]
-    assert "1 files are no pictures and were passed over, such as notes.txt" in caplog.text
+    assert "1 files are no pictures and were skipped, such as notes.txt" in caplog.text
     (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0heicmif1")
     with pytest.raises(VideoError, match=r"phone\.heic cannot be read as a picture: HEIC"):
         list(read_frames(tmp_path / "phone.heic"))

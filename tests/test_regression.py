@@ -20,7 +20,7 @@ def example(seed: int = 0) -> tuple[np.ndarray, Annotation]:
     mixing = rng.normal(size=(2 * K, 2 * L))
     landmarks = (keypoints.reshape(N, -1) @ mixing + 3).reshape(N, L, 2) + rng.normal(scale=0.1, size=(N, L, 2))
     pixels = np.tile([30.0, 20.0], (N, 1))
-    return keypoints, Annotation(landmarks, np.full(N, ""), pixels, ~FITTED)
+    return keypoints, Annotation(landmarks.astype(np.float32), np.full(N, ""), pixels.astype(np.float32), ~FITTED)
 
 
 def oracle(design: np.ndarray, annotation: Annotation, lengths: np.ndarray) -> float:
@@ -76,10 +76,10 @@ def test_a_landmark_seen_on_one_side_only_is_told() -> None:
 
 
 def test_lengths_are_pixels_of_the_picture() -> None:
-    landmarks = np.zeros((1, 68, 2))
+    landmarks = np.zeros((1, 68, 2), np.float32)
     landmarks[:, 36:42] = [-0.5, 0]
     landmarks[:, 42:48] = [0.5, 0.5]
-    face = Annotation(landmarks, np.array([""]), np.array([[30.0, 20.0]]), np.array([True]))
+    face = Annotation(landmarks, np.array([""]), np.array([[30.0, 20.0]], np.float32), np.array([True]))
     assert inter_ocular_lengths(face)[0] == pytest.approx(np.hypot(30, 10))
     assert pair_lengths(face, 36, 0)[0] == pytest.approx(15)
     assert side_lengths(face)[0] == pytest.approx(61)

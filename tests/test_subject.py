@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from autolink.data.picture import to_pixels
 from autolink.video.crop import Crop, parse_crop
-from autolink.video.following import Followed, filled, follow, told
+from autolink.video.following import Followed, describe_absence, filled, follow
 from autolink.video.layout import SMALLEST_VARIANCE, Layout, Shape
 from autolink.video.motion import smooth, smoothing_reach
-from autolink.video.subject import find_subject, look
+from autolink.video.subject import Detect, find_subject, look
 
 SIZE = 48
 COLOURS = np.array([[230, 20, 20], [20, 220, 20], [30, 30, 240], [230, 220, 20]])
@@ -26,7 +26,7 @@ def noise(rng: np.random.Generator, width: int, height: int) -> NDArray[np.uint8
     return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
 
 
-def discs(width: int, height: int, points: NDArray, radius: float) -> NDArray[np.uint8]:
+def discs(width: int, height: int, points: NDArray[np.floating], radius: float) -> NDArray[np.uint8]:
     """Coloured discs on grey; `points` (4, 2) in pixels."""
     image = np.full((height, width, 3), 120, np.uint8)
     for (x, y), colour in zip((points * 256).round().astype(int).tolist(), COLOURS.tolist(), strict=True):
@@ -34,7 +34,7 @@ def discs(width: int, height: int, points: NDArray, radius: float) -> NDArray[np
     return image
 
 
-def find_discs(crops: NDArray[np.uint8]) -> NDArray:
+def find_discs(crops: NDArray[np.uint8]) -> NDArray[np.floating]:
     """The centroids of the four colours, (n, 4, 2) in [-1, 1]; a colour that is not there is found in a corner."""
     axis = np.linspace(-1, 1, crops.shape[1])
     found = np.empty((len(crops), 4, 2))
@@ -178,7 +178,7 @@ def test_keypoints_without_a_strong_edge_do_not_count() -> None:
     assert layout.chosen == (0, 2, 3)
     assert layout == Layout.measure(keypoints, weights * 9)
     kept = Layout.measure(keypoints[:, [0, 2, 3]])
-    assert (layout.centre, layout.radius) == (pytest.approx(kept.centre), pytest.approx(kept.radius))
+    assert layout.centre == pytest.approx(kept.centre) and layout.radius == pytest.approx(kept.radius)
     keypoints[:, 1] += 50
     assert Layout.measure(keypoints, weights) == layout
 
@@ -218,7 +218,7 @@ def test_the_subject_is_found_wherever_it_is(width: int, height: int, scale: flo
 def test_a_subject_in_the_middle_is_found_at_once() -> None:
     looks: list[int] = []
 
-    def detect(crops: NDArray[np.uint8]) -> NDArray:
+    def detect(crops: NDArray[np.uint8]) -> NDArray[np.floating]:
         looks.append(len(crops))
         return find_discs(crops)
 
@@ -226,25 +226,25 @@ def test_a_subject_in_the_middle_is_found_at_once() -> None:
     assert max(looks[:-1]) == 1 and sum(looks) < 25
 
 
-def corner(crops: NDArray[np.uint8]) -> NDArray:
+def corner(crops: NDArray[np.uint8]) -> NDArray[np.floating]:
     return np.broadcast_to([-0.9, -0.9], (len(crops), 4, 2))
 
 
-def shape_of_the_frame(crops: NDArray[np.uint8]) -> NDArray:
+def shape_of_the_frame(crops: NDArray[np.uint8]) -> NDArray[np.floating]:
     return np.broadcast_to(SHAPE * 0.5, (len(crops), 4, 2))
 
 
-def not_finite(crops: NDArray[np.uint8]) -> NDArray:
+def not_finite(crops: NDArray[np.uint8]) -> NDArray[np.floating]:
     return np.full((len(crops), 4, 2), np.nan)
 
 
-def far_away(crops: NDArray[np.uint8]) -> NDArray:
+def far_away(crops: NDArray[np.uint8]) -> NDArray[np.floating]:
     return np.broadcast_to(SHAPE * 1e6, (len(crops), 4, 2))
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("detect", [corner, shape_of_the_frame, not_finite])
-def test_no_subject_is_told_and_the_central_square_taken(detect) -> None:  # type: ignore[no-untyped-def]
+def test_no_subject_is_told_and_the_central_square_taken(detect: Detect) -> None:
     image = noise(np.random.default_rng(7), 160, 90)
     subject = find_subject(image, detect, LAYOUT, 16)
     assert not subject.settled and subject.crop == Crop(35, 0, 90) and subject.doubt > 0.1
@@ -252,7 +252,7 @@ def test_no_subject_is_told_and_the_central_square_taken(detect) -> None:  # typ
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("detect", [corner, not_finite, far_away])
-def test_no_detector_makes_the_crop_collapse_or_explode(detect) -> None:  # type: ignore[no-untyped-def]
+def test_no_detector_makes_the_crop_collapse_or_explode(detect: Detect) -> None:
     image = noise(np.random.default_rng(7), 160, 90)
     assert find_subject(image, far_away, LAYOUT, 16).crop.side <= 2 * 160 + 1
     for frame in follow([image] * 20, detect, LAYOUT, Crop(35, 0, 90), 16):
@@ -261,18 +261,20 @@ def test_no_detector_makes_the_crop_collapse_or_explode(detect) -> None:  # type
         assert -2 < x < 161 and -2 < y < 91  # smoothing may overshoot the bounds a little
 
 
-def path(frames: int) -> NDArray:
+def path(frames: int) -> NDArray[np.floating]:
     """Where the discs are in a clip: they cross the picture, turn back and grow; (T, 4, 2) in pixels."""
     t = np.arange(frames)[:, None, None]
-    return SHAPE * (16 + 6 * np.sin(t / 9)) + np.concatenate([160 - 100 * np.cos(t / 14), 80 + 20 * np.sin(t / 6)], 2)
+    centres = np.concatenate([160 - 100 * np.cos(t / 14), 80 + 20 * np.sin(t / 6)], 2)
+    points: NDArray[np.float64] = SHAPE * (16 + 6 * np.sin(t / 9)) + centres
+    return points
 
 
-def clip(points: NDArray) -> Iterator[NDArray[np.uint8]]:
+def clip(points: NDArray[np.floating]) -> Iterator[NDArray[np.uint8]]:
     for now in points:
         yield discs(320, 160, now, 5)
 
 
-def followed(points: NDArray, batch: int, steadiness: float = 3.0) -> list[Followed]:
+def followed(points: NDArray[np.floating], batch: int, steadiness: float = 3.0) -> list[Followed]:
     first = LAYOUT.crop(*LAYOUT.where(points[0]))
     return list(follow(clip(points), find_discs, LAYOUT, first, SIZE, steadiness, batch))
 
@@ -331,7 +333,7 @@ def test_a_fixed_crop_stays() -> None:
 def test_a_subject_that_is_gone_for_a_while_leaves_the_crop_where_it_was() -> None:
     points = np.broadcast_to(SHAPE * 20 + [100, 80], (20, 4, 2))
 
-    def detect(crops: NDArray[np.uint8]) -> NDArray:
+    def detect(crops: NDArray[np.uint8]) -> NDArray[np.floating]:
         found = find_discs(crops)
         found[(crops == 120).all((1, 2, 3))] = np.nan
         return found
@@ -372,7 +374,7 @@ def test_a_strange_shape_is_doubted_however_steady() -> None:
     assert look(discs(160, 120, SHAPE * 20 + [80, 60], 6), find_discs, steady, SIZE).doubt < 0.1
 
 
-def flat_then_cut() -> tuple[list[NDArray[np.uint8]], NDArray]:
+def flat_then_cut() -> tuple[list[NDArray[np.uint8]], NDArray[np.floating]]:
     """Black frames, discs on a background, then larger discs elsewhere on another."""
     one, other = noise(np.random.default_rng(1), 320, 160) // 3, noise(np.random.default_rng(2), 320, 160) // 3
     frames = [np.zeros_like(one)] * 5
@@ -394,8 +396,8 @@ def test_black_frames_and_cuts_are_told_and_the_subject_found_again() -> None:
     track = np.stack([f.keypoints for f in found])
     assert np.isnan(track[:5]).all() and np.abs(track[5:] - points).max() < 2
     np.testing.assert_array_equal(filled(track)[0], track[5])
-    assert told([f.state for f in found], [f.cut for f in found]) == (
-        "frames 0-4 show no subject and keep the source's own pose; motion starts anew at the cut at 13"
+    assert describe_absence([f.state for f in found], [f.cut for f in found]) == (
+        "frames 0-4 show no subject and keep the source's own pose; motion restarts at the cut at 13"
     )
 
 
@@ -403,7 +405,7 @@ def test_a_lost_subject_is_held_and_searched_for_ever_more_rarely() -> None:
     points = np.broadcast_to(SHAPE * 20 + [100, 80], (40, 4, 2))
     searches: list[int] = []
 
-    def detect(crops: NDArray[np.uint8]) -> NDArray:
+    def detect(crops: NDArray[np.uint8]) -> NDArray[np.floating]:
         found = find_discs(crops)
         if len(crops) > 16:
             searches.append(len(crops))

@@ -16,7 +16,8 @@ from conftest import TINY, array
 from safetensors.torch import load_file
 
 from autolink import AutoLink, train
-from autolink.data import load_images
+from autolink.config import PRESETS
+from autolink.data.images import load_images
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError
 from autolink.run_state import RunFolder, read_run_config
@@ -161,6 +162,7 @@ def test_learning_rate_warms_up_and_decays_to_zero() -> None:
 
 def test_average_follows_the_weights() -> None:
     model, average = torch.nn.BatchNorm1d(1), torch.nn.BatchNorm1d(1)
+    assert model.num_batches_tracked is not None and average.num_batches_tracked is not None
     with torch.no_grad():
         model.weight.fill_(5.0)
         model.num_batches_tracked.fill_(7)
@@ -202,7 +204,7 @@ def test_it_begins_with_the_weights_of_another_model(
             torch.testing.assert_close(own[: len(weight)] if weight.ndim else own, weight, msg=name)
 
     resumed = train.Trainer(
-        read_run_config(train.PRESETS["figures"], out), Accelerator(cpu=True), load_images(pictures, 64, "stretch")
+        read_run_config(PRESETS["figures"], out), Accelerator(cpu=True), load_images(pictures, 64, "stretch")
     )
     pull = resumed.raw.detector.log_prior.abs().sum(1)
     assert (pull > 0).tolist() == [False] * K + [True] * 2  # only the new ones
@@ -302,7 +304,7 @@ def test_resume_bears_damage_of_what_it_does_not_need(
         file.write('{"step": 3, "lo')
     array_file = next((out / "cache").glob("*.npy"))
     array_file.write_bytes(array_file.read_bytes()[:500])
-    (out / "checkpoints" / ".step-0000004").mkdir()
+    (out / "checkpoints" / ".step-0000004.part-00000000-1-ab").mkdir()  # of another machine
     (data / "images" / "00.png").rename(tmp_path / "00.png")
     assert "has changed since" in fails(1, lambda: train.run(["--resume", "--out", str(out)]))
     (tmp_path / "00.png").rename(data / "images" / "00.png")

@@ -1,3 +1,4 @@
+import io
 import os
 import struct
 import tracemalloc
@@ -10,12 +11,13 @@ import av
 import numpy as np
 import pytest
 from av.stream import Disposition
-from PIL import Image
+from PIL import ExifTags, Image
 
 from autolink.data.figures import figure_clip
-from autolink.video import colour, files, synthetic, timing
+from autolink.video import colour, container, files, synthetic, timing
 from autolink.video import sound as sound_tracks
-from autolink.video.files import VideoError, read_frames, video_facts
+from autolink.video.container import VideoError
+from autolink.video.files import read_frames, video_facts
 from autolink.video.writer import VideoWriter
 
 NTSC = Fraction(30000, 1001)
@@ -456,10 +458,9 @@ def test_the_cover_of_a_record_is_no_video(tmp_path: Path) -> None:
 
 
 def damaged(path: Path) -> tuple[list[np.ndarray], str]:
-    frames = []
+    frames: list[np.ndarray] = []
     with pytest.raises(VideoError) as told:
-        for frame in read_frames(path):
-            frames.append(frame)
+        frames.extend(read_frames(path))
     return frames, str(told.value)
 
 
@@ -573,7 +574,7 @@ def test_sound_is_read_no_further_than_needed(tmp_path: Path, name: str, monkeyp
     reached: list[float] = []
     original = sound_tracks._demuxed
 
-    def counted(*given: object) -> Iterator[av.Packet]:
+    def counted(*given: object) -> Iterator[container.Packet]:
         for packet in original(*given):  # type: ignore[arg-type]
             reached.append(float((packet.pts or 0) * (packet.time_base or 0)))
             yield packet
@@ -586,7 +587,7 @@ def test_sound_is_read_no_further_than_needed(tmp_path: Path, name: str, monkeyp
 def test_avi_with_frames_out_of_order_lasts_as_long_as_it_does(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.avi", figure_clip(50, 3, 64)[0], "libx264", "yuv420p", gop=25)
     facts = video_facts(path)
-    assert (facts.rate, facts.frames) == (25, 50)
+    assert facts.rate == 25 and facts.frames == 50
     again = read(path)
     assert len(again) == 50 and np.abs(again.astype(int) - figure_clip(50, 3, 64)[0]).mean() < 6
 
@@ -600,7 +601,7 @@ def gif(path: Path, delays: list[int]) -> Path:
 
 def test_a_gif_that_holds_its_last_frame_keeps_its_motion(tmp_path: Path) -> None:
     path = gif(tmp_path / "a.gif", [100] * 11 + [5000])
-    assert (video_facts(path).rate, video_facts(path).frames) == (10, 61)
+    assert video_facts(path).rate == 10 and video_facts(path).frames == 61
     assert levels(path) == [7 * n for n in range(11)] + [77] * 50
 
 
@@ -709,3 +710,21 @@ def test_what_is_no_regular_file_or_too_large_is_refused(tmp_path: Path) -> None
     (tmp_path / "bomb.gif").write_bytes(bomb)
     with pytest.raises(VideoError):
         list(files.read_frames(tmp_path / "bomb.gif"))
+
+
+def test_side_data_of_an_unknown_kind_is_passed_over(tmp_path: Path) -> None:
+    """EXIF in the frames of Motion JPEG, of which PyAV does not know that FFmpeg has it."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "camera"
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mjpeg", rate=25)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 32, 16, "yuvj420p"
+        for n in range(3):
+            file = io.BytesIO()
+            Image.new("RGB", (32, 16), (0, 60 * n, 0)).save(file, "JPEG", exif=exif)
+            packet = av.Packet(file.getvalue())
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, n, n, Fraction(1, 25)
+            out.mux(packet)
+    np.testing.assert_allclose([frame[8, 8, 1] for frame in read_frames(path)], [0, 60, 120], atol=4)

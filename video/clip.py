@@ -90,7 +90,7 @@ class Clip:
         yield from islice(whole, round(self.start * rate), last)
 
     def readable_frames(self, damage: list[str]) -> Generator[Image, None, None]:
-        """The frames that can be read; what could not is told in `damage` once some could.
+        """The frames that can be read; what could not is appended to `damage` once some could.
 
         Raises:
             VideoError: not even one can be read.

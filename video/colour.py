@@ -6,6 +6,7 @@ from functools import cache
 import av
 import cv2
 import numpy as np
+from av.sidedata.sidedata import SideData
 from av.video.reformatter import Colorspace, ColorTrc
 from numpy.typing import NDArray
 
@@ -53,7 +54,7 @@ class Renderer:
         if frame.colorspace == UNTAGGED and (frame.height > 576 or frame.width >= 1280):
             frame.colorspace = Colorspace.ITU709
         image = self._over_white(frame) if _has_alpha(frame) else self._opaque(frame)
-        matrix = frame.side_data.get("DISPLAYMATRIX")
+        matrix = _display_matrix(frame)
         if matrix:
             image = upright(image, np.frombuffer(matrix, np.int32))  # type: ignore[call-overload]
         return np.ascontiguousarray(image)
@@ -73,6 +74,14 @@ class Renderer:
         if self.unused_alpha:
             return rgba[..., :3].astype(np.uint8)
         return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def _display_matrix(frame: av.VideoFrame) -> SideData | None:
+    try:
+        matrix: SideData | None = frame.side_data.get("DISPLAYMATRIX")  # type: ignore[assignment]  # Mapping of nothing
+        return matrix
+    except ValueError:  # it has side data of a kind that PyAV does not know, such as EXIF: then none of it can be read
+        return None
 
 
 def _has_alpha(frame: av.VideoFrame) -> bool:
@@ -113,7 +122,8 @@ def _linear_light(hlg: bool) -> NDArray[np.float32]:
 @cache
 def _displayed() -> Image:
     """The 8-bit value of each of `SHADES` steps of linear light."""
-    return np.rint(255 * np.power(np.arange(SHADES) / (SHADES - 1), 1 / 2.4)).astype(np.uint8)
+    shares: NDArray[np.float64] = np.arange(SHADES) / (SHADES - 1)
+    return np.rint(255 * shares ** (1 / 2.4)).astype(np.uint8)
 
 
 def upright(image: Image, matrix: NDArray[np.int32]) -> Image:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import av
 from av.container import InputContainer
@@ -23,6 +23,9 @@ MOST_PIXELS = 1 << 26
 """Pixels of a frame at most: twice 8K."""
 
 T = TypeVar("T", bound=Stream)
+
+Packet: TypeAlias = "av.Packet[Any]"
+"""A packet of any stream; quoted, for the class itself takes no parameter."""
 
 
 class VideoError(UserError):
@@ -66,6 +69,6 @@ def to_seconds(units: int | None, unit: Fraction | None) -> Fraction | None:
     return None if units is None or unit is None else units * unit
 
 
-def packet_end(packet: av.Packet) -> Fraction:
+def packet_end(packet: Packet) -> Fraction:
     """When a packet is over, in seconds."""
     return to_seconds((packet.pts or 0) + (packet.duration or 0), packet.time_base) or Fraction(0)

@@ -34,11 +34,11 @@ class Crop:
         x, y = middle.clip(0, np.maximum(0, np.array([width, height]) - side)).tolist()
         return Crop(x, y, side)
 
-    def to_pixels(self, keypoints: NDArray) -> NDArray:
+    def to_pixels(self, keypoints: NDArray[np.floating]) -> NDArray[np.floating]:
         """(..., 2), (x, y) in [-1, 1] of the crop -> pixels of the picture."""
         return (keypoints + 1) / 2 * (self.side - 1) + [self.x, self.y]
 
-    def from_pixels(self, points: NDArray) -> NDArray:
+    def from_pixels(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
         """The inverse of `to_pixels`."""
         return (points - [self.x, self.y]) / (self.side - 1) * 2 - 1
 
@@ -79,7 +79,7 @@ def _opacity(start: float, side: float, length: int, feather: float) -> NDArray[
     position = np.arange(length)
     near, far = position - start + 0.5, start + side - 0.5 - position  # to the outer edges of the crop's end pixels
     widths = np.array([start, length - start - side]).clip(1e-6, max(1e-6, feather * side))
-    t = np.minimum(near / widths[0], far / widths[1]).clip(0, 1)
+    t: NDArray[np.float64] = np.minimum(near / widths[0], far / widths[1]).clip(0, 1)
     return (t * t * (3 - 2 * t)).astype(np.float32)
 
 

@@ -14,7 +14,7 @@ from autolink.video.container import MOST_PIXELS, VideoError, default_stream, mo
 from autolink.video.timing import Clock, Timing, scan
 
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-"""Decoders that see the alpha of WebM, which FFmpeg's own leave out."""
+"""Decoders that read the alpha of WebM, which FFmpeg's own leave out."""
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:

@@ -1,4 +1,4 @@
-"""Following a subject that is not always there through a video: seen, lost for a while, gone, or cut away from."""
+"""Tracking a subject through a video that does not always show it: seen, lost, gone, or cut away from."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -28,7 +28,7 @@ these below which there is."""
 THUMBNAIL = 32
 """Side of these thumbnails in pixels."""
 TRIES = 2
-"""Squares that a search on the way looks at more closely."""
+"""Candidate crops that are refined when the subject is searched for again."""
 LONGEST_WAIT = 256
 """Frames between two searches at most; the first is at once, each next after twice as many."""
 
@@ -38,7 +38,7 @@ class Followed(NamedTuple):
 
     image: Image
     crop: Crop
-    keypoints: NDArray
+    keypoints: NDArray[np.floating]
     """(K, 2), (x, y) in pixels of the frame; the last seen where they are not, NaN before any were seen."""
     state: State = "seen"
     cut: bool = False
@@ -46,13 +46,13 @@ class Followed(NamedTuple):
 
 
 class Sighting(NamedTuple):
-    """What a look at one frame tells."""
+    """The result of tracking in one frame."""
 
     image: Image
     step: Step
     state: State
     cut: bool
-    anew: bool
+    restart: bool
     """Whether the subject was searched for and found, so that the crop's way begins here."""
 
 
@@ -62,7 +62,7 @@ def follow(
 ) -> Iterator[Followed]:  # fmt: skip
     """Keypoints of a video's frames, one after the other, in a crop that follows the subject.
 
-    Each frame is asked whether it shows the subject. Where it does not, the subject is searched for anew, all over the
+    Each frame is asked whether it shows the subject. Where it does not, the subject is searched for all over the
     frame, at once and then ever more rarely. Holds `batch` frames and as many as the smoothing looks ahead, whatever
     the video's length.
 
@@ -95,7 +95,7 @@ def follow(
 
     for image in frames:
         sighting = watcher.look(image)
-        if sighting.anew:
+        if sighting.restart:
             yield from emitted(len(pending))
             track.clear()
         pending.append(sighting)
@@ -106,12 +106,12 @@ def follow(
 
 
 class _Watcher:
-    """Where the subject is in each frame, by a look into the crop of the frame before: a fast one is not lost."""
+    """Tracks the subject, by detection in the crop of the frame before: a fast one is not lost."""
 
     def __init__(self, detect: Detect, layout: Layout | None, first: Crop, size: int) -> None:
         self.detect, self.layout, self.crop, self.size = detect, layout, first, size
         self.step: Step = step_at(first, layout) if layout else (0.0, 0.0, 0.0)
-        self.thumbnail: NDArray | None = None  # of the last frame that was not empty
+        self.thumbnail: NDArray[np.floating] | None = None  # of the last frame that was not empty
         self.before: tuple[Image, Crop] | None = None  # the last frame that showed the subject, and where
         self.ever, self.shown = False, False  # whether the video, and this shot, have shown the subject
         self.cut = False  # whether there was a cut since it was last seen
@@ -127,15 +127,15 @@ class _Watcher:
         self.thumbnail = thumbnail
         if self.layout is None:
             return Sighting(image, self.step, "seen", cut, cut)
-        anew = False
+        restart = False
         if cut:
             found = settle(image, self.crop, self.detect, self.layout, self.size)
             cut = not (found.settled and self._shows_the_same(image, found.crop))
             if cut:
                 self.cut, self.shown = True, False
                 self.lost_for = self.next_search = 0
-                self.crop, anew = (found.crop if found.settled else self.crop), True
-        return self._tracked(image, self.layout, anew) or self._searched(image, self.layout)
+                self.crop, restart = (found.crop if found.settled else self.crop), True
+        return self._tracked(image, self.layout, restart) or self._searched(image, self.layout)
 
     def _shows_the_same(self, image: Image, crop: Crop) -> bool:
         if self.before is None:
@@ -144,13 +144,13 @@ class _Watcher:
         now, then = _thumbnail(crop.take(image, self.size)), _thumbnail(crop_before.take(image_before, self.size))
         return now is not None and then is not None and _correlation(now, then) >= SAME
 
-    def _tracked(self, image: Image, layout: Layout, anew: bool) -> Sighting | None:
+    def _tracked(self, image: Image, layout: Layout, restart: bool) -> Sighting | None:
         """The subject where it was, unless it is not there."""
         height, width = image.shape[:2]
         keypoints = self.detect(self.crop.take(image, self.size)[None])[0]
         if layout.strangeness(keypoints) > STRANGE:
             return None
-        return self._seen(image, layout, step_to(self.crop, keypoints, layout, (width, height)), anew)
+        return self._seen(image, layout, step_to(self.crop, keypoints, layout, (width, height)), restart)
 
     def _searched(self, image: Image, layout: Layout) -> Sighting:
         """The subject wherever it is, if now is the time to search."""
@@ -163,10 +163,10 @@ class _Watcher:
                 return self._seen(image, layout, step_at(found.crop, layout), True)
         return Sighting(image, self.step, "held" if self.shown else "empty", False, False)
 
-    def _seen(self, image: Image, layout: Layout, step: Step, anew: bool) -> Sighting:
+    def _seen(self, image: Image, layout: Layout, step: Step, restart: bool) -> Sighting:
         self.step, self.crop = step, placed(layout, step)
         self.before = image, self.crop
-        sighting = Sighting(image, step, "seen", self.cut and self.ever, anew or not self.ever)
+        sighting = Sighting(image, step, "seen", self.cut and self.ever, restart or not self.ever)
         self.ever = self.shown = True
         self.cut = False
         self.lost_for = self.next_search = 0
@@ -179,7 +179,7 @@ def _apart(a: Crop, b: Crop) -> bool:
     return shift > min(a.side, b.side) / 2 or not 2 / 3 < a.side / b.side < 3 / 2
 
 
-def _correlation(a: NDArray, b: NDArray) -> float:
+def _correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     return float((a * b).mean())
 
 
@@ -195,13 +195,13 @@ class _Poses:
 
     def __init__(self, detect: Detect, size: int) -> None:
         self.detect, self.size = detect, size
-        self.last: NDArray | None = None
+        self.last: NDArray[np.floating] | None = None
 
     def of(self, sightings: list[Sighting], crops: list[Crop]) -> Iterator[Followed]:
         """The frames with their keypoints."""
         seen = [n for n, sighting in enumerate(sightings) if sighting.state == "seen"]
-        looked_at = seen or [0] * (self.last is None)  # the first tells how many keypoints there are
-        found: dict[int, NDArray] = {}
+        looked_at = seen or [0] * (self.last is None)  # the first gives the number of keypoints
+        found: dict[int, NDArray[np.floating]] = {}
         if looked_at:
             keypoints = self.detect(np.stack([crops[n].take(sightings[n].image, self.size) for n in looked_at]))
             found = {n: crops[n].to_pixels(k) for n, k in zip(looked_at, keypoints, strict=True)}
@@ -213,7 +213,7 @@ class _Poses:
             yield Followed(sighting.image, crop, self.last, sighting.state, sighting.cut)
 
 
-def filled(track: NDArray) -> NDArray:
+def filled(track: NDArray[np.floating]) -> NDArray[np.floating]:
     """A track (T, K, 2) whose first poses are NaN, for nothing was seen yet, with the first that was seen there.
 
     Raises:
@@ -226,8 +226,8 @@ def filled(track: NDArray) -> NDArray:
     return np.concatenate([np.broadcast_to(track[start], (start, *track.shape[1:])), track[start:]])
 
 
-def told(states: Sequence[State], cuts: Sequence[bool]) -> str | None:
-    """In one line, which frames do not show the subject and where cuts are; None where there is nothing to tell."""
+def describe_absence(states: Sequence[State], cuts: Sequence[bool]) -> str | None:
+    """In one line, which frames do not show the subject and where cuts are; None where there are neither."""
     spans: dict[State, list[str]] = {"empty": [], "held": []}
     frame = 0
     for state, group in groupby(states):
@@ -239,7 +239,7 @@ def told(states: Sequence[State], cuts: Sequence[bool]) -> str | None:
     parts = [
         f"{_counted(spans['empty'])} no subject and keep the source's own pose" if spans["empty"] else "",
         f"{_counted(spans['held'], 'lose', 'loses')} the subject and hold the pose before" if spans["held"] else "",
-        f"motion starts anew at the cut{'s' * (len(starts) > 1)} at {_listed(starts)}" if starts else "",
+        f"motion restarts at the cut{'s' * (len(starts) > 1)} at {_listed(starts)}" if starts else "",
     ]
     return "; ".join(part for part in parts if part) or None
 

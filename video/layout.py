@@ -21,30 +21,32 @@ SMALLEST_VARIANCE = 1e-4
 class Shape:
     """What the counted keypoints look like together, wherever they are and however large: a normal distribution."""
 
-    mean: NDArray
+    mean: NDArray[np.floating]
     """(2n,), the mean shape, centred and of length one."""
-    whitening: NDArray
+    whitening: NDArray[np.floating]
     """(2n, 2n), by which a deviation from it becomes white noise."""
 
     @classmethod
-    def measure(cls, points: NDArray) -> "Shape":
+    def measure(cls, points: NDArray[np.floating]) -> "Shape":
         """The shapes of (N, n, 2)."""
         shapes = cls.of(points)
         covariance = np.cov(shapes.T, bias=True) + SMALLEST_VARIANCE * np.eye(shapes.shape[1])
         return cls(shapes.mean(0), np.linalg.cholesky(np.linalg.inv(covariance)))
 
     @staticmethod
-    def of(points: NDArray) -> NDArray:
+    def of(points: NDArray[np.floating]) -> NDArray[np.floating]:
         """Centred and scaled to length one: (..., n, 2) -> (..., 2n)."""
         centred = points - points.mean(-2, keepdims=True)
         length = np.sqrt(np.square(centred).sum((-1, -2), keepdims=True))
-        return (centred / length.clip(1e-9)).reshape(*points.shape[:-2], -1)
+        shapes: NDArray[np.floating] = (centred / length.clip(1e-9)).reshape(*points.shape[:-2], -1)
+        return shapes
 
-    def strangeness(self, points: NDArray) -> NDArray:
+    def strangeness(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
         """Mean squared deviation in standard deviations, (..., n, 2) -> (...): about 1 for a subject."""
         with np.errstate(invalid="ignore", over="ignore"):
             white = (self.of(points.astype(np.float64)) - self.mean) @ self.whitening
-        return np.nan_to_num(np.square(white).mean(-1), nan=np.inf)
+        deviation: NDArray[np.floating] = np.square(white).mean(-1)
+        return np.nan_to_num(deviation, nan=np.inf)
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,10 @@ class Layout:
     """How these lie to each other, where that is known."""
 
     @classmethod
-    def measure(cls, keypoints: NDArray, weights: NDArray | None = None) -> "Layout":
+    def measure(cls, keypoints: NDArray[np.floating], weights: NDArray[np.floating] | None = None) -> "Layout":
         """The layout of training crops' keypoints, (N, K, 2) in [-1, 1].
 
-        Keypoints that no edge of the graph, weights (E,), links in earnest do not count: they tell of the frame
+        Keypoints that no edge of the graph, weights (E,), links in earnest do not count: they belong to the frame
         rather than of the subject and stay where they are when the crop moves. Nor do those that stray: they jump to
         whatever is beside the subject.
         """
@@ -80,17 +82,17 @@ class Layout:
         x, y = points.mean((0, 1)).tolist()
         return cls((x, y), float(radius(points).mean()), tuple(chosen.tolist()), Shape.measure(points))
 
-    def where(self, points: NDArray) -> tuple[NDArray, float]:
+    def where(self, points: NDArray[np.floating]) -> tuple[NDArray[np.floating], float]:
         """Centroid (2,) and RMS radius of the counted ones of keypoints (K, 2)."""
         counted = points[list(self.chosen)]
         return counted.mean(0), float(radius(counted))
 
-    def strangeness(self, points: NDArray) -> NDArray:
+    def strangeness(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
         """How unlike a subject the counted ones of keypoints (..., K, 2) lie to each other: (...), 1 at least."""
         counted = points[..., list(self.chosen), :]
         return np.ones(counted.shape[:-2]) if self.shape is None else self.shape.strangeness(counted).clip(1)
 
-    def crop(self, centroid: NDArray, radius: float) -> Crop:
+    def crop(self, centroid: NDArray[np.floating], radius: float) -> Crop:
         """The crop in which a subject with this centroid and radius, in pixels, lies as in training."""
         span = 2 * radius / self.radius
         x, y = (centroid - (np.array(self.centre) + 1) / 2 * span).tolist()

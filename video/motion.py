@@ -25,7 +25,7 @@ class MotionError(UserError, ValueError):
     """A file that is no motion template; the message says which and why."""
 
 
-def edge_matrix(weights: NDArray, keypoints: int) -> NDArray[np.float64]:
+def edge_matrix(weights: NDArray[np.floating], keypoints: int) -> NDArray[np.float64]:
     """Edge weights (E,) as a symmetric (K, K) with zeros on the diagonal.
 
     Raises:
@@ -39,12 +39,14 @@ def edge_matrix(weights: NDArray, keypoints: int) -> NDArray[np.float64]:
     return matrix + matrix.T
 
 
-def radius(pose: NDArray) -> NDArray[np.float64]:
+def radius(pose: NDArray[np.floating]) -> NDArray[np.float64]:
     """Root mean square distance of the keypoints from their centroid: (..., K, 2) -> (...)."""
-    return np.sqrt(np.square(pose - pose.mean(-2, keepdims=True)).sum(-1).mean(-1))
+    squares: NDArray[np.float64] = np.square(pose - pose.mean(-2, keepdims=True)).sum(-1)
+    radii: NDArray[np.float64] = np.sqrt(squares.mean(-1))
+    return radii
 
 
-def smooth(track: NDArray, strength: float) -> NDArray[np.float64]:
+def smooth(track: NDArray[np.floating], strength: float) -> NDArray[np.float64]:
     """Smooth over time without delay: (T, ...) -> (T, ...), `strength` the Gaussian's deviation in frames, 0 for none.
 
     A straight line is fitted around each frame with Gaussian weights: the plain Gaussian mean wherever both sides are
@@ -79,7 +81,7 @@ def smooth(track: NDArray, strength: float) -> NDArray[np.float64]:
 
 
 def smoothing_reach(strength: float) -> int:
-    """How many frames on either side `smooth` looks at."""
+    """Half the window of `smooth`, in frames."""
     return math.ceil(3 * strength)
 
 
@@ -87,13 +89,13 @@ def smoothing_reach(strength: float) -> int:
 class Motion:
     """The motion of a clip."""
 
-    keypoints: NDArray
+    keypoints: NDArray[np.floating]
     """(T, K, 2), (x, y) in pixels, (0, 0) at the centre of the first one."""
     rate: Fraction
     """Frames a second."""
     width: int
     height: int
-    weights: NDArray | None = None
+    weights: NDArray[np.floating] | None = None
     """(E,), the graph's edge weights where they are known."""
 
     def __post_init__(self) -> None:
@@ -154,7 +156,7 @@ def _tracks(frames: list[Any]) -> NDArray[np.float64]:
     """(T, K, 2) from nested lists."""
     if not frames:
         raise ValueError("it has no frames")
-    poses: list[NDArray] = []
+    poses: list[NDArray[np.floating]] = []
     for n, frame in enumerate(frames):
         try:
             pose = np.array(frame)

@@ -15,7 +15,7 @@ from av.container import InputContainer, OutputContainer
 from av.filter import Graph
 
 from autolink.pictures import warn_once
-from autolink.video.container import default_stream, packet_end, to_seconds
+from autolink.video.container import Packet, default_stream, packet_end, to_seconds
 from autolink.video.timing import LONG_PAUSE
 
 COPIED_SOUND = frozenset({"aac", "ac3", "alac", "eac3", "mp3", "opus"})
@@ -30,7 +30,7 @@ BESIDE = 0.7
 """How loud centre, side and back are heard on either side, beside the front."""
 
 
-def sound_packets(source: InputContainer, target: OutputContainer, start: Fraction) -> Iterator[av.Packet]:
+def sound_packets(source: InputContainer, target: OutputContainer, start: Fraction) -> Iterator[Packet]:
     """The default sound track as packets for `target`, whose time begins at `start` of the source's, in seconds.
 
     Sound that cannot be decoded is left out; a warning says so.
@@ -55,7 +55,7 @@ def _warn(source: InputContainer, text: str) -> None:
     warn_once(f"{source.name.removeprefix('file:')}: {text}")
 
 
-def _copied(source: InputContainer, stream: AudioStream, track: AudioStream, start: Fraction) -> Iterator[av.Packet]:
+def _copied(source: InputContainer, stream: AudioStream, track: AudioStream, start: Fraction) -> Iterator[Packet]:
     last = None
     for packet in _demuxed(source, stream):
         if packet.dts is None or packet.pts is None:
@@ -183,14 +183,14 @@ def _pulled(graph: Graph, frame: AudioFrame | None) -> Iterator[AudioFrame]:
         yield pulled
 
 
-def _encoded(frames: Iterator[AudioFrame], track: AudioStream) -> Iterator[av.Packet]:
+def _encoded(frames: Iterator[AudioFrame], track: AudioStream) -> Iterator[Packet]:
     for frame in frames:
         yield from track.encode(frame)
     yield from track.encode(None)
 
 
-def _demuxed(source: InputContainer, stream: AudioStream) -> Iterator[av.Packet]:
-    """The packets of a track; where files were joined and time begins anew or far ahead, it goes on instead."""
+def _demuxed(source: InputContainer, stream: AudioStream) -> Iterator[Packet]:
+    """The packets of a track; where files were joined and timestamps restart or jump, they are made continuous."""
     length = Fraction((source.start_time or 0) + (source.duration or 0), av.time_base)
     shift, end = Fraction(0), None
     try:

@@ -50,7 +50,7 @@ def find_stills(path: Path) -> list[Path]:
     if not found:
         raise VideoError(f"there are no pictures in the folder {path}; give a video or a folder of frames")
     if others := [file.name for file in files if file not in set(found)]:
-        warn_once(f"{path}: {len(others)} files are no pictures and were passed over, such as {others[0]}")
+        warn_once(f"{path}: {len(others)} files are no pictures and were skipped, such as {others[0]}")
     return sorted(found, key=lambda file: (_natural(file.name), file.name))
 
 

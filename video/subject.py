@@ -12,15 +12,15 @@ from autolink.video.layout import Layout
 from autolink.video.motion import radius
 
 Image = NDArray[np.uint8]
-Detect = Callable[[Image], NDArray]
+Detect = Callable[[Image], NDArray[np.floating]]
 """Square crops (n, size, size, 3), RGB -> keypoints (n, K, 2), (x, y) in [-1, 1] of each crop."""
 Step = tuple[float, float, float]
 """Where a subject is: its centroid (x, y) and the logarithm of its radius, in pixels."""
 
 ROUNDS = 10
-"""Looks that a crop gets to settle."""
+"""Iterations in which a crop settles."""
 STRETCH = 1.5
-"""How much larger or smaller a crop may become from one look to the next."""
+"""Largest change of a crop's scale in one iteration."""
 SMALLEST = 16.0
 """Side in pixels below which no crop goes."""
 JITTER = ((0, 0, 1), (0.1, 0, 1), (-0.1, 0, 1), (0, 0.1, 1), (0, -0.1, 1), (0, 0, 0.88), (0, 0, 1.14))
@@ -29,7 +29,7 @@ DOUBT_AT_ONCE, DOUBT = 0.2, 0.1
 """Doubt below which there is a subject, from the central square and from one of many squares: the best of many looks
 good by chance more easily."""
 PROMISING = 6
-"""Squares all over a picture that are looked at more closely: those whose keypoints have the likeliest shapes."""
+"""Candidate crops that are refined: those whose keypoints have the likeliest shapes."""
 
 
 class Localization(NamedTuple):
@@ -60,7 +60,7 @@ def search(
     """Find the subject of a picture (H, W, 3) from squares all over it; `known` competes with what is found.
 
     Args:
-        tries: how many squares are looked at more closely.
+        tries: how many candidate crops are refined.
     """
     height, width = image.shape[:2]
     starts = _starts(width, height)
@@ -99,8 +99,10 @@ def _starts(width: int, height: int) -> list[Crop]:
     return crops
 
 
-def step_to(crop: Crop, keypoints: NDArray, layout: Layout, frame: tuple[int, int], damping: float = 1.0) -> Step:
-    """Where the subject is after a look into a crop: centroid x, y and logarithm of the radius, in pixels.
+def step_to(
+    crop: Crop, keypoints: NDArray[np.floating], layout: Layout, frame: tuple[int, int], damping: float = 1.0
+) -> Step:
+    """Where the subject is by its keypoints in a crop: centroid x, y and logarithm of the radius, in pixels.
 
     Bounded: the centroid stays in the picture, the radius changes by no more than a factor at a time and keeps
     between a few pixels and the picture. Keypoints that are not finite change nothing.
@@ -122,7 +124,7 @@ def step_at(crop: Crop, layout: Layout) -> Step:
     return x, y, math.log((crop.side - 1) / 2 * layout.radius)
 
 
-def placed(layout: Layout, step: Step | NDArray) -> Crop:
+def placed(layout: Layout, step: Step | NDArray[np.floating]) -> Crop:
     """The crop that frames a subject which is there."""
     x, y, log_radius = step
     return layout.crop(np.array([x, y]), math.exp(log_radius))

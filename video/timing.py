@@ -13,7 +13,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from autolink.video.container import VideoError, packet_end, to_seconds
+from autolink.video.container import Packet, VideoError, packet_end, to_seconds
 from autolink.video.stills import STILL_RATE
 
 STANDARD_RATES = (
@@ -114,7 +114,7 @@ def _stamps(container: InputContainer, stream: VideoStream) -> tuple[list[Stamp]
             elif packet.stream.type == "audio" and packet.pts is not None:
                 heard = max(heard, packet_end(packet))
     except av.FFmpegError:
-        pass  # told by who decodes
+        pass  # reported by the decoder
     return stamps, heard, True
 
 
@@ -172,32 +172,32 @@ def _keeps_all(seconds: NDArray[np.float64], rate: Fraction) -> bool:
 def next_place(before: int, place: float | Fraction) -> int:
     """The step of a frame behind one at step `before`; the same where it comes too late to have one of its own.
 
-    Up to a step late is borne, for timestamps waver.
+    Up to a step of delay is accepted, for timestamps jitter.
     """
     step = max(before, round(place))
     return step + 1 if step == before and before + 1 - place <= 1 else step
 
 
 class Clock:
-    """Tells when frames are shown, as they are decoded."""
+    """Presentation times of frames, as they are decoded."""
 
     def __init__(self, timing: Timing, is_gif: bool) -> None:
         self.timing, self.is_gif = timing, is_gif
-        self.waiting: deque[tuple[Fraction, Fraction]] = deque()  # of packets: time as told, time of decoding
+        self.waiting: deque[tuple[Fraction, Fraction]] = deque()  # of packets: presentation time, decoding time
         self.last: Fraction | None = None
         self.elapsed = Fraction(0)
         self.heard: Fraction | None = None
         self.origin: Fraction | None = None
 
-    def demuxed(self, packet: av.Packet) -> None:
-        """Hear of a packet of pictures, before it is decoded."""
-        told = to_seconds(packet.dts if packet.pts is None else packet.pts, packet.time_base)
+    def demuxed(self, packet: Packet) -> None:
+        """Register a packet of pictures, before it is decoded."""
+        shown = to_seconds(packet.dts if packet.pts is None else packet.pts, packet.time_base)
         decoded = to_seconds(packet.pts if packet.dts is None else packet.dts, packet.time_base)
-        if self.timing.decoding_order and told is not None and decoded is not None:
-            self.waiting.append((told, decoded))
+        if self.timing.decoding_order and shown is not None and decoded is not None:
+            self.waiting.append((shown, decoded))
 
-    def sounded(self, packet: av.Packet) -> None:
-        """Hear of a packet of sound: sound that goes on bears out that a picture stands still."""
+    def sounded(self, packet: Packet) -> None:
+        """Register a packet of sound: while sound continues, a still picture is believed."""
         start, end = to_seconds(packet.pts, packet.time_base), packet_end(packet)
         if start is not None and (self.heard is None or start <= self.heard + LONG_PAUSE):
             self.heard = max(self.heard or end, end)

@@ -12,9 +12,10 @@ from av.container import OutputContainer
 from av.filter import Graph
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 from autolink.files import atomic_path
-from autolink.video.container import VideoError, default_stream, moving, opened, packet_end, to_seconds
+from autolink.video.container import Packet, VideoError, default_stream, moving, opened, packet_end, to_seconds
 from autolink.video.decoding import first_shown
 from autolink.video.sound import sound_packets
 from autolink.video.stills import find_stills
@@ -51,10 +52,10 @@ class VideoWriter:
         self.format = WRITTEN[path.suffix.lower()]
         self.count = 0
         self.shape: tuple[int, ...] = ()
-        self.sound: Iterator[av.Packet] = iter(())
-        self.waiting: av.Packet | None = None
+        self.sound: Iterator[Packet] = iter(())
+        self.waiting: Packet | None = None
 
-    def __enter__(self) -> "VideoWriter":
+    def __enter__(self) -> Self:
         if not self.path.parent.is_dir():
             raise VideoError(f"{self.path}: there is no folder {self.path.parent}; create it first")
         with _named(self.path), ExitStack() as stack:
@@ -100,7 +101,7 @@ class VideoWriter:
         stream = default_stream(self.source.streams.audio)
         return (to_seconds(stream.start_time, stream.time_base) or Fraction(0)) + self.audio_from
 
-    def _mux(self, packets: Iterable[av.Packet]) -> None:
+    def _mux(self, packets: Iterable[Packet]) -> None:
         for packet in packets:
             self.container.mux(packet)
 
@@ -140,7 +141,7 @@ class _H264:
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
 
-    def encode(self, image: Image | None, n: int) -> Iterable[av.Packet]:
+    def encode(self, image: Image | None, n: int) -> Iterable[Packet]:
         """The packets that are ready after frame `n`, all that are left after None."""
         if image is None:
             return self.stream.encode(None)
@@ -170,7 +171,7 @@ class _Gif:
         use.link_to(sink)
         self.graph.configure()
 
-    def encode(self, image: Image | None, n: int) -> Iterator[av.Packet]:
+    def encode(self, image: Image | None, n: int) -> Iterator[Packet]:
         """The packets that are ready after frame `n`, all that are left after None."""
         if image is None:
             self.graph.push(None)

@@ -16,7 +16,7 @@ from autolink.data.published import check_root, load_published, read_listing
 from autolink.data.source import Source
 
 FIGURES_TRAIN, FIGURES_TEST = 8000, 1000
-"""How many rendered people there are to train on, and others to test on."""
+"""How many rendered people are trained on, and how many others are held out."""
 
 ANIMALS_TRAIN, ANIMALS_TEST = 6000, 600
 """The same for animals, half of them cats and half dogs."""

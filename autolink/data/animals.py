@@ -49,7 +49,8 @@ class _Pen:
 
     def at(self, points: Array) -> Array:
         """(..., 3) in head coordinates -> (..., 2) in pixels."""
-        return np.asarray(points) @ self.matrix.T[:, :2] * self.scale + self.centre
+        pixels: Array = np.asarray(points) @ self.matrix.T[:, :2] * self.scale + self.centre
+        return pixels
 
     def fill(self, points: Array, colour: Colour) -> None:
         """A polygon of (n, 3)."""
@@ -72,7 +73,8 @@ def _sided(x: float, y: float, z: float, side: int) -> Array:
 
 
 def _beside(point: Array, x: float, y: float, z: float) -> Array:
-    return point + np.array([x, y, z])
+    moved: Array = point + np.array([x, y, z])
+    return moved
 
 
 def _ear(animal: Animal, pose: HeadPose, side: int) -> Array:

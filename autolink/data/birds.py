@@ -74,7 +74,7 @@ def _read_parts(folder: Path) -> dict[int, NDArray[np.float64]]:
     return found
 
 
-def _crop(box: list[float], size: tuple[int, int]) -> tuple[Box, Callable[[NDArray], NDArray[np.bool_]]]:
+def _crop(box: list[float], size: tuple[int, int]) -> tuple[Box, Callable[[NDArray[np.floating]], NDArray[np.bool_]]]:
     """The square around a bird's box as far as it lies in the trimmed picture, and which points lie in that picture.
 
     As the authors prepare it; that right and bottom are not moved by the trimmed border is theirs, too.
@@ -88,9 +88,10 @@ def _crop(box: list[float], size: tuple[int, int]) -> tuple[Box, Callable[[NDArr
     left, top = low + shift
     right, bottom = np.maximum(low + 1, high) + shift
 
-    def inside(points: NDArray) -> NDArray[np.bool_]:
+    def inside(points: NDArray[np.floating]) -> NDArray[np.bool_]:
         moved = points - shift
-        return ((moved >= 0) & (moved < trimmed)).all(1)
+        within: NDArray[np.bool_] = ((moved >= 0) & (moved < trimmed)).all(1)
+        return within
 
     return (float(left), float(top), float(right), float(bottom)), inside
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autolink.data.listing import Listing, find, picture_sizes, read_table
 from autolink.errors import UserError
@@ -36,7 +37,7 @@ def read_aligned(root: Path) -> Listing:
     return Listing(names, test, landmarks)
 
 
-def _read(root: Path, folder: str, annotation: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+def _read(root: Path, folder: str, annotation: str) -> tuple[list[str], NDArray[np.bool_], NDArray[np.float64]]:
     """Names, test part and landmarks in pixels, known for MAFL's pictures only: its train part is what is fitted on."""
     pictures = find(root, folder, ("", "Img")).relative_to(root)
     path = find(root, annotation, ANNOTATION)

@@ -1,4 +1,4 @@
-"""Videos as pictures to learn from: frames spread evenly over each."""
+"""Videos as training pictures: frames sampled evenly from each."""
 
 from pathlib import Path
 
@@ -8,7 +8,8 @@ from PIL import Image
 
 from autolink.data.picture import square
 from autolink.pictures import warn_once
-from autolink.video import files as video
+from autolink.video.container import VideoError
+from autolink.video.files import read_frames
 
 FRAMES_PER_CLIP = 200
 """Frames kept of a clip at most."""
@@ -25,13 +26,13 @@ def read_clip(path: Path, size: int) -> NDArray[np.uint8]:
     frames: list[NDArray[np.uint8]] = []
     stride = 1
     try:
-        for n, frame in enumerate(video.read_frames(path)):
+        for n, frame in enumerate(read_frames(path)):
             if n % stride:
                 continue
             frames.append(square(Image.fromarray(frame), size, "crop"))
             if len(frames) == 2 * FRAMES_PER_CLIP:  # too long to keep: every second frame from here on
                 frames, stride = frames[::2], 2 * stride
-    except video.VideoError as error:
+    except VideoError as error:
         if not frames:
             raise
         warn_once(str(error))

@@ -103,7 +103,8 @@ def sample_identity(rng: np.random.Generator) -> Identity:
 
 def sample_pose(rng: np.random.Generator) -> Array:
     """Draw a random pose: (13,), parameters as in `POSE_RANGES`."""
-    return rng.uniform(POSE_RANGES[:, 0], POSE_RANGES[:, 1])
+    pose: Array = rng.uniform(POSE_RANGES[:, 0], POSE_RANGES[:, 1])
+    return pose
 
 
 def sample_motion(rng: np.random.Generator, frames: int, rate: float = 25.0) -> Array:
@@ -113,7 +114,8 @@ def sample_motion(rng: np.random.Generator, frames: int, rate: float = 25.0) -> 
     phase = rng.uniform(0, 2 * np.pi, (1, len(POSE_RANGES), 2))
     share = np.array([0.7, 0.3])
     sway = (np.sin(2 * np.pi * frequency * seconds + phase) * share).sum(2) * 0.5 + 0.5
-    return POSE_RANGES[:, 0] + sway * (POSE_RANGES[:, 1] - POSE_RANGES[:, 0])
+    poses: Array = POSE_RANGES[:, 0] + sway * (POSE_RANGES[:, 1] - POSE_RANGES[:, 0])
+    return poses
 
 
 def sample_scene(rng: np.random.Generator) -> Scene:
@@ -153,7 +155,8 @@ def skeleton(identity: Identity, pose: Array, scene: Scene) -> Array:
         joints[j + 1] = joints[j] + towards(angle) * s * 0.9 * identity.leg
         joints[j + 2] = joints[j + 1] + towards(angle + sign * knee) * s * 0.85 * identity.leg
     c, r = np.cos(scene.roll), np.sin(scene.roll)
-    return (joints - 0.5) @ np.array([[c, r], [-r, c]]) * scene.zoom + 0.5
+    seen: Array = (joints - 0.5) @ np.array([[c, r], [-r, c]]) * scene.zoom + 0.5
+    return seen
 
 
 def render(identity: Identity, pose: Array, scene: Scene, size: int) -> Picture:
@@ -200,11 +203,8 @@ def _draw_body(canvas: NDArray[np.uint8], joints: Array, person: Identity, s: fl
         cv2.circle(canvas, points[centre], max(1, int(radius * s)), colour, -1)
 
     up = (joints[1] - joints[0]) / max(1e-6, float(np.linalg.norm(joints[1] - joints[0])))
-    tilt = float(np.degrees(np.arctan2(up[0], -up[1])))
-    radius = person.head * s
     if person.hair_style == 1:
-        back = joints[2] - up * radius * 0.4
-        cv2.ellipse(canvas, _point(back), (int(radius * 1.1), int(radius * 1.5)), tilt, 0, 360, person.hair, -1)
+        _draw_long_hair(canvas, joints[2], up, person, person.head * s)
     lower = person.skin if person.leg_cut == 0 else person.trousers
     for hip, knee, ankle in ((9, 10, 11), (12, 13, 14)):
         bare = person.leg_cut == 2
@@ -230,15 +230,33 @@ def _draw_body(canvas: NDArray[np.uint8], joints: Array, person: Identity, s: fl
         disc(wrist, 0.13, person.skin)
     limb(1, 2, 0.2, person.skin)
     disc(2, person.head, person.skin)
+    _draw_face(canvas, joints[2], up, person, person.head * s)
+
+
+def _tilt(up: Array) -> float:
+    """Of the head, in degrees."""
+    return float(np.degrees(np.arctan2(up[0], -up[1])))
+
+
+def _draw_long_hair(canvas: NDArray[np.uint8], head: Array, up: Array, person: Identity, radius: float) -> None:
+    back = _point(head - up * radius * 0.4)
+    cv2.ellipse(canvas, back, (int(radius * 1.1), int(radius * 1.5)), _tilt(up), 0, 360, person.hair, -1)
+
+
+def _draw_face(canvas: NDArray[np.uint8], head: Array, up: Array, person: Identity, radius: float) -> None:
+    """Eyes, and hair or cap above them; the head's centre and `radius` in pixels, `up` a unit vector."""
     across = np.array([-up[1], up[0]]) * radius * 0.4
-    for eye in (joints[2] + across, joints[2] - across):
+    for eye in (head + across, head - across):
         cv2.circle(canvas, _point(eye), max(1, int(radius * 0.14)), (25, 20, 20), -1)
-    if person.hair_style != 2:
-        crown = _point(joints[2] + up * radius * 0.25)
-        axes = (int(radius * 1.06), int(radius * (0.75 if person.hair_style == 3 else 0.95)))
-        cv2.ellipse(canvas, crown, axes, tilt, 180, 360, person.hair, -1)
-        if person.hair_style == 3:
-            cv2.ellipse(canvas, crown, (int(radius * 1.3), int(radius * 0.2)), tilt, 0, 360, person.hair, -1)
+    if person.hair_style == 2:
+        return
+    cap = person.hair_style == 3
+    crown = _point(head + up * radius * 0.25)
+    cv2.ellipse(
+        canvas, crown, (int(radius * 1.06), int(radius * (0.75 if cap else 0.95))), _tilt(up), 180, 360, person.hair, -1
+    )
+    if cap:
+        cv2.ellipse(canvas, crown, (int(radius * 1.3), int(radius * 0.2)), _tilt(up), 0, 360, person.hair, -1)
 
 
 def _point(xy: Array) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What the folders of pictures mean: the class, and whether a picture is kept for testing."""
+"""What the folders of pictures mean: the class, and whether a picture is held out."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 SPLITS = {
     "train": False, "training": False, "val": True, "valid": True, "validation": True, "test": True, "testing": True,
 }  # fmt: skip
-"""Names of folders above all others that divide the pictures, and whether those in them are kept for testing."""
+"""Names of folders above all others that divide the pictures, and whether those in them are held out."""
 
 
 class Folders(NamedTuple):
     """What the folders say of N pictures."""
 
     label: list[str]
-    """The folder that tells the class; empty where a picture lies in none."""
+    """Class, the folder's name; empty where a picture lies in none."""
     test: NDArray[np.bool_] | None
     """(N,), the pictures in val/ and test/; None where no folders divide them into parts to train and to test on."""
 

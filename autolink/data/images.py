@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from autolink.data.source import Source
 from autolink.errors import UserError
 from autolink.files import atomic_path, write_text
 from autolink.pictures import PictureError, decode_reduced
-from autolink.video.files import VideoError
+from autolink.video.container import VideoError
 
 DECODING = 2
 """Changes when pictures are decoded otherwise, so that no array of before is taken from a cache."""
@@ -68,6 +68,14 @@ def load_images(
     return ImageSet(images, names, annotation, skipped)
 
 
+class Decoded(TypedDict):
+    """What is kept of decoded pictures beside the array, as JSON."""
+
+    names: list[str]
+    sizes: list[tuple[int, int]]
+    skipped: dict[str, str]
+
+
 class Loaded(NamedTuple):
     """The pictures of a source that can be read."""
 
@@ -97,10 +105,10 @@ def load_source(
     return Loaded(images, facts["names"], facts["sizes"], facts["skipped"])
 
 
-def _cached(stored: Path, index: Path) -> tuple[dict, NDArray[np.uint8]] | None:
+def _cached(stored: Path, index: Path) -> tuple[Decoded, NDArray[np.uint8]] | None:
     """What an earlier run decoded, None where there is nothing or it is damaged."""
     try:
-        facts = json.loads(index.read_text())
+        facts: Decoded = json.loads(index.read_text())
         images = np.load(stored, mmap_mode="r")
         return (facts, images) if len(images) == len(facts["names"]) else None
     except (OSError, ValueError, KeyError, TypeError):
@@ -109,8 +117,8 @@ def _cached(stored: Path, index: Path) -> tuple[dict, NDArray[np.uint8]] | None:
 
 def _decode(
     source: Source, size: int, fit: Fit, stored: Path | None, progress: Callable[[int, int], None] | None
-) -> tuple[dict, NDArray[np.uint8]]:
-    """All pictures of a source: names, sizes and skipped as a JSON-ready dict, and the array."""
+) -> tuple[Decoded, NDArray[np.uint8]]:
+    """All pictures of a source: names, sizes and skipped, and the array."""
     shape = (len(source.names) + FRAMES_PER_CLIP * len(source.videos), size, size, 3)
     if stored is None:
         images = np.empty(shape, np.uint8)
@@ -129,8 +137,8 @@ def _decode(
 
 def _fill(
     images: NDArray[np.uint8], source: Source, size: int, fit: Fit, progress: Callable[[int, int], None] | None
-) -> dict:
-    """Decode a source into an array that has room for all; names, sizes and skipped as a JSON-ready dict.
+) -> Decoded:
+    """Decode a source into an array that has room for all; names, sizes and skipped.
 
     Raises:
         UserError: nothing can be read.
@@ -179,7 +187,7 @@ def _shorten(path: Path, images: NDArray[np.uint8], count: int) -> None:
 
 
 def _reserve(path: Path) -> None:
-    """Be told now if the disk is too small: writing to a mapped file that finds no room kills the process."""
+    """Fail now if the disk is too small: writing to a mapped file that finds no room kills the process."""
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
             try:

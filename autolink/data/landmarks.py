@@ -1,4 +1,4 @@
-"""Landmarks, identities and the test part of a folder of pictures, as its landmarks.csv tells them."""
+"""Landmarks, identities and the test part of a folder of pictures, read from its landmarks.csv."""
 
 import csv
 import io
@@ -35,14 +35,14 @@ class Annotation:
     pixels: NDArray[np.float32]
     """(N, 2), pixels of the picture per unit of the [-1, 1] plane, (x, y)."""
     test: NDArray[np.bool_]
-    """(N,), whether the picture is kept for testing: people in it are never trained on."""
+    """(N,), whether the picture is held out: no picture of the same identity is trained on."""
 
     @property
     def annotated(self) -> NDArray[np.bool_]:
         """(N,), whether a picture has any landmark."""
         return np.logical_not(np.isnan(self.landmarks).any(2).reshape(len(self.landmarks), -1).all(1))
 
-    def __getitem__(self, chosen: NDArray) -> "Annotation":
+    def __getitem__(self, chosen: NDArray[np.bool_] | NDArray[np.integer]) -> "Annotation":
         """The rows of some of the pictures."""
         return Annotation(self.landmarks[chosen], self.identity[chosen], self.pixels[chosen], self.test[chosen])
 
@@ -58,7 +58,7 @@ class Row(NamedTuple):
 
 
 def without_landmarks(test: NDArray[np.bool_], sizes: Sequence[tuple[int, int]], fit: Fit) -> Annotation:
-    """What is known of pictures of which nothing but the test part is told."""
+    """The annotation of pictures without landmarks, of which only the test part is known."""
     none = np.empty((len(test), 0, 2), np.float32)
     return Annotation(none, np.full(len(test), ""), _pixels_per_unit(sizes, fit), test)
 
@@ -80,8 +80,8 @@ def read_annotation(source: Source, names: Sequence[str], sizes: Sequence[tuple[
     tables = [_read_table(source, name) for name in source.tables]
     for table in tables[1:]:
         if table.columns != tables[0].columns:
-            told = " and ".join(f"{t.where} has {t.columns // 2}" for t in (tables[0], table))
-            raise UserError(f"{told} landmarks; all tables of one data set must have the same")
+            counts = " and ".join(f"{t.where} has {t.columns // 2}" for t in (tables[0], table))
+            raise UserError(f"{counts} landmarks; all tables of one data set must have the same")
     found = _match(tables, list(dict.fromkeys([*source.names, *names])))
     if not found:
         raise UserError(
@@ -103,7 +103,8 @@ def read_annotation(source: Source, names: Sequence[str], sizes: Sequence[tuple[
 
 def _pixels_per_unit(sizes: Sequence[tuple[int, int]], fit: Fit) -> NDArray[np.float32]:
     boxes = np.array([square_box(w, h, fit) for w, h in sizes])
-    return ((boxes[:, 2:] - boxes[:, :2] - 1) / 2).astype(np.float32)
+    pixels: NDArray[np.float32] = ((boxes[:, 2:] - boxes[:, :2] - 1) / 2).astype(np.float32)
+    return pixels
 
 
 class Table(NamedTuple):
@@ -199,10 +200,10 @@ def _read_rows(where: str, content: str) -> tuple[dict[str, Row], int]:
 
 
 def held_out(identity: NDArray[np.str_], test: NDArray[np.bool_], names: Sequence[str]) -> NDArray[np.bool_]:
-    """Which pictures are for testing: the csv's choice, unless a person is on both sides of it or it has no test part.
+    """Which pictures are held out: the csv's choice, unless an identity is on both sides of it or it has no test part.
 
-    Then every fifth person (or picture, where there are no identities) is held out, chosen by a hash of the name so
-    that the choice is the same everywhere. Somebody is always left to learn from.
+    Then every fifth identity (or picture, where there are none) is held out, chosen by a hash of the name so that the
+    split is the same everywhere. One is always left to train on.
     """
     named = identity != ""
     shared = np.isin(identity[test & named], identity[~test & named]).any()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from autolink.data.picture import Box
 from autolink.errors import UserError
-from autolink.pictures import FORMATS, PICTURES, files_below
+from autolink.pictures import DAMAGE, FORMATS, PICTURES, files_below
 
 Value = TypeVar("Value")
 
@@ -103,15 +103,17 @@ def read_mat(path: Path, name: str) -> NDArray[Any]:
         UserError: the file is missing or damaged, or holds no array of that name.
     """
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     if not path.is_file():
         raise UserError(f"{path} is missing; docs/data-sets.md says what the folder must hold")
     try:
-        return loadmat(path, variable_names=[name])[name]
+        array: NDArray[Any] = loadmat(path, variable_names=[name])[name]
     except KeyError:
         raise UserError(f"{path} holds no array {name}; it is another file than docs/data-sets.md asks for") from None
-    except Exception as error:  # a damaged file raises almost anything
+    except (MatReadError, *DAMAGE) as error:
         raise UserError(f"{path} is damaged ({error}); unpack it again") from None
+    return array
 
 
 def pictures(root: Path, folder: str) -> list[str]:

@@ -12,7 +12,7 @@ from autolink.data.pickled_table import read_names_and_points
 from autolink.errors import UserError
 
 SUBJECTS = {1: False, 5: False, 6: False, 7: False, 8: False, 9: False, 11: True}
-"""Human3.6M: who is tested on."""
+"""Human3.6M: subject -> whether it is held out."""
 
 ACTIONS = ("Directions", "Discussion", "Posing", "Waiting", "Greeting", "Walking")
 """Human3.6M: what the names of the folders that are used begin with; people stand upright in them."""
@@ -25,7 +25,7 @@ def read_human36m(root: Path, masked: bool = False) -> Listing:
     """People in a room, or on grey ground if `masked`."""
     names: list[str] = []
     identity: list[str] = []
-    points: list[NDArray] = []
+    points: list[NDArray[np.floating]] = []
     masks: dict[str, str] = {}
     for subject in SUBJECTS:
         person = f"S{subject}"

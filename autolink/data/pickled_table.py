@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from autolink.errors import UserError
+from autolink.pictures import DAMAGE
 
 NUMBERS = frozenset(f"{kind}{size}" for kind, sizes in (("f", "48"), ("i", "1248"), ("u", "1248")) for size in sizes)
 """Types of numbers that are read, as a pickled dtype names them; `O8` and `O` are lists of anything."""
@@ -100,7 +101,7 @@ def read_names_and_points(path: Path) -> tuple[list[str], NDArray[np.float64]]:
         points = next((stacked for stacked in map(_stacked, columns) if stacked is not None), None)
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
-    except Exception as error:  # a damaged pickle raises almost anything
+    except (pickle.UnpicklingError, *DAMAGE) as error:
         reason = str(error) or type(error).__name__
         raise UserError(f"{path} is damaged ({reason}); download it again") from None
     if names is None or points is None or len(names) != len(points):

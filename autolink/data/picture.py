@@ -25,7 +25,7 @@ def square_box(width: int, height: int, fit: Fit) -> Box:
     return (width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2
 
 
-def to_pixels(points: NDArray, width: int, height: int, fit: Fit) -> NDArray:
+def to_pixels(points: NDArray[np.floating], width: int, height: int, fit: Fit) -> NDArray[np.floating]:
     """(..., 2) in [-1, 1] of the square image, whose outermost pixel centres are at the ends -> pixels of the picture.
 
     Pixel coordinates have (0, 0) at the centre of the top left pixel.
@@ -34,7 +34,7 @@ def to_pixels(points: NDArray, width: int, height: int, fit: Fit) -> NDArray:
     return (points + 1) / 2 * [right - left - 1, bottom - top - 1] + [left, top]
 
 
-def from_pixels(points: NDArray, width: int, height: int, fit: Fit) -> NDArray:
+def from_pixels(points: NDArray[np.floating], width: int, height: int, fit: Fit) -> NDArray[np.floating]:
     """The inverse of `to_pixels`."""
     left, top, right, bottom = square_box(width, height, fit)
     return (points - [left, top]) / [max(1, right - left - 1), max(1, bottom - top - 1)] * 2 - 1

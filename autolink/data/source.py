@@ -29,10 +29,10 @@ from autolink.pictures import (
 )
 
 TABLE = "landmarks.csv"
-"""What is told of pictures, beside them."""
+"""Annotation of pictures, beside them."""
 
 OTHER_TABLES = frozenset({"dataset.json", "metadata.csv", "metadata.jsonl", "metadata.parquet"})
-"""What StyleGAN's tool and the Hub's image folders tell of pictures in."""
+"""Annotation files of StyleGAN's tool and the Hub's image folders."""
 
 MOVING = frozenset({".gif", ".webp", ".apng", ".avif"})
 """Endings of pictures that may be animations, which are videos where videos are wanted."""
@@ -64,7 +64,7 @@ class Source:
     def find(cls, path: Path, videos: bool = False) -> "Source":
         """The pictures below a folder or inside a zip; with `videos`, those below a folder as well, or a video itself.
 
-        What is neither is passed over, and that is logged.
+        What is neither is skipped, and that is logged.
 
         Raises:
             UserError: there is no such folder or zip, or nothing of that in it.
@@ -94,7 +94,7 @@ class Source:
 
     @cached_property
     def archive(self) -> zipfile.ZipFile:
-        """The opened zip: reading its table anew for each picture takes longer than all pictures together."""
+        """The opened zip: reading its table again for each picture takes longer than all pictures together."""
         return zipfile.ZipFile(self.path)
 
     def read(self, name: str) -> bytes:
@@ -220,16 +220,16 @@ def is_video(path: Path) -> bool:
 
 
 def _tell_rest(path: Path, others: list[str]) -> None:
-    """Log what is passed over: how many files of which endings, and tables of others that could be meant."""
+    """Log what is skipped: how many files of which endings, and tables of others that could be meant."""
     if others:
         kinds = Counter(PurePosixPath(name).suffix.lower() or "without ending" for name in others).most_common(5)
-        told = ", ".join(f"{count} {kind}" for kind, count in kinds)
+        endings = ", ".join(f"{count} {kind}" for kind, count in kinds)
         files = "file is no picture and was" if len(others) == 1 else "files are no pictures and were"
-        warn_once(f"{path}: {len(others)} {files} passed over: {told}, such as {others[0]}")
+        warn_once(f"{path}: {len(others)} {files} skipped: {endings}, such as {others[0]}")
     for name in others:
         if PurePosixPath(name).name in OTHER_TABLES:
             warn_once(
-                f"{path}: {name} is not read; classes are told by folders, landmarks and the test part by {TABLE}"
+                f"{path}: {name} is not read; classes come from folders, landmarks and the test part from {TABLE}"
             )
 
 

@@ -1,4 +1,4 @@
-"""Which pictures or people are held out where nothing says so."""
+"""Which pictures or identities are held out by default."""
 
 import hashlib
 import os

@@ -18,7 +18,7 @@ def read_horse2zebra(kind: str) -> Callable[[Path], Listing]:
 
 
 def read_flowers(root: Path) -> Listing:
-    """Oxford 102 Flowers; as the authors do, its large test part is trained on and its train part kept for testing."""
+    """Oxford 102 Flowers; as the authors do, its large test part is trained on and its train part held out."""
     table, folder = find(root, "setid.mat"), find(root, "jpg").name
     train, test = (
         [f"{folder}/image_{int(number):05}.jpg" for number in read_mat(table, name).ravel()]
@@ -37,15 +37,17 @@ def read_afhq(kind: str) -> Callable[[Path], Listing]:
     return read
 
 
+def _frames(root: Path, side: str) -> list[str]:
+    try:
+        return pictures(root, side)
+    except UserError:
+        if next((root / side).glob("*.mp4"), None) is None:
+            raise
+        raise UserError(f"{root / side} holds mp4 files; write their frames as pictures, a folder a clip") from None
+
+
 def read_voxceleb(root: Path) -> Listing:
     """Frames of VoxCeleb, a folder of pictures for each clip, named after the person up to the first #."""
-    parts: list[list[str]] = []
-    for side in ("train", "test"):
-        try:
-            parts.append(pictures(root, side))
-        except UserError:
-            if next((root / side).glob("*.mp4"), None) is None:
-                raise
-            raise UserError(f"{root / side} holds mp4 files; write their frames as pictures, a folder a clip") from None
+    parts = [_frames(root, side) for side in ("train", "test")]
     clips = [Path(name).parts[1] for part in parts for name in part]
     return without_landmarks(parts[0], parts[1], [clip.split("#")[0] for clip in clips])
