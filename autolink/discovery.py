@@ -103,7 +103,7 @@ def run(config: DiscoveryConfig) -> None:
     """The command: look at all clips, write the picture, and print each region as --region wants it."""
     if not 0 < config.side < SEEN or config.count < 1:
         raise UsageError(f"--side must be in (0, {SEEN}) and --count at least 1, got {config.side} and {config.count}")
-    check_output("--out", config.out, config.overwrite, (".png", ".jpg"))
+    check_output("--out", config.out, config.overwrite, (".png",))
     parent, device, skipped = NestedAutoLink.from_pretrained(config.nest).parent, torch.device("cpu"), dict[str, str]()
     layout = mean_layout(placed_pictures(parent, config.data, device, {}))
     whole, clips = Region("all", ((0.0, 0.0, SEEN),), (False,)), []
