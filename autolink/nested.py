@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -85,10 +85,10 @@ class Child(AutoLink):
     def of(cls, model: AutoLink, keypoints: Tensor, places: Sequence[tuple[float, float, float]],
            mirrored: Sequence[bool], layout: MeanLayout, parent: AutoLink) -> "Child":  # fmt: skip
         """A trained model made a child, with what its keypoints (N, K, 2) in training pictures usually look like."""
-        child = cls(ChildConfig(
-            **vars(model.config), places=tuple(places), mirrored=tuple(mirrored), layout_points=layout.points,
-            layout_weights=layout.weights, parent=fingerprint(parent),
-        ))  # fmt: skip
+        networks = {f.name: getattr(model.config, f.name) for f in fields(ModelConfig)}
+        region = {"places": tuple(places), "mirrored": tuple(mirrored)}
+        placing = {"layout_points": layout.points, "layout_weights": layout.weights, "parent": fingerprint(parent)}
+        child = cls(ChildConfig(**networks, **region, **placing))
         child.load_state_dict(model.state_dict(), strict=False)
         known = keypoints.flatten(1).double()
         covariance = torch.cov(known.T, correction=0) + SMALLEST_VARIANCE * torch.eye(known.shape[1])

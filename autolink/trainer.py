@@ -56,12 +56,16 @@ class BaseTrainer(ABC, Generic[Config, Network]):
         if accelerator.num_processes > 1:
             synchronise_batch_norm(network, accelerator.device)
         optimizer = torch.optim.AdamW(
-            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=self.betas
+            self.parameter_groups(network), lr=config.learning_rate, weight_decay=config.weight_decay, betas=self.betas
         )
         self.model, self.optimizer = accelerator.prepare(network, optimizer)
         self.raw = network
         self.learners: list[nn.Module] = [self.model]
         self.step = 0
+
+    def parameter_groups(self, network: Network) -> list[dict[str, Any]]:
+        """What AdamW learns; a group's `share` is its part of the learning rate."""
+        return [{"params": list(network.parameters())}]
 
     @abstractmethod
     def train_batch(self, shard: int) -> Tensor:
@@ -116,7 +120,7 @@ class BaseTrainer(ABC, Generic[Config, Network]):
     def take_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Move the weights at the learning rate of this step, and forget the gradient."""
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, self.step)
+            group["lr"] = learning_rate(self.config, self.step) * group.get("share", 1.0)
         optimizer.step()
         optimizer.zero_grad()
 

@@ -16,7 +16,7 @@ from autolink.errors import UserError
 from autolink.generation.translator import Translation, Translator, translate
 from autolink.generation.translator_config import TranslatorConfig
 from autolink.model import AutoLink
-from autolink.nested import CHILDREN, NestedAutoLink, children_in
+from autolink.nested import CHILDREN, Child, NestedAutoLink, children_in
 from autolink.pretrained import load_folder, save_folder
 from autolink.regions import composed, inverted, moved, scale_of, seen, similarity, to_pixels
 from autolink.video.following import filled
@@ -99,6 +99,10 @@ class LocalTransfer(nn.Module):
             child.save_pretrained(folder / "stage_one" / CHILDREN / name, half=half)
         for name, translator in self._named().items():
             save_folder("transfer", translator, translator.config, folder / CHILDREN / name, card, half)
+
+    def parts(self) -> tuple[dict[str, Child], dict[str, Translator]]:
+        """The children and their translators by name."""
+        return dict(self.stage_one.named()), self._named()
 
     def _named(self) -> dict[str, Translator]:
         return {name: part for name, part in self.translators.items() if isinstance(part, Translator)}

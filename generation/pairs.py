@@ -34,6 +34,9 @@ between frames of one clip of a moving head it is 0.01 to 0.09, between clips of
 THUMBNAIL = 12
 """Side of these thumbnails in pixels."""
 
+TRIED = 6
+"""Views among which the one is sought that differs most."""
+
 STILL = 0.1
 """Share of the pairs whose views are one and the same: a subject at rest must stay as it is."""
 
@@ -169,13 +172,29 @@ def _grouped(
     return Views(np.concatenate(groups), lengths.cumsum() - lengths, lengths, np.array(test, bool), skipped)
 
 
-def draw_pairs(views: Views, groups: NDArray[np.int64], batch: int, flip: bool, rng: np.random.Generator) -> Pairs:
-    """Two views each of random groups, a group being as likely as it is long."""
+def draw_pairs(
+    views: Views,
+    groups: NDArray[np.int64],
+    batch: int,
+    flip: bool,
+    rng: np.random.Generator,
+    moving: float = 0.0,
+) -> Pairs:
+    """Two views each of random groups, a group being as likely as it is long.
+
+    In the share `moving` of the pairs, the second view is, of several, the one that differs most from the first.
+    """
     share = views.lengths[groups] / views.lengths[groups].sum()
     chosen = rng.choice(groups, batch, p=share)
     lengths = views.lengths[chosen]
     first = (rng.random(batch) * lengths).astype(int)
     other = (first + 1 + (rng.random(batch) * (lengths - 1)).astype(int)) % lengths
+    if moving:
+        tried = (first + 1 + (rng.random((TRIED, batch)) * (lengths - 1)).astype(int)) % lengths
+        starts = views.starts[chosen]
+        start = middles(views.images[starts + first])
+        apart = np.stack([np.abs(middles(views.images[starts + n]) - start).mean((1, 2)) for n in tried])
+        other = np.where(rng.random(batch) < moving, tried[apart.argmax(0), np.arange(batch)], other)
     still = rng.random(batch) < STILL
     second = np.where(still, first, other)
     sources, targets = (views.images[views.starts[chosen] + n] for n in (first, second))
@@ -184,6 +203,13 @@ def draw_pairs(views: Views, groups: NDArray[np.int64], batch: int, flip: bool, 
         sources[mirrored], targets[mirrored] = sources[mirrored, :, ::-1], targets[mirrored, :, ::-1]
     single_picture = torch.from_numpy(lengths == 1)
     return Pairs(torch.from_numpy(sources), torch.from_numpy(targets), single_picture, torch.from_numpy(still))
+
+
+def middles(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The middles of pictures, small, grey, and without their brightness: (B, size, size, 3) -> (B, s, s)."""
+    border = images.shape[1] // 4
+    grey = images[:, border : -border or None : 4, border : -border or None : 4].mean(3, dtype=np.float32)
+    return grey - grey.mean((1, 2), keepdims=True)
 
 
 def bent(images: Tensor, noise: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from autolink.generation.adversarial import AdversarialTrainer
 from autolink.generation.discriminator import PatchDiscriminator
 from autolink.generation.losses import cross_entropy_loss, gradient_penalty, non_saturating_loss, translation_loss
 from autolink.generation.moving import moving_error
-from autolink.generation.pairs import Views, check_views, draw_pairs, load_views, shown_pairs, to_views
+from autolink.generation.pairs import Pairs, Views, check_views, draw_pairs, load_views, shown_pairs, to_views
 from autolink.generation.transfer_training_options import PRESETS, TransferTrainConfig, parse_config
 from autolink.generation.translator import PoseTransfer, Translation, Translator, translate
 from autolink.inference import detect_all
@@ -57,7 +57,7 @@ class TransferTrainer(AdversarialTrainer[TransferTrainConfig, Translator, PatchD
             stage_one, views.images[:: max(1, len(views.images) // LAYOUT_PICTURES)], torch.device("cpu")
         )
         translator.remember_layout(Layout.measure(known, weights.numpy()))
-        super().__init__(config, accelerator, translator, PatchDiscriminator())
+        super().__init__(config, accelerator, self.learning(translator), PatchDiscriminator())
         self.stage_one = stage_one.to(accelerator.device).requires_grad_(False).eval()
         self.views = views
         self.groups = np.flatnonzero(~views.test)
@@ -70,20 +70,32 @@ class TransferTrainer(AdversarialTrainer[TransferTrainConfig, Translator, PatchD
         """Redraw each source of a batch in the pose of its target."""
         config, accelerator = self.config, self.accelerator
         rng = np.random.default_rng((config.seed, self.step, shard))
-        pairs = draw_pairs(self.views, self.groups, config.batch, config.flip, rng)
-        sources, targets = to_views(pairs, accelerator.device, rng)
+        sources, targets = to_views(self.draw(rng), accelerator.device, rng)
         adversarial = config.adversarial_weight > 0 and self.step >= config.adversarial_from * config.steps
         with accelerator.autocast():
             result, edges = self.translate(self.model, sources, targets)
             loss = translation_loss(result, targets, self.perceptual, config.pixel_weight, config.moved_weight)
+            loss = loss + self.further_loss(targets, rng)
             if adversarial:
                 with self.fixed_discriminator() as discriminator:
                     fooled = non_saturating_loss(discriminator(result.image, edges))
                 loss = loss + config.adversarial_weight * fooled
         self.update(loss)
         if adversarial:
-            self.update_discriminator(self.discriminator_loss(targets, result.image.detach(), edges))
+            self.update_discriminator(self.discriminator_loss(targets, result.image.detach(), edges.detach()))
         return loss.detach()
+
+    def learning(self, translator: Translator) -> Translator:
+        """What learns."""
+        return translator
+
+    def draw(self, rng: np.random.Generator) -> Pairs:
+        """The pairs of a step."""
+        return draw_pairs(self.views, self.groups, self.config.batch, self.config.flip, rng)
+
+    def further_loss(self, targets: Tensor, rng: np.random.Generator) -> Tensor:
+        """What else is minimised, nothing here."""
+        return targets.new_zeros(())
 
     def discriminator_loss(self, real: Tensor, generated: Tensor, edges: Tensor) -> Tensor:
         """Cross-entropy, and now and then the gradient penalty; pictures (B, 3, size, size) and their edge maps."""

@@ -196,7 +196,7 @@ def _pooled(edges: Tensor, like: Tensor) -> Tensor:
 def translate(
     stage_one: AutoLink, translator: nn.Module, sources: Tensor, source_keypoints: Tensor, driving: Tensor
 ) -> tuple[Translation, Tensor]:
-    """Redraw sources in a pose, and the edge map of that pose: (B, 1, size, size), without gradient.
+    """Redraw sources in a pose, and the edge map of that pose: (B, 1, size, size), differentiable where the pose is.
 
     Args:
         stage_one: whose graph is drawn.
@@ -206,7 +206,7 @@ def translate(
         driving: (B, K, 2), the wanted keypoints.
     """
     B, S, _, size, _ = sources.shape
-    with torch.no_grad():
+    with torch.set_grad_enabled(driving.requires_grad):
         edges = stage_one.draw(torch.cat([source_keypoints.flatten(0, 1), driving]), size)
     source_edges, driving_edges = edges[: B * S].view(B, S, 1, size, size), edges[B * S :]
     return translator(sources, source_edges, source_keypoints, driving, driving_edges), driving_edges

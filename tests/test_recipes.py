@@ -31,7 +31,7 @@ def test_the_recipe_runs(recipe: Path, scenes: Path, animals: Path, tmp_path: Pa
     for name in ("train_autolink.py", "autolink", "eval", "generation", "video", "recipes"):
         (tmp_path / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "checkpoints", tmp_path / "checkpoints")
-    folders = {"FACES": scenes, "TALK": scenes, "FEWER": scenes, "PETS": animals}
+    folders = {"FACES": scenes, "TALK": scenes, "FEWER": scenes, "HEADS": scenes, "PETS": animals}
     usage = re.search(rf"^# bash recipes/{recipe.name} ((?:[A-Z]+ )*)\[OPTION", recipe.read_text(), re.MULTILINE)
     assert usage, "the second line says how it is called"
     options = SHORT if recipe.stem.endswith("judge") else SHORT + TRAINING

@@ -1,0 +1,221 @@
+"""Train what redraws a child's region: generation/train_local.py --child DIR --region mouth --data CLIPS.
+
+Child and translator learn together from pairs of frames: a child that only rebuilt masked pictures knows where the lips
+are, one that must tell a frame from another of the same person knows how far they are apart.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+if __package__ in (None, ""):  # run as a file: import from the clone, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from autolink.data.regions import Region, region_crops
+from autolink.errors import UsageError, UserError, command
+from autolink.generation.nested import LocalTransfer
+from autolink.generation.pairs import Pairs, Views, draw_pairs
+from autolink.generation.train_transfer import TransferTrainer, with_keypoints
+from autolink.generation.transfer_training_options import TransferData, TransferLoss, TransferTrainConfig
+from autolink.generation.translator import PoseTransfer, Translation, Translator, translate
+from autolink.generation.translator_config import TranslatorConfig
+from autolink.inference import detect_all
+from autolink.loop import start
+from autolink.nested import Child, NestedAutoLink
+from autolink.options import help_text, read_options
+
+EXAMPLES = (
+    "accelerate launch generation/train_local.py --child runs/mouth/nested --region mouth --data my_clips "
+    "--out runs/mouth-local",
+)
+
+PRESET_NOTES = {"local": "a region of 64 px, an hour of a CPU core"}
+
+KNOWN = 4000
+"""Crops at most from which it is learned how the child's keypoints usually lie."""
+
+
+@dataclass(frozen=True)
+class LocalData(TransferData):
+    """What is learned from."""
+
+    preset: Literal["local"] = "local"  # type: ignore[assignment]
+    """Where the defaults come from; there is one."""
+    data: str = ""
+    """A folder of videos, or of pictures, or of both."""
+    stage_one: str = "faces-transfer"
+    """Checkpoint of the pose transfer that the region is laid into; its stage one is the child's parent."""
+    child: str = ""
+    """Checkpoint of the nested stage one that `train_autolink.py --nest` wrote."""
+    region: str = ""
+    """Which of its children."""
+    moving_pairs: float = 0.5
+    """Share of the pairs whose second frame is, of several, the one that differs most from the first."""
+
+
+@dataclass(frozen=True)
+class LocalLoss(TransferLoss):
+    """What is minimised: a region is redrawn in the expression of its target."""
+
+    feature_size: int = 96
+    """Pictures are resized to this before the feature network."""
+    adversarial_from: float = 0.6
+    """Share of the steps after which the discriminator begins."""
+    child_rate: float = 0.3
+    """The child's learning rate as a share of the translator's; 0 leaves it as it is."""
+    equivariance: float = 1.0
+    """Weight of how far its keypoints do not turn, scale and move with the picture."""
+
+    def check(self) -> None:
+        """Weights and shares."""
+        super().check()
+        self.at_least(0, ["child_rate", "equivariance"])
+
+
+@dataclass(frozen=True)
+class LocalTrainConfig(LocalData, LocalLoss, TransferTrainConfig):
+    """Train a child's translator, and the child along with it, on pairs of frames of its region."""
+
+    model: TranslatorConfig = field(default_factory=lambda: TranslatorConfig(channels=(24, 48, 96, 128)))
+
+    steps: int = 1200
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.moving_pairs <= 1:
+            raise ValueError(f"--moving-pairs must be in [0, 1], got {self.moving_pairs}")
+
+
+class LocalNetwork(nn.Module):
+    """A child and its translator, learning together."""
+
+    def __init__(self, child: Child, translator: Translator) -> None:
+        super().__init__()
+        self.child, self.translator = child.requires_grad_(False), translator
+
+    def train(self, mode: bool = True) -> "LocalNetwork":
+        """The child keeps the statistics of its own training."""
+        super().train(mode)
+        self.child.eval()
+        return self
+
+    def forward(self, sources: Tensor, targets: Tensor) -> tuple[Translation, Tensor]:
+        """Sources (B, 3, size, size) in the poses of targets, and the targets' edge maps."""
+        keypoints, driving = self.child.keypoints(torch.cat([sources, targets])).split(len(sources))
+        return translate(self.child, self.translator, sources[:, None], keypoints[:, None], driving)
+
+
+class LocalTrainer(TransferTrainer):
+    """As for a whole subject, but that the child learns along."""
+
+    def __init__(
+        self,
+        config: LocalTrainConfig,
+        accelerator: Accelerator,
+        nested: NestedAutoLink,
+        base: PoseTransfer,
+        views: Views,
+    ) -> None:
+        self.local_config, self.nested, self.base = config, nested, base
+        self.child = dict(nested.named())[config.region]
+        super().__init__(config, accelerator, self.child, views)
+        self.child.detector.requires_grad_(config.child_rate > 0)
+
+    def learning(self, translator: Translator) -> nn.Module:
+        """Child and translator."""
+        return LocalNetwork(self.child, translator)
+
+    def parameter_groups(self, network: LocalNetwork) -> list[dict[str, Any]]:
+        """The child's learn at a rate of their own."""
+        return [
+            {"params": list(network.translator.parameters())},
+            {"params": list(network.child.detector.parameters()), "share": self.local_config.child_rate},
+        ]
+
+    def draw(self, rng: np.random.Generator) -> Pairs:
+        """Pairs of which some differ as much as may be: a blink is rare."""
+        config = self.local_config
+        return draw_pairs(self.views, self.groups, config.batch, config.flip, rng, config.moving_pairs)
+
+    def translate(self, network: nn.Module, sources: Tensor, targets: Tensor) -> tuple[Translation, Tensor]:
+        """Sources in the poses of targets, and the targets' edge maps."""
+        result: tuple[Translation, Tensor] = network(sources, targets)
+        return result
+
+    def further_loss(self, targets: Tensor, rng: np.random.Generator) -> Tensor:
+        """Keypoints turn, scale and move with the picture."""
+        if not self.local_config.child_rate:
+            return targets.new_zeros(())
+        return self.local_config.equivariance * equivariance_loss(self.child, targets, rng)
+
+    def save_model(self, folder: Path) -> None:
+        """The pose transfer with all its children, this one new."""
+        name, average, config = self.local_config.region, self.average, self.child.config
+        some = self.views.images[:: max(1, len(self.views.images) // KNOWN)]
+        keypoints = torch.from_numpy(detect_all(average.child, some, self.accelerator.device))
+        child = Child.of(average.child, keypoints, config.places, config.mirrored, config.layout, self.nested.parent)
+        children, translators = self.base.local.parts() if self.base.local else ({}, {})
+        nested = NestedAutoLink(self.base.stage_one, children | {name: child})
+        local = LocalTransfer(nested, translators | {name: average.translator})
+        PoseTransfer(self.base.stage_one, self.base.translator, local).save_pretrained(folder)
+
+
+def equivariance_loss(child: Child, images: Tensor, rng: np.random.Generator) -> Tensor:
+    """|T k(I T) - k(I)|_1, T a random turn, scale and shift of the plane, k the keypoints: (B, 3, H, W) -> a scalar."""
+    B = len(images)
+    noise = torch.from_numpy(rng.uniform(-1, 1, (B, 4)).astype(np.float32)).to(images.device)
+    angle, scale = 0.2 * noise[:, 0], 1 + 0.15 * noise[:, 1]
+    c, s = angle.cos() * scale, angle.sin() * scale
+    T = torch.stack([torch.stack([c, -s, 0.12 * noise[:, 2]], 1), torch.stack([s, c, 0.12 * noise[:, 3]], 1)], 1)
+    grid = F.affine_grid(T, list(images.shape), align_corners=True)
+    turned = F.grid_sample(images, grid, align_corners=True, padding_mode="reflection")
+    known, found = child.keypoints(torch.cat([images, turned])).split(B)
+    return (found @ T[:, :, :2].transpose(1, 2) + T[:, None, :, 2] - known).abs().mean()
+
+
+def region_views(nested: NestedAutoLink, data: str, name: str, size: int) -> Views:
+    """A child's region in all clips of a folder; of every five clips one is held out."""
+    child = dict(nested.named())[name].config
+    region = Region(name, child.places, child.mirrored)
+    crops = region_crops(nested, Path(data), region, size, torch.device("cpu"))
+    lengths = np.array([len(group) for group in crops.groups], np.int64)
+    clip = np.unique(crops.names, return_inverse=True)[1]
+    test: NDArray[np.bool_] = clip % 5 == 3
+    return Views(np.concatenate(crops.groups), lengths.cumsum() - lengths, lengths, test, crops.skipped)
+
+
+def run(arguments: list[str]) -> None:
+    """The command: read options, train, say where the result is."""
+    config = read_options({"local": LocalTrainConfig()}, help_text(LocalTrainConfig, EXAMPLES, PRESET_NOTES), arguments)
+    for name in ("data", "child", "region"):
+        if not getattr(config, name):
+            raise UsageError(f"--{name} is needed: a folder of videos, a nested stage one, and which of its children")
+    nested, base = NestedAutoLink.from_pretrained(config.child), PoseTransfer.from_pretrained(config.stage_one)
+    children = dict(nested.named())
+    if config.region not in children:
+        raise UserError(f"--region {config.region}: {config.child} has the children {', '.join(children) or 'none'}")
+    NestedAutoLink(base.stage_one, {config.region: children[config.region]})  # refuses another one's child
+    config = with_keypoints(config, children[config.region].config.keypoints)
+
+    def build(accelerator: Accelerator, cache: Path | None) -> LocalTrainer:
+        views = region_views(nested, config.data, config.region, config.model.size)
+        return LocalTrainer(config, accelerator, nested, base, views)
+
+    start(config, "accelerate launch generation/train_local.py", build)
+
+
+def main() -> None:
+    """Entry point of `accelerate launch generation/train_local.py`."""
+    command(lambda: run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from test_nested import child_of, parent_model
+
+from autolink.generation.pairs import draw_pairs
+from autolink.generation.train_local import equivariance_loss, run
+from autolink.generation.translator import PoseTransfer, Translator
+from autolink.generation.translator_config import TranslatorConfig
+from autolink.nested import NestedAutoLink
+from autolink.video.writer import VideoWriter
+
+SMALL = TranslatorConfig(keypoints=4, size=32, bones=3, channels=(8, 8), motion_size=16, motion_channels=(8, 8))
+
+
+def test_child_and_translator_learn_together_and_are_laid_into_their_transfer(tmp_path: Path) -> None:
+    parent = parent_model()
+    NestedAutoLink(parent, {"part": child_of(parent)}).save_pretrained(tmp_path / "nested")
+    PoseTransfer(parent, Translator(SMALL)).save_pretrained(tmp_path / "base")
+    (tmp_path / "data").mkdir()
+    rng = np.random.default_rng(0)
+    for n in range(2):
+        with VideoWriter(tmp_path / "data" / f"{n}.mp4", Fraction(10)) as writer:
+            for _ in range(4):
+                writer.write(rng.integers(0, 255, (48, 48, 3), dtype=np.uint8))
+    for n in range(3):
+        Image.fromarray(rng.integers(0, 255, (48, 48, 3), dtype=np.uint8)).save(tmp_path / "data" / f"{n}.png")
+    run([
+        "--child", str(tmp_path / "nested"), "--stage-one", str(tmp_path / "base"), "--region", "part",
+        "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--size", "16", "--bones", "2",
+        "--channels", "8", "8", "--motion-size", "8", "--motion-channels", "8", "8", "--steps", "2", "--batch", "4",
+        "--feature-size", "16", "--threads", "1", "--precision", "no", "--adversarial-from", "0",
+    ])  # fmt: skip
+    made = PoseTransfer.from_pretrained(tmp_path / "run/model")
+    assert made.local is not None
+    child = made.local.parts()[0]["part"]
+    before = child_of(parent).state_dict()
+    learned = {name for name, value in child.state_dict().items() if not torch.equal(value, before[name])}
+    assert any(name.startswith("detector.") for name in learned)
+    assert not any(name.startswith("decoder.") for name in learned)
+
+
+def test_equivariance_is_broken_by_keypoints_that_stay_in_the_frame() -> None:
+    child = child_of(parent_model())
+    images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    child.keypoints = lambda images: torch.zeros(len(images), 3, 2)  # type: ignore[method-assign]
+    at_origin = equivariance_loss(child, images, np.random.default_rng(0))
+    assert at_origin > 0.01  # a shift of the picture leaves them behind
+
+    def brightest(images: torch.Tensor) -> torch.Tensor:
+        weight = images[:, 0].flatten(1).exp().pow(8)
+        axis = torch.linspace(-1, 1, 33)
+        grid = torch.cartesian_prod(axis, axis).flip(1)
+        return ((weight / weight.sum(1, keepdim=True)) @ grid)[:, None].expand(-1, 3, 2)
+
+    axis = torch.linspace(-1, 1, 33)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    blob = 2 * torch.exp(-((x - 0.2).square() + (y + 0.1).square()) / 0.02) - 1
+    child.keypoints = brightest  # type: ignore[method-assign]
+    moves_along = equivariance_loss(child, blob.expand(4, 3, 33, 33), np.random.default_rng(0))
+    assert moves_along < 0.3 * at_origin
+
+
+def test_moving_pairs_are_those_that_differ() -> None:
+    from autolink.generation.pairs import Views
+
+    frames = np.full((10, 16, 16, 3), 100, np.uint8)
+    frames[7, 4:8] = 250  # the one blink
+    views = Views(frames, np.array([0]), np.array([10]), np.array([False]), {})
+
+    def blinks(moving: float) -> float:
+        rng = np.random.default_rng(0)
+        pairs = draw_pairs(views, np.array([0]), 400, False, rng, moving)
+        return float((pairs.targets.amax((1, 2, 3)) == 250).float().mean())
+
+    assert blinks(1.0) > 2.5 * blinks(0.0) > 0
