@@ -81,11 +81,8 @@ def _download(name: str, revision: str | None, token: str | None, cache_dir: str
     repository, _, named = name.removeprefix(HUB).partition("@")
     if len(repository.split("/")) != 2 or not all(repository.split("/")):
         raise UserError(f"{name}: a repository of the Hub is given as {HUB}owner/name or {HUB}owner/name@revision")
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import snapshot_download
 
-    raised: list[type[Exception]] = [
-        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)
-    ]
     try:
         return Path(
             snapshot_download(
@@ -93,7 +90,7 @@ def _download(name: str, revision: str | None, token: str | None, cache_dir: str
                 allow_patterns=["config.json", "README.md", "*.safetensors", "*/config.json", "*/*.safetensors"],
             )
         )  # fmt: skip
-    except (OSError, ValueError, RuntimeError, *raised) as error:
+    except Exception as error:
         raise UserError(
             f"the Hub gave no repository {repository} ({type(error).__name__}); check the name, or download its "
             "files by hand and give their folder"

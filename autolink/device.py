@@ -28,7 +28,7 @@ def pick_precision(precision: str = "auto") -> str:
         return precision
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 does not tell
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 does not tell
     return "bf16" if capabilities.get("avx512_bf16", False) else "no"
 
 

@@ -51,7 +51,7 @@ def _axis(size: int, like: Tensor) -> Tensor:
 
 
 @triton.jit
-def _from_edge(frame, edges, e, x, y, known):
+def _from_edge(frame, edges, e, x, y, known):  # type: ignore[no-untyped-def]  # annotations mean types of Triton
     """As `edge_map_torch._from_edge`, of an edge or of many; `known` says which of them exist."""
     ux = tl.load(frame + 2 * edges + e, mask=known, other=0.0)
     uy = tl.load(frame + 3 * edges + e, mask=known, other=0.0)

@@ -167,7 +167,7 @@ class UsersPath:
 
     def __call__(self, transfer: PoseTransfer, source: Array, driver: Clip) -> Array:
         """As `Redraw`."""
-        options = {"paste_back": True, "device": self.device.type}  # of the model, too
+        options: dict[str, Any] = {"paste_back": True, "device": self.device.type}
         try:
             video = transfer_video(source, driver.whole, transfer, **options)
         except UserError:

@@ -52,7 +52,8 @@ class Details(NamedTuple):
         tracks = [torch.from_numpy(smooth(points.cpu().numpy(), strength)).to(points) for points in self.keypoints]
         return Details(tracks, self.beliefs)
 
-    def __getitem__(self, frames: slice) -> "Details":  # type: ignore[override]
+    def part(self, frames: slice) -> "Details":
+        """Those of some of the pictures."""
         return Details([points[frames] for points in self.keypoints], self.beliefs[frames])
 
 

@@ -47,7 +47,7 @@ class Networks:
         """(S, 3, H, W) in [-1, 1]."""
         return to_network(torch.from_numpy(np.stack(pictures)), self.device)
 
-    def details(self, pictures: list[Image], points: NDArray[np.float64]) -> Details | None:
+    def details(self, pictures: list[Image], points: NDArray[np.floating]) -> Details | None:
         """What the children, if any, see in pictures of one size by the parent's keypoints (n, K, 2) in pixels."""
         if not self.model.local:
             return None

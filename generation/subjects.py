@@ -35,7 +35,7 @@ class Appearance(NamedTuple):
     """(H, W, 3) each; the first is the one that is redrawn."""
     crop: Crop
     """The square that is redrawn, in pixels of all of them."""
-    keypoints: NDArray[np.float64]
+    keypoints: NDArray[np.floating]
     """(S, K, 2), (x, y) in [-1, 1] of the crop."""
     details: Details | None = None
     """What the children see in the first picture, where the checkpoint has children."""

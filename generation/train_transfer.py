@@ -138,8 +138,8 @@ class TransferTrainer(AdversarialTrainer[TransferTrainConfig, Translator, PatchD
             sums += torch.stack(values).double().cpu()
         if not sums[2]:
             return {}
-        moving_error, copy_error = (sums[:2] / sums[2]).tolist()
-        return {"moving_error": moving_error, "copy_moving_error": copy_error, "error": float(sums[3]) / count}
+        mean_error, copied_error = (sums[:2] / sums[2]).tolist()
+        return {"moving_error": mean_error, "copy_moving_error": copied_error, "error": float(sums[3]) / count}
 
     @torch.no_grad()
     def sample_picture(self) -> NDArray[np.uint8]:

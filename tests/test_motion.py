@@ -188,7 +188,7 @@ def test_smooth_is_the_gaussian_mean_inside(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("frames", [1, 2, 3, 25])
 def test_smooth_leaves_steady_motion_alone(frames: int) -> None:
     t = np.arange(frames)[:, None, None]
-    track: NDArray[np.float64] = np.array([[3.0, -1], [0, 2]]) * t + 7
+    track: NDArray[np.float64] = np.array([[3.0, -1], [0, 2]]) * t.astype(np.float64) + 7
     np.testing.assert_allclose(smooth(track, 3), track, atol=1e-9)
 
 

@@ -2,6 +2,7 @@ import json
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -86,7 +87,7 @@ def test_at_the_reference_frame_relative_motion_leaves_the_source_as_it_is(
 ) -> None:
     asked: list[np.ndarray] = []
 
-    def listening(networks: Networks, appearance: Appearance, poses: np.ndarray, *rest: int) -> object:
+    def listening(networks: Networks, appearance: Appearance, poses: np.ndarray, *rest: Any) -> object:
         asked.extend(poses - appearance.keypoints[0])
         return redraw(networks, appearance, poses, *rest)
 
