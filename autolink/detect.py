@@ -45,7 +45,7 @@ class DetectConfig:
     """Folder for overlays and keypoints.json."""
     checkpoint: str = "auto"
     """A checkpoint folder of a stage one, the name of a bundled one, or hf:owner/name; auto takes, of the bundled
-    ones, the one that knows the pictures best: it rebuilds them where they are hidden, and its keypoints stay on them."""
+    ones, the one that knows the pictures best."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
     overwrite: bool = False
