@@ -7,6 +7,7 @@ import PIL.Image
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from autolink.checkpoints import bundled
 from autolink.data.picture import square
@@ -25,9 +26,15 @@ LOOKS = 8
 BLOCKS, HIDDEN, MASKS = 16, 0.8, 2
 """Blocks a side of a mask, the share of them that is hidden, and masks for each picture, as in training."""
 
+WINDOW = 7 / 8
+"""Side of the windows in which a keypoint must lie at the same place, as a share of the picture's."""
+
 
 def choose_checkpoint(source: Source | Path, device: torch.device) -> tuple[str, AutoLink]:
-    """The bundled stage one that rebuilds pictures best whose blocks are mostly hidden, and its name.
+    """The bundled stage one that knows pictures best, and its name.
+
+    A stage one knows a picture if it rebuilds it where it is hidden, and if its keypoints stay on the subject when the
+    picture is shifted: the product of both errors decides, the median over a few pictures.
 
     Args:
         source: pictures, or a video.
@@ -38,24 +45,54 @@ def choose_checkpoint(source: Source | Path, device: torch.device) -> tuple[str,
     """
     pictures = _looks(source)
     known = {name: AutoLink.from_folder(folder).to(device).eval() for name, folder in bundled("autolink").items()}
-    best = min(known, key=lambda name: masked_error(known[name], pictures))
+
+    def strangeness(name: str) -> float:
+        model = known[name]
+        images = _squares(model, pictures)
+        return float((masked_error(model, images) * straying(model, images)).median())
+
+    best = min(known, key=strangeness)
     return best, known[best]
 
 
-@torch.no_grad()
-def masked_error(model: AutoLink, pictures: list[Image]) -> float:
-    """Mean L1 of the hidden pixels, in [-1, 1] units, of pictures (H, W, 3) under masks that are always the same."""
-    config, device = model.config, model.edge_logits.device
+def _squares(model: AutoLink, pictures: list[Image]) -> Tensor:
+    """Pictures (H, W, 3) as the model sees them, (B, 3, size, size) in [-1, 1]."""
+    config = model.config
     squares = np.stack([square(PIL.Image.fromarray(picture), config.size, config.fit) for picture in pictures])
-    images = to_network(torch.from_numpy(squares), device)
+    return to_network(torch.from_numpy(squares), model.edge_logits.device)
+
+
+@torch.no_grad()
+def masked_error(model: AutoLink, images: Tensor) -> Tensor:
+    """Mean L1 of the hidden pixels under masks that are always the same: (B, 3, size, size) in [-1, 1] -> (B,)."""
     dice = torch.Generator().manual_seed(0)
-    visible = (torch.rand((MASKS, 1, 1, BLOCKS, BLOCKS), generator=dice) >= HIDDEN).float().to(device)
+    visible = (torch.rand((MASKS, 1, 1, BLOCKS, BLOCKS), generator=dice) >= HIDDEN).float().to(images.device)
     errors = []
     for mask in visible:
-        hidden = 1 - F.interpolate(mask, size=(config.size, config.size), mode="nearest")
+        hidden = 1 - F.interpolate(mask, size=images.shape[2:], mode="nearest")
         away = (model.reconstruct(images, mask.expand(len(images), -1, -1, -1)) - images).abs() * hidden
-        errors.append(float(away.sum() / (hidden.sum() * 3 * len(images))))
-    return sum(errors) / MASKS
+        errors.append(away.sum((1, 2, 3)) / (3 * hidden.sum()))
+    return torch.stack(errors).mean(0)
+
+
+@torch.no_grad()
+def straying(model: AutoLink, images: Tensor) -> Tensor:
+    """How far keypoints found in shifted windows of a picture lie apart: (B, 3, size, size) in [-1, 1] -> (B,).
+
+    The RMS distance from their mean, of the median keypoint, in units of the keypoints' RMS distance from their centre.
+    """
+    size = images.shape[3]
+    side = round(size * WINDOW)
+    far = size - side
+    corners = [(far // 2, far // 2), (0, far // 2), (far, far // 2), (far // 2, 0), (far // 2, far)]
+    found = []
+    for x, y in corners:
+        keypoints = model.keypoints(images[:, :, y : y + side, x : x + side])
+        found.append((keypoints + 1) / 2 * (side - 1) + torch.tensor([x, y], device=images.device))
+    places = torch.stack(found)  # (windows, B, K, 2), in pixels of the picture
+    apart = (places - places.mean(0)).square().sum(3).mean(0).sqrt()
+    radius = (places[0] - places[0].mean(1, keepdim=True)).square().sum(2).mean(1).sqrt()
+    return apart.median(1).values / radius.clamp(min=1e-6)
 
 
 def _looks(source: Source | Path) -> list[Image]:

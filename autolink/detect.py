@@ -45,7 +45,7 @@ class DetectConfig:
     """Folder for overlays and keypoints.json."""
     checkpoint: str = "auto"
     """A checkpoint folder of a stage one, the name of a bundled one, or hf:owner/name; auto takes, of the bundled
-    ones, the one that rebuilds the pictures best where they are mostly hidden."""
+    ones, the one that knows the pictures best."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
     overwrite: bool = False
@@ -196,7 +196,7 @@ def _model(config: DetectConfig, source: Source | Path, device: torch.device) ->
     if config.checkpoint != "auto":
         return config.checkpoint, AutoLink.from_pretrained(config.checkpoint)
     name, model = choose_checkpoint(source, device)
-    print(f"checkpoint {name}: of {', '.join(bundled('autolink'))}, it rebuilds these pictures best")
+    print(f"checkpoint {name}: of {', '.join(bundled('autolink'))}, it knows these pictures best")
     return name, model
 
 

@@ -11,7 +11,7 @@ from conftest import array
 from PIL import Image
 
 from autolink import AutoLink, ModelConfig, detect
-from autolink.choose import masked_error
+from autolink.choose import masked_error, straying
 from autolink.data.animals import animal_images
 from autolink.data.figures import figure_clip, figure_images
 from autolink.detect import DetectConfig, Finder
@@ -143,8 +143,28 @@ def test_the_masked_error_is_of_hidden_pixels_alone() -> None:
         def reconstruct(self, images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
             return images * torch.nn.functional.interpolate(mask, size=images.shape[2:])
 
-    picture = np.full((64, 64, 3), 255, np.uint8)
-    assert masked_error(Grey(ModelConfig()), [picture, picture]) == pytest.approx(1.0, abs=1e-6)
+    images = torch.ones(2, 3, 64, 64) * torch.tensor([1.0, 0.5])[:, None, None, None]
+    torch.testing.assert_close(masked_error(Grey(ModelConfig()), images), torch.tensor([1.0, 0.5]))
+
+
+def test_straying_is_of_what_does_not_move_with_the_picture() -> None:
+    class Brightest(AutoLink):
+        """Its keypoints are the centroids of red, green and blue, or, if `still`, fixed in the frame."""
+
+        still = False
+
+        def keypoints(self, images: torch.Tensor) -> torch.Tensor:
+            axis = torch.linspace(-1, 1, images.shape[3])
+            total = images.sum((2, 3))
+            x, y = (images.sum(d) @ axis / total for d in (2, 3))
+            return torch.tensor([[[-0.5, 0.0], [0.5, 0.0]]]) if self.still else torch.stack([x, y], 2)
+
+    images = torch.zeros(1, 3, 64, 64)
+    images[0, 0, 20, 30] = images[0, 1, 40, 25] = images[0, 2, 33, 44] = 1
+    model = Brightest(ModelConfig())
+    torch.testing.assert_close(straying(model, images), torch.zeros(1), atol=1e-5, rtol=0)
+    model.still = True  # windows lie 4 px from the central one, each keypoint a quarter of 55 from their centre
+    torch.testing.assert_close(straying(model, images), torch.tensor([(4 * 16 / 5) ** 0.5 / (55 / 4)]))
 
 
 def test_no_picture_to_choose_by(tmp_path: Path, fails: Callable[..., str]) -> None:

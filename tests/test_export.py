@@ -12,7 +12,6 @@ from autolink import AutoLink, export
 from autolink.export import ExportConfig
 
 
-@pytest.mark.slow  # torch.export takes a minute
 def test_the_file_finds_what_torch_finds(tiny_checkpoint: Path, tmp_path: Path) -> None:
     for name in ("onnx", "onnxscript"):
         pytest.importorskip(name)
