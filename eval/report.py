@@ -32,11 +32,11 @@ from autolink.eval.reporting.content import Checkpoint, OverSeeds, Report
 from autolink.eval.reporting.inputs import KINDS, Subject, find_subjects
 from autolink.eval.reporting.literature import beside
 from autolink.eval.reporting.measures import Measured, measure_gan, measure_judge, measure_keypoints, measure_transfer
-from autolink.eval.reporting.render import comparison_text, put_into, report_page, report_text, summary_text
+from autolink.eval.reporting.render import comparison_text, put_into, report_page, summary_text
 from autolink.eval.results import as_text, data_name, from_json, to_json
 from autolink.run_state import HANDLING, versions
 
-REPORT = frozenset({"report.json", "report.md", "report.html", "pictures"})
+REPORT = frozenset({"report.json", "report.md", "report.html", "pictures"})  # version 0.1 wrote report.md too
 COMPARISON = frozenset({"comparison.md"})
 """What lies in the folder that is written, and --overwrite replaces."""
 
@@ -46,7 +46,7 @@ OPTIONS = ("clips", "frames", "pictures", "generated", "judge", "structure_judge
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Measure checkpoints and write report.json, report.md and a self-contained report.html."""
+    """Measure checkpoints and write report.json, its pictures and a self-contained report.html."""
 
     checkpoints: tuple[str, ...] = ()
     """Checkpoint or run folders; by default the bundled ones that fit --data."""
@@ -255,9 +255,9 @@ def run(config: ReportConfig, arguments: list[str]) -> None:
     report, pictures = build(config, arguments)
     written = to_json(report)
     report = from_json(Report, written)  # the pages show what the file holds
-    texts = {"report.json": written, "report.md": report_text(report), "report.html": report_page(report, pictures)}
+    texts = {"report.json": written, "report.html": report_page(report, pictures)}
     write_folder(config.folder, texts, pictures)
-    print(f"{config.folder / 'report.html'}, report.md and report.json, in {report.seconds:.0f} s")
+    print(f"{config.folder / 'report.html'} and report.json, in {report.seconds:.0f} s")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Reports as HTML and Markdown: templates, and nothing of a report gets into a page unescaped."""
+"""Reports as HTML, comparisons and summaries as Markdown; nothing of a report gets into a page unescaped."""
 
 import base64
 import re
@@ -30,11 +30,6 @@ def report_page(report: Report, pictures: Mapping[str, Image]) -> str:
     sources = {file: f"data:image/png;base64,{png.decode()}" for file, png in encoded.items()}
     page = _environment(autoescape=True).get_template("report.html.j2")
     return page.render(report=report, sources=sources, charts=charts)
-
-
-def report_text(report: Report) -> str:
-    """The report as Markdown, its pictures beside it."""
-    return _markdown("report.md.j2", report=report)
 
 
 def comparison_text(comparison: Comparison) -> str:
