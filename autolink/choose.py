@@ -100,15 +100,18 @@ def _looks(source: Source | Path) -> list[Image]:
     if isinstance(source, Path):
         return video.spread_frames(source, LOOKS)
     numbers = np.unique(np.linspace(0, len(source.names) - 1, LOOKS).round().astype(int))
-    pictures = []
-    for n in numbers:
-        try:
-            pictures.append(np.asarray(source.picture(source.names[n])))
-        except PictureError:
-            continue
+    pictures = [picture for n in numbers if (picture := _readable(source, source.names[n])) is not None]
     if not pictures:
         raise UserError(
             f"--input {source.path}: none of the {len(numbers)} pictures looked at can be read, so no checkpoint can "
             "be chosen by them; give --checkpoint"
         )
     return pictures
+
+
+def _readable(source: Source, name: str) -> Image | None:
+    """A picture of a source, None where it cannot be read."""
+    try:
+        return np.asarray(source.picture(name))
+    except PictureError:
+        return None

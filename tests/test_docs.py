@@ -171,17 +171,27 @@ def test_the_command_runs(
     if "celeba-wild" in options:
         celeba(tmp_path / "celeba", "img_celeba", "list_landmarks_celeba.txt")
     if script in TRAININGS:
-        tiny, resumed = TRAININGS[script]
-        if "--out" in options:
-            shutil.rmtree(tmp_path / options[options.index("--out") + 1], ignore_errors=True)
-        if "--resume" in options:
-            run([*start, *resumed, "--out", options[-1], *tiny], tmp_path)
-            tiny = []
-        if script == "train_autolink.py" and "--start-from" in options:
-            tiny = [*tiny, "--keypoints", "5"]  # as many as the prepared model has
-        if script == "generation/train_gan.py" and not options:  # thousands of pictures; see test_train_gan.py
-            options = ["--data", "my_animals"]
-        options = [*options, *tiny]
+        options = short_training(start, script, options, tmp_path)
+    run([*start, *shortened(script, options, tmp_path)], tmp_path)
+
+
+def short_training(start: list[str], script: str, options: list[str], folder: Path) -> list[str]:
+    """Options of a training of a few steps; a run to resume is made first."""
+    tiny, resumed = TRAININGS[script]
+    if "--out" in options:
+        shutil.rmtree(folder / options[options.index("--out") + 1], ignore_errors=True)
+    if "--resume" in options:
+        run([*start, *resumed, "--out", options[-1], *tiny], folder)
+        return options
+    if script == "train_autolink.py" and "--start-from" in options:
+        tiny = [*tiny, "--keypoints", "5"]  # as many as the prepared model has
+    if script == "generation/train_gan.py" and not options:  # thousands of pictures; see test_train_gan.py
+        options = ["--data", "my_animals"]
+    return [*options, *tiny]
+
+
+def shortened(script: str, options: list[str], folder: Path) -> list[str]:
+    """Options that make a command short; what it reads is made, what it must not find is removed."""
     if script == "eval/gan.py":  # distances of a thousand features take long for each class and network
         options += ["--features", "efficientnet-lite0", "--data", "my_animals/cat"]
     if script in ("eval/transfer.py", "eval/report.py") and not {"--compare", "--summary"} & set(options):
@@ -189,10 +199,10 @@ def test_the_command_runs(
     if script == "eval/report.py" and options == ["--clips", "2", "--frames", "2"]:  # eval/keypoints.py runs on figures
         options += ["--checkpoints", "checkpoints/figures-transfer"]
     if script == "autolink/convert.py":
-        save(Restated(4), tmp_path / options[0], hyper_parameters=PARAMETERS | {"n_parts": 4})
+        save(Restated(4), folder / options[0], hyper_parameters=PARAMETERS | {"n_parts": 4})
     if "--keypoints" in options:
-        (tmp_path / "pose.json").unlink()
-    run([*start, *options], tmp_path)
+        (folder / "pose.json").unlink()
+    return options
 
 
 def run(words: list[str], folder: Path) -> None:
