@@ -90,7 +90,7 @@ def _download(name: str, revision: str | None, token: str | None, cache_dir: str
                 allow_patterns=["config.json", "README.md", "*.safetensors", "*/config.json", "*/*.safetensors"],
             )
         )  # fmt: skip
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the Hub's client raises many kinds, offline and online
         raise UserError(
             f"the Hub gave no repository {repository} ({type(error).__name__}); check the name, or download its "
             "files by hand and give their folder"

@@ -19,7 +19,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def python_of(page: Path) -> str:
-    return "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.S))
+    return "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 
 
 SHOWN = {page.name: python_of(page) for page in PAGES if python_of(page)}
