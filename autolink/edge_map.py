@@ -45,7 +45,8 @@ def edge_map(keypoints: Tensor, weights: Tensor, size: int, thickness: float) ->
     if not 0 < thickness < math.inf:
         raise ValueError(f"thickness must be above zero and finite, got {thickness}")
     dtype = torch.promote_types(torch.promote_types(keypoints.dtype, weights.dtype), torch.float32)
-    return _EdgeMap.apply(keypoints.to(dtype), weights.to(dtype), size, thickness)
+    drawn: Tensor = _EdgeMap.apply(keypoints.to(dtype), weights.to(dtype), size, thickness)
+    return drawn
 
 
 class _EdgeMap(torch.autograd.Function):
@@ -54,7 +55,7 @@ class _EdgeMap(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, keypoints: Tensor, weights: Tensor, size: int, thickness: float) -> Tensor:
         best, winner = _kernels(keypoints.device).nearest_edge(keypoints, -thickness * weights.log(), size)
-        drawn = best.div_(-thickness).exp_()
+        drawn: Tensor = best.div_(-thickness).exp_()
         drawn += 0 * (keypoints.sum((1, 2), keepdim=True) + weights.sum())  # what is not finite shows everywhere
         ctx.save_for_backward(keypoints, weights, winner, drawn)
         ctx.thickness = thickness

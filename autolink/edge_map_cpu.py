@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import numba
 import numpy as np
@@ -59,18 +59,23 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
 
 
+Array: TypeAlias = NDArray[Any]
+"""Of the type of the keypoints, or of names of edges."""
+
+
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile at the first call, once for ever where a place on disk for it can be written."""
     # infinite costs are meant, so of fast mathematics only fused multiply-add; error_model: division without checks
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
-        return numba.njit(function, cache=True, **options)
+        fast: Callable[..., Any] = numba.njit(function, cache=True, **options)
     except RuntimeError:  # neither beside this file nor in the user's cache
-        return numba.njit(function, **options)
+        fast = numba.njit(function, **options)
+    return fast
 
 
 @compiled
-def _edge_table(keypoints: NDArray, cost: NDArray) -> NDArray:
+def _edge_table(keypoints: Array, cost: Array) -> Array:
     """One column an edge, (6, E): first end a (x, y), unit direction u (x, y), length, cost."""
     K, E = len(keypoints), len(keypoints) * (len(keypoints) - 1) // 2
     zero, one = keypoints.dtype.type(0), keypoints.dtype.type(1)
@@ -92,7 +97,7 @@ def _edge_table(keypoints: NDArray, cost: NDArray) -> NDArray:
 
 
 @compiled
-def _from_edge(table: NDArray, e: int, x: float, y: float) -> tuple[float, float, float]:
+def _from_edge(table: Array, e: int, x: float, y: float) -> tuple[float, float, float]:
     """The vector to (x, y) from the nearest point of an edge, along and across the edge, and how far along that is."""
     qx, qy, ux, uy = x - table[0, e], y - table[1, e], table[2, e], table[3, e]
     along, across = qx * ux + qy * uy, qy * ux - qx * uy
@@ -102,15 +107,15 @@ def _from_edge(table: NDArray, e: int, x: float, y: float) -> tuple[float, float
 
 @compiled
 def _edges_that_may_win(
-    table: NDArray,
-    names: NDArray,
+    table: Array,
+    names: Array,
     count: int,
     x: float,
     y: float,
     half: float,
-    value: NDArray,
-    kept: NDArray,
-    kept_names: NDArray,
+    value: Array,
+    kept: Array,
+    kept_names: Array,
 ) -> int:
     """Copy those of the first `count` edges that can win in the square of side 2 `half` about (x, y); their number.
 
@@ -148,15 +153,15 @@ def _edges_that_may_win(
 
 @compiled
 def _draw_tile(
-    table: NDArray,
-    names: NDArray,
+    table: Array,
+    names: Array,
     count: int,
     x: float,
     y: float,
-    xs: NDArray,
-    ys: NDArray,
-    best: NDArray,
-    winner: NDArray,
+    xs: Array,
+    ys: Array,
+    best: Array,
+    winner: Array,
 ) -> None:
     """Least f_e of the first `count` edges and who attains it, at pixels that lie (xs, ys) from (x, y)."""
     zero = table.dtype.type(0)
@@ -176,7 +181,7 @@ def _draw_tile(
 
 
 @compiled
-def _nearest_edge(keypoints: NDArray, cost: NDArray, best: NDArray, winner: NDArray) -> None:
+def _nearest_edge(keypoints: Array, cost: Array, best: Array, winner: Array) -> None:
     """`nearest_edge` of some pictures, written into `best` and `winner`."""
     B, size, E, scalar = len(best), best.shape[1], len(cost), keypoints.dtype.type
     step = scalar(2) / scalar(size - 1)
@@ -209,7 +214,7 @@ def _nearest_edge(keypoints: NDArray, cost: NDArray, best: NDArray, winner: NDAr
 
 
 @compiled
-def _pulls(keypoints: NDArray, winner: NDArray, pull: NDArray, on_keypoints: NDArray, on_edges: NDArray) -> None:
+def _pulls(keypoints: Array, winner: Array, pull: Array, on_keypoints: Array, on_edges: Array) -> None:
     """`pulls` of some pictures, written into `on_keypoints` (B, K, 2) and `on_edges` (B, E)."""
     B, size, K, E, scalar = len(winner), winner.shape[1], keypoints.shape[1], on_edges.shape[1], keypoints.dtype.type
     step = scalar(2) / scalar(size - 1)

@@ -50,7 +50,7 @@ def _axis(size: int, like: Tensor) -> Tensor:
     return torch.linspace(-1, 1, size, dtype=like.dtype, device=like.device)
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _from_edge(frame, edges, e, x, y, known):  # type: ignore[no-untyped-def]  # annotations mean types of Triton
     """As `edge_map_torch._from_edge`, of an edge or of many; `known` says which of them exist."""
     ux = tl.load(frame + 2 * edges + e, mask=known, other=0.0)
@@ -63,7 +63,7 @@ def _from_edge(frame, edges, e, x, y, known):  # type: ignore[no-untyped-def]  #
     return along - inside, across, inside
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _nearest_edge_kernel(  # type: ignore[no-untyped-def]
     frames, cost, axis, best_out, winner_out, size, edges, TILE: tl.constexpr, EDGES: tl.constexpr
 ):
@@ -109,7 +109,7 @@ def _nearest_edge_kernel(  # type: ignore[no-untyped-def]
     tl.store(winner_out + where, winner, mask=exists)
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _pulls_kernel(  # type: ignore[no-untyped-def]
     frames, first, second, axis, winner_in, pull_in, on_keypoints, on_edges, size, edges, K, TILE: tl.constexpr
 ):

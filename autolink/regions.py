@@ -55,7 +55,8 @@ def similarity(points: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 def scale_of(maps: Tensor) -> Tensor:
     """How many times a similarity enlarges: (..., 2, 3) -> (...)."""
-    return torch.linalg.det(maps[..., :2]).abs().sqrt()
+    area: Tensor = torch.linalg.det(maps[..., :2])
+    return area.abs().sqrt()
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,8 @@ class Clip:
     @property
     def frames(self) -> NDArray[np.uint8]:
         """(T, 2, size, size, 3), RGB: the frames that are measured."""
-        return self.whole[self.pairs]
+        chosen: NDArray[np.uint8] = self.whole[self.pairs]
+        return chosen
 
     @property
     def joints(self) -> NDArray[np.float32] | None:

@@ -135,7 +135,8 @@ class Rulers:
 
 def _distance(a: Array, b: Array) -> Array:
     """(N, J, 2) in [-1, 1] twice -> (N, J) in per cent of the side."""
-    return np.linalg.norm(a - b, axis=2) / 2 * 100
+    distance: Array = np.linalg.norm(a - b, axis=2)
+    return distance / 2 * 100
 
 
 def _masked_mean(values: Array, mask: Array) -> Array:

@@ -208,8 +208,11 @@ def draw_pairs(
 def middles(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The middles of pictures, small, grey, and without their brightness: (B, size, size, 3) -> (B, s, s)."""
     border = images.shape[1] // 4
-    grey = images[:, border : -border or None : 4, border : -border or None : 4].mean(3, dtype=np.float32)
-    return grey - grey.mean((1, 2), keepdims=True)
+    grey: NDArray[np.float32] = images[:, border : -border or None : 4, border : -border or None : 4].mean(
+        3, dtype=np.float32
+    )
+    level: NDArray[np.float32] = grey.mean((1, 2), keepdims=True)
+    return grey - level
 
 
 def bent(images: Tensor, noise: Tensor) -> Tensor:

@@ -272,4 +272,5 @@ class PoseTransfer(Pretrained):
         keypoints = self.stage_one.keypoints(flat).view(B, S, -1, 2)
         if flat.shape[2:] != (self.size, self.size):
             flat = F.interpolate(flat, (self.size, self.size), mode="bilinear", align_corners=False, antialias=True)
-        return self(flat.view(B, S, 3, self.size, self.size), keypoints, driving).image.clamp(-1, 1)
+        result: Translation = self(flat.view(B, S, 3, self.size, self.size), keypoints, driving)
+        return result.image.clamp(-1, 1)

@@ -118,7 +118,7 @@ def test_an_overlay_never_replaces_its_input(
 
 @pytest.mark.parametrize(("kind", "images"), [("figures", figure_images), ("animals", animal_images)])
 def test_the_checkpoint_that_knows_the_pictures_is_taken(
-    kind: str, images: Callable[..., tuple], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kind: str, images: Callable[..., tuple[Any, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for n, image in enumerate(images(4, seed=901, size=64)[0]):
         (tmp_path / "in").mkdir(exist_ok=True)

@@ -19,13 +19,15 @@ from autolink.regions import (
     to_pixels,
 )
 
+Array = NDArray[np.float64]
+
 
 def turned(angle: float, scale: float, x: float, y: float) -> Tensor:
     c, s = scale * math.cos(angle), scale * math.sin(angle)
     return torch.tensor([[c, -s, x], [s, c, y]], dtype=torch.float64)
 
 
-def kabsch(points: NDArray, targets: NDArray, weights: NDArray) -> NDArray:
+def kabsch(points: Array, targets: Array, weights: Array) -> Array:
     """Umeyama's closed form by singular values: another way to the same similarity."""
     w = weights / weights.sum()
     p, t = points - w @ points, targets - w @ targets
@@ -34,7 +36,8 @@ def kabsch(points: NDArray, targets: NDArray, weights: NDArray) -> NDArray:
     rotation = u @ sign @ vt
     scale = (d * np.diag(sign)).sum() / (w @ (p**2).sum(1))
     matrix = scale * rotation
-    return np.c_[matrix, w @ targets - matrix @ (w @ points)]
+    similarity: Array = np.c_[matrix, w @ targets - matrix @ (w @ points)]
+    return similarity
 
 
 def test_the_similarity_is_umeyamas() -> None:

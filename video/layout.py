@@ -46,7 +46,8 @@ class Shape:
         with np.errstate(invalid="ignore", over="ignore"):
             white = (self.of(points.astype(np.float64)) - self.mean) @ self.whitening
         deviation: NDArray[np.floating] = np.square(white).mean(-1)
-        return np.nan_to_num(deviation, nan=np.inf)
+        known: NDArray[np.floating] = np.nan_to_num(deviation, nan=np.inf)
+        return known
 
 
 @dataclass(frozen=True)
