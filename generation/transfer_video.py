@@ -85,7 +85,7 @@ class VideoTransfer:
             frames = map(watermarked, frames)
         return self.progress(frames, len(self), "redrawing")
 
-    def write(self, out: Path, audio: Path | None = None) -> None:
+    def write(self, out: str | Path, audio: Path | None = None) -> None:
         """Write the frames to an mp4 or GIF, whole or not at all, with the sound of a file; its tags say synthetic.
 
         Raises:
@@ -93,7 +93,7 @@ class VideoTransfer:
         """
         made_with = f"AutoLink {__version__}, pose transfer, checkpoint {Path(self.checkpoint).name}"
         begins = Fraction(self.options.start).limit_denominator(1000) if audio == self.driver.path else Fraction(0)
-        with VideoWriter(out, self.rate, audio, tags(made_with), begins) as writer:
+        with VideoWriter(Path(out), self.rate, audio, tags(made_with), begins) as writer:
             for frame in self:
                 writer.write(frame)
 
