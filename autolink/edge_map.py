@@ -45,7 +45,7 @@ def edge_map(keypoints: Tensor, weights: Tensor, size: int, thickness: float) ->
     if not 0 < thickness < math.inf:
         raise ValueError(f"thickness must be above zero and finite, got {thickness}")
     dtype = torch.promote_types(torch.promote_types(keypoints.dtype, weights.dtype), torch.float32)
-    drawn: Tensor = _EdgeMap.apply(keypoints.to(dtype), weights.to(dtype), size, thickness)
+    drawn: Tensor = _EdgeMap.apply(keypoints.to(dtype), weights.to(dtype), size, thickness)  # type: ignore[no-untyped-call]
     return drawn
 
 

@@ -50,7 +50,7 @@ def _axis(size: int, like: Tensor) -> Tensor:
     return torch.linspace(-1, 1, size, dtype=like.dtype, device=like.device)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _from_edge(frame, edges, e, x, y, known):  # type: ignore[no-untyped-def]  # annotations mean types of Triton
     """As `edge_map_torch._from_edge`, of an edge or of many; `known` says which of them exist."""
     ux = tl.load(frame + 2 * edges + e, mask=known, other=0.0)

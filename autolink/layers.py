@@ -106,7 +106,7 @@ class ProcessBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(input)
         x = input.float()
-        sums: Tensor = SumOverProcesses.apply(torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))]))
+        sums: Tensor = SumOverProcesses.apply(torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))]))  # type: ignore[no-untyped-call]
         mean, square = (sums / dist.get_world_size()).unbind()
         variance = (square - mean.square()).clamp(min=0)
         self._track(mean.detach(), variance.detach(), dist.get_world_size() * x.numel() // x.shape[1])

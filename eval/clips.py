@@ -46,7 +46,8 @@ class Clip:
     @property
     def source(self) -> NDArray[np.uint8]:
         """(size, size, 3), RGB: the first frame."""
-        return self.whole[0]
+        first: NDArray[np.uint8] = self.whole[0]
+        return first
 
     @property
     def frames(self) -> NDArray[np.uint8]:

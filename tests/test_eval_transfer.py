@@ -126,7 +126,7 @@ def test_flow_finds_a_shift_and_moving_along_it_leaves_no_error() -> None:
     difference = np.abs(first.astype(float) - second).mean() / 255
     assert warping_error(first, second, still, everywhere) == pytest.approx(difference, rel=1e-5)
     assert warping_error(first, second, flow, relied) < 0.2 * difference
-    exact = np.broadcast_to(np.float32([-3, -2]), flow.shape)
+    exact = np.broadcast_to(np.array([-3, -2], np.float32), flow.shape)
     np.testing.assert_array_equal(warp(first, exact)[2:, 3:], second[2:, 3:])
     assert np.isnan(warping_error(first, second, flow, np.zeros_like(relied)))
 
