@@ -8,7 +8,7 @@ from test_nested import child_of, parent_model
 from torch import Tensor
 
 from autolink.errors import UsageError, UserError
-from autolink.generation.nested import Details, LocalSource, LocalTransfer, carried, laid, like_source
+from autolink.generation.nested import ANSWER, Details, LocalSource, LocalTransfer, carried, laid, like_source
 from autolink.generation.transfer_options import TransferOptions
 from autolink.generation.transfer_video import lost_regions, transfer_video
 from autolink.generation.translator import PoseTransfer, Translation, Translator
@@ -104,8 +104,8 @@ def test_gains_scale_the_expression(model: PoseTransfer) -> None:
     track[10:] = torch.tensor([[0.0, 0.0], [0.0, 0.1], [0.0, 0.4]])
     shown = [model.local.wanted(details(own), details(track), {"mouth": gain}).keypoints[0] for gain in (0.0, 1.0, 2.0)]
     torch.testing.assert_close(shown[0], torch.zeros(20, 3, 2))
-    torch.testing.assert_close(shown[1], track)
-    torch.testing.assert_close(shown[2], 2 * track)
+    torch.testing.assert_close(shown[1], ANSWER * track)
+    torch.testing.assert_close(shown[2], 2 * ANSWER * track)
     absolute = model.local.wanted(details(own + 0.5), details(track), {}, relative=False).keypoints[0]
     torch.testing.assert_close(absolute, track)
 
