@@ -1,5 +1,6 @@
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,7 +141,7 @@ def test_a_transfer_with_children_is_saved_and_redraws_more(model: PoseTransfer,
     assert again.local and set(again.local.parts()[1]) == {"mouth"}
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 255, (3, 40, 40, 3), dtype=np.uint8)
-    options = {"crop": "none", "motion": "absolute", "pose": 0.0}
+    options: dict[str, Any] = {"crop": "none", "motion": "absolute", "pose": 0.0}
 
     assert again.local.stage_one.named()[0][1].config.mirrored == (False, True)
     again.local.parts()[0]["mouth"].whitening.zero_()  # untrained keypoints are believed
@@ -168,8 +169,9 @@ def test_a_translator_without_its_child_is_refused() -> None:
 
 @pytest.mark.parametrize("option", ["lips", "eyes", "pose"])
 def test_gains_that_cannot_be_are_refused(option: str) -> None:
+    gain: dict[str, Any] = {option: -0.5}
     with pytest.raises(UsageError, match=f"--{option} is a factor from 0 to 3"):
-        TransferOptions(**{option: -0.5})
+        TransferOptions(**gain)
 
 
 def test_maps_of_places_turn_over(model: PoseTransfer) -> None:
