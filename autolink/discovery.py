@@ -131,8 +131,7 @@ def _shown(clips: list[Tensor], change: Tensor, found: list[tuple[int, int]], si
     pictures = [cv2.resize(p, None, fx=larger, fy=larger).round().clip(0, 255).astype(np.uint8) for p in (mean, grey)]
     half = round(side / SEEN * (SIZE - 1) / 2 * larger)
     for x, y in found:
-        corners = [(x * larger + sign * half, y * larger + sign * half) for sign in (-1, 1)]
-        cv2.rectangle(pictures[0], *corners, (255, 255, 0), 2)
+        cv2.rectangle(pictures[0], (x * larger - half, y * larger - half, 2 * half, 2 * half), (255, 255, 0), 2)
     return np.concatenate(pictures, 1)
 
 

@@ -86,9 +86,12 @@ class Child(AutoLink):
            mirrored: Sequence[bool], layout: MeanLayout, parent: AutoLink) -> "Child":  # fmt: skip
         """A trained model made a child, with what its keypoints (N, K, 2) in training pictures usually look like."""
         networks = {f.name: getattr(model.config, f.name) for f in fields(ModelConfig)}
-        region = {"places": tuple(places), "mirrored": tuple(mirrored)}
-        placing = {"layout_points": layout.points, "layout_weights": layout.weights, "parent": fingerprint(parent)}
-        child = cls(ChildConfig(**networks, **region, **placing))
+        child = cls(
+            ChildConfig(
+                places=tuple(places), mirrored=tuple(mirrored), layout_points=layout.points,
+                layout_weights=layout.weights, parent=fingerprint(parent), **networks,
+            )
+        )  # fmt: skip
         child.load_state_dict(model.state_dict(), strict=False)
         known = keypoints.flatten(1).double()
         covariance = torch.cov(known.T, correction=0) + SMALLEST_VARIANCE * torch.eye(known.shape[1])

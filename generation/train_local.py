@@ -5,7 +5,7 @@ are, one that must tell a frame from another of the same person knows how far th
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
+from typing_extensions import Self
 
 from autolink.data.regions import Region, region_crops
 from autolink.errors import UsageError, UserError, command
@@ -33,8 +34,8 @@ from autolink.nested import Child, NestedAutoLink
 from autolink.options import help_text, read_options
 
 EXAMPLES = (
-    "accelerate launch generation/train_local.py --child runs/mouth/nested --region mouth --data my_clips "
-    "--out runs/mouth-local",
+    "python generation/train_local.py --child runs/mouth/nested --region mouth --data my_clips --out runs/mouth-local",
+    "python generation/train_local.py --resume --out runs/mouth-local",
 )
 
 PRESET_NOTES = {"local": "a region of 64 px, an hour of a CPU core"}
@@ -94,23 +95,26 @@ class LocalTrainConfig(LocalData, LocalLoss, TransferTrainConfig):
             raise ValueError(f"--moving-pairs must be in [0, 1], got {self.moving_pairs}")
 
 
-class LocalNetwork(nn.Module):
-    """A child and its translator, learning together."""
+class LearningTranslator(Translator):
+    """A translator, and the child that learns along with it."""
 
-    def __init__(self, child: Child, translator: Translator) -> None:
-        super().__init__()
-        self.child, self.translator = child.requires_grad_(False), translator
+    def __init__(self, translator: Translator, child: Child) -> None:
+        super().__init__(translator.config)
+        self.load_state_dict(translator.state_dict())
+        self.child = child
 
-    def train(self, mode: bool = True) -> "LocalNetwork":
+    def train(self, mode: bool = True) -> Self:
         """The child keeps the statistics of its own training."""
         super().train(mode)
         self.child.eval()
         return self
 
-    def forward(self, sources: Tensor, targets: Tensor) -> tuple[Translation, Tensor]:
-        """Sources (B, 3, size, size) in the poses of targets, and the targets' edge maps."""
-        keypoints, driving = self.child.keypoints(torch.cat([sources, targets])).split(len(sources))
-        return translate(self.child, self.translator, sources[:, None], keypoints[:, None], driving)
+    def alone(self) -> Translator:
+        """The translator without the child."""
+        translator = Translator(self.config)
+        own = self.state_dict()
+        translator.load_state_dict({name: own[name] for name in translator.state_dict()})
+        return translator
 
 
 class LocalTrainer(TransferTrainer):
@@ -124,31 +128,34 @@ class LocalTrainer(TransferTrainer):
         base: PoseTransfer,
         views: Views,
     ) -> None:
+        if accelerator.num_processes > 1:
+            raise UsageError("a region is trained by one process: run python generation/train_local.py without launch")
         self.local_config, self.nested, self.base = config, nested, base
         self.child = dict(nested.named())[config.region]
         super().__init__(config, accelerator, self.child, views)
         self.child.detector.requires_grad_(config.child_rate > 0)
 
-    def learning(self, translator: Translator) -> nn.Module:
+    def learning(self, translator: Translator) -> Translator:
         """Child and translator."""
-        return LocalNetwork(self.child, translator)
+        return LearningTranslator(translator, self.child)
 
-    def parameter_groups(self, network: LocalNetwork) -> list[dict[str, Any]]:
+    def parameter_groups(self, network: Translator) -> list[dict[str, Any]]:
         """The child's learn at a rate of their own."""
-        return [
-            {"params": list(network.translator.parameters())},
-            {"params": list(network.child.detector.parameters()), "share": self.local_config.child_rate},
-        ]
+        child = list(self.child.detector.parameters())
+        own = {id(parameter) for parameter in self.child.parameters()}
+        rest = [parameter for parameter in network.parameters() if id(parameter) not in own]
+        return [{"params": rest}, {"params": child, "share": self.local_config.child_rate}]
 
     def draw(self, rng: np.random.Generator) -> Pairs:
         """Pairs of which some differ as much as may be: a blink is rare."""
         config = self.local_config
         return draw_pairs(self.views, self.groups, config.batch, config.flip, rng, config.moving_pairs)
 
-    def translate(self, network: nn.Module, sources: Tensor, targets: Tensor) -> tuple[Translation, Tensor]:
-        """Sources in the poses of targets, and the targets' edge maps."""
-        result: tuple[Translation, Tensor] = network(sources, targets)
-        return result
+    def translate(self, network: Translator, sources: Tensor, targets: Tensor) -> tuple[Translation, Tensor]:
+        """Sources (B, 3, size, size) in the poses of targets, and the targets' edge maps."""
+        child = network.child if isinstance(network, LearningTranslator) else self.child
+        keypoints, driving = child.keypoints(torch.cat([sources, targets])).split(len(sources))
+        return translate(child, network, sources[:, None], keypoints[:, None], driving)
 
     def further_loss(self, targets: Tensor, rng: np.random.Generator) -> Tensor:
         """Keypoints turn, scale and move with the picture."""
@@ -158,13 +165,14 @@ class LocalTrainer(TransferTrainer):
 
     def save_model(self, folder: Path) -> None:
         """The pose transfer with all its children, this one new."""
-        name, average, config = self.local_config.region, self.average, self.child.config
+        assert isinstance(self.average, LearningTranslator)
+        name, learned, config = self.local_config.region, self.average.child, self.child.config
         some = self.views.images[:: max(1, len(self.views.images) // KNOWN)]
-        keypoints = torch.from_numpy(detect_all(average.child, some, self.accelerator.device))
-        child = Child.of(average.child, keypoints, config.places, config.mirrored, config.layout, self.nested.parent)
+        keypoints = torch.from_numpy(detect_all(learned, some, self.accelerator.device))
+        child = Child.of(learned, keypoints, config.places, config.mirrored, config.layout, self.nested.parent)
         children, translators = self.base.local.parts() if self.base.local else ({}, {})
         nested = NestedAutoLink(self.base.stage_one, children | {name: child})
-        local = LocalTransfer(nested, translators | {name: average.translator})
+        local = LocalTransfer(nested, translators | {name: self.average.alone()})
         PoseTransfer(self.base.stage_one, self.base.translator, local).save_pretrained(folder)
 
 
@@ -203,17 +211,18 @@ def run(arguments: list[str]) -> None:
     if config.region not in children:
         raise UserError(f"--region {config.region}: {config.child} has the children {', '.join(children) or 'none'}")
     NestedAutoLink(base.stage_one, {config.region: children[config.region]})  # refuses another one's child
-    config = with_keypoints(config, children[config.region].config.keypoints)
+    keypoints = children[config.region].config.keypoints
+    config = replace(config, model=with_keypoints(config, keypoints).model)
 
     def build(accelerator: Accelerator, cache: Path | None) -> LocalTrainer:
         views = region_views(nested, config.data, config.region, config.model.size)
         return LocalTrainer(config, accelerator, nested, base, views)
 
-    start(config, "accelerate launch generation/train_local.py", build)
+    start(config, "python generation/train_local.py", build)
 
 
 def main() -> None:
-    """Entry point of `accelerate launch generation/train_local.py`."""
+    """Entry point of `autolink train-local` and `python generation/train_local.py`."""
     command(lambda: run(sys.argv[1:]))
 
 

@@ -20,9 +20,9 @@ accelerate launch train_autolink.py "${child[@]}" --nest runs/talk-2/model --reg
   --keypoints 12 --steps 1900 --out runs/mouth "$@"
 accelerate launch train_autolink.py "${child[@]}" --nest runs/mouth/nested --region eyes=-0.33,-0.36,0.55 \
   --region eyes=0.28,-0.38,0.55,mirrored --keypoints 8 --steps 950 --spread-steps 300 --out runs/eyes "$@"
-accelerate launch generation/train_local.py --stage-one runs/faces-transfer/model --child runs/eyes/nested \
+python generation/train_local.py --stage-one runs/faces-transfer/model --child runs/eyes/nested \
   --region mouth --data "$heads" --out runs/mouth-local "$@"
-accelerate launch generation/train_local.py --stage-one runs/mouth-local/model --child runs/eyes/nested \
+python generation/train_local.py --stage-one runs/mouth-local/model --child runs/eyes/nested \
   --region eyes --channels 16 32 64 96 --bones 10 --motion-channels 24 48 96 --feature-size 80 --moving-pairs 0.7 \
   --steps 900 --data "$heads" --out runs/eyes-local "$@"
 python -m recipes.bundle runs/eyes-local/model checkpoints/faces-transfer

@@ -1,5 +1,6 @@
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from test_nested import child_of, parent_model
 from torch import Tensor
 
 from autolink.errors import UsageError, UserError
-from autolink.generation.nested import Details, LocalSource, LocalTransfer, carried, laid, like_source
+from autolink.generation.nested import ANSWER, Details, LocalSource, LocalTransfer, carried, laid, like_source
 from autolink.generation.transfer_options import TransferOptions
 from autolink.generation.transfer_video import lost_regions, transfer_video
 from autolink.generation.translator import PoseTransfer, Translation, Translator
@@ -104,8 +105,8 @@ def test_gains_scale_the_expression(model: PoseTransfer) -> None:
     track[10:] = torch.tensor([[0.0, 0.0], [0.0, 0.1], [0.0, 0.4]])
     shown = [model.local.wanted(details(own), details(track), {"mouth": gain}).keypoints[0] for gain in (0.0, 1.0, 2.0)]
     torch.testing.assert_close(shown[0], torch.zeros(20, 3, 2))
-    torch.testing.assert_close(shown[1], track)
-    torch.testing.assert_close(shown[2], 2 * track)
+    torch.testing.assert_close(shown[1], ANSWER * track)
+    torch.testing.assert_close(shown[2], 2 * ANSWER * track)
     absolute = model.local.wanted(details(own + 0.5), details(track), {}, relative=False).keypoints[0]
     torch.testing.assert_close(absolute, track)
 
@@ -140,7 +141,7 @@ def test_a_transfer_with_children_is_saved_and_redraws_more(model: PoseTransfer,
     assert again.local and set(again.local.parts()[1]) == {"mouth"}
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 255, (3, 40, 40, 3), dtype=np.uint8)
-    options = {"crop": "none", "motion": "absolute", "pose": 0.0}
+    options: dict[str, Any] = {"crop": "none", "motion": "absolute", "pose": 0.0}
 
     assert again.local.stage_one.named()[0][1].config.mirrored == (False, True)
     again.local.parts()[0]["mouth"].whitening.zero_()  # untrained keypoints are believed
@@ -168,8 +169,9 @@ def test_a_translator_without_its_child_is_refused() -> None:
 
 @pytest.mark.parametrize("option", ["lips", "eyes", "pose"])
 def test_gains_that_cannot_be_are_refused(option: str) -> None:
+    gain: dict[str, Any] = {option: -0.5}
     with pytest.raises(UsageError, match=f"--{option} is a factor from 0 to 3"):
-        TransferOptions(**{option: -0.5})
+        TransferOptions(**gain)
 
 
 def test_maps_of_places_turn_over(model: PoseTransfer) -> None:

@@ -128,14 +128,14 @@ def placed_pictures(
             frames = video.spread_frames(source.path / name, FRAMES_PER_CLIP)
             if layout is None:
                 layout = _framing(parent, detect, known, frames)
-            points = _followed(frames, detect, layout, config.size)
+            track = _followed(frames, detect, layout, config.size)
         except video.VideoError as error:
             skipped[name] = str(error)
         else:
-            if points is None:
+            if track is None:
                 skipped[name] = "the parent finds no subject in it"
             else:
-                yield Placed(name, frames, points)
+                yield Placed(name, frames, track)
         if progress:
             progress(n + 1, total)
 
