@@ -130,4 +130,4 @@ def test_model_cards_name_what_the_hub_asks_for(card: Path) -> None:
 def test_bundled_checkpoints_are_small_and_whole() -> None:
     for folder in [path.parent for path in CARDS]:
         assert {"config.json", "model.safetensors", "README.md"} <= {path.name for path in folder.iterdir()}
-    assert sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file()) < 34e6
+    assert sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file()) < 36e6
