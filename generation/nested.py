@@ -22,9 +22,11 @@ from autolink.regions import composed, inverted, moved, scale_of, seen, similari
 from autolink.video.following import filled
 from autolink.video.motion import smooth
 
-ANSWER = 1.6
-"""How many times larger the driver's expression is told than it is: translators answer less to another's than to the
-source's own, and with this the result opens the mouth about as far (measured on people never seen)."""
+ANSWER = {"mouth": 1.6}
+"""By the child's name, how many times larger the driver's expression is told than it is, once if it is not named: a
+translator answers less to another's than to the source's own (measured on people never seen)."""
+HALVINGS = 6
+"""Steps in which it is sought how far an expression can be driven."""
 LIKE = 5
 """Frames of the driver most like the source whose mean stands for the source's own expression."""
 STEADY = 2.0
@@ -138,7 +140,8 @@ class LocalTransfer(nn.Module):
         for n, name in enumerate(self.stage_one.owners):
             own, track = source.keypoints[n], driver.keypoints[n]
             start = like_source(own, track, driver.beliefs[:, n]) if relative else own
-            wanted.append(own + gains.get(name, 1.0) * (ANSWER if relative else 1.0) * (track - start))
+            gain = gains.get(name, 1.0) * (ANSWER.get(name, 1.0) if relative else 1.0)
+            wanted.append(believable(dict(self.stage_one.named())[name], own, gain * (track - start)))
         steady = torch.from_numpy(smooth(driver.beliefs.cpu().numpy(), STEADY)).to(driver.beliefs).clamp(0, 1)
         return Details(wanted, torch.minimum(steady, driver.beliefs.sqrt()) * source.beliefs)
 
@@ -171,6 +174,21 @@ class LocalTransfer(nn.Module):
                         for size in (translator.config.size, side))  # fmt: skip
         drawn, _ = translate(child, translator, small, keypoints[None].expand(B, -1, -1, -1), wanted)
         return drawn.on(large)
+
+
+def believable(child: Child, own: Tensor, change: Tensor) -> Tensor:
+    """Keypoints changed as far as the child has seen any: (1, k, 2), (T, k, 2) -> (T, k, 2).
+
+    Keypoints that no face has would tear one; what the source itself shows is always allowed.
+    """
+    allowed = torch.minimum(child.belief(own), own.new_tensor(0.999))
+    low, high = change.new_zeros(len(change)), change.new_ones(len(change))
+    whole = child.belief(own + change) >= allowed
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        fine = child.belief(own + middle[:, None, None] * change) >= allowed
+        low, high = torch.where(fine, middle, low), torch.where(fine, high, middle)
+    return own + torch.where(whole, 1.0, low)[:, None, None] * change
 
 
 def like_source(own: Tensor, track: Tensor, beliefs: Tensor) -> Tensor:

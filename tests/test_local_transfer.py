@@ -9,7 +9,16 @@ from test_nested import child_of, parent_model
 from torch import Tensor
 
 from autolink.errors import UsageError, UserError
-from autolink.generation.nested import ANSWER, Details, LocalSource, LocalTransfer, carried, laid, like_source
+from autolink.generation.nested import (
+    ANSWER,
+    Details,
+    LocalSource,
+    LocalTransfer,
+    believable,
+    carried,
+    laid,
+    like_source,
+)
 from autolink.generation.transfer_options import TransferOptions
 from autolink.generation.transfer_video import lost_regions, transfer_video
 from autolink.generation.translator import PoseTransfer, Translation, Translator
@@ -100,15 +109,26 @@ def test_the_drivers_start_is_its_expression_most_like_the_sources() -> None:
 
 def test_gains_scale_the_expression(model: PoseTransfer) -> None:
     assert model.local
+    model.local.parts()[0]["mouth"].whitening.zero_()  # any expression is believed
     own = torch.zeros(1, 3, 2)
     track = torch.zeros(20, 3, 2)
     track[10:] = torch.tensor([[0.0, 0.0], [0.0, 0.1], [0.0, 0.4]])
     shown = [model.local.wanted(details(own), details(track), {"mouth": gain}).keypoints[0] for gain in (0.0, 1.0, 2.0)]
     torch.testing.assert_close(shown[0], torch.zeros(20, 3, 2))
-    torch.testing.assert_close(shown[1], ANSWER * track)
-    torch.testing.assert_close(shown[2], 2 * ANSWER * track)
+    torch.testing.assert_close(shown[1], ANSWER["mouth"] * track)
+    torch.testing.assert_close(shown[2], 2 * ANSWER["mouth"] * track)
     absolute = model.local.wanted(details(own + 0.5), details(track), {}, relative=False).keypoints[0]
     torch.testing.assert_close(absolute, track)
+
+
+def test_an_expression_is_driven_no_further_than_any_that_was_seen(model: PoseTransfer) -> None:
+    assert model.local
+    child = model.local.parts()[0]["mouth"]
+    own = child.usual.view(1, 3, 2)
+    change = torch.stack([torch.full((3, 2), 0.01), torch.full((3, 2), 50.0)])
+    small, large = believable(child, own, change)
+    torch.testing.assert_close(small, own[0] + 0.01)
+    assert child.belief(large) >= 0.99 and (large - own[0]).norm() > 0.1
 
 
 def test_what_is_not_believed_is_not_redrawn(model: PoseTransfer) -> None:
