@@ -152,7 +152,14 @@ class LocalTransfer(nn.Module):
         return Details(wanted, torch.minimum(steady, driver.beliefs.sqrt()) * source.beliefs)
 
     @torch.no_grad()
-    def compose(self, results: Tensor, translation: Translation, source: "LocalSource", wanted: Details) -> Tensor:
+    def compose(
+        self,
+        results: Tensor,
+        translation: Translation,
+        source: "LocalSource",
+        wanted: Details,
+        amp: torch.dtype | None = None,
+    ) -> Tensor:
         """Lay the regions, redrawn, into the parent's results: (B, 3, H, H) -> (B, 3, H, H), in [-1, 1].
 
         Args:
@@ -160,17 +167,20 @@ class LocalTransfer(nn.Module):
             translation: how; its flow tells where the regions went.
             source: who is redrawn.
             wanted: the expressions of these B frames.
+            amp: what the translators compute in, if not in full precision; places need that.
         """
         maps = self.stage_one.regions(source.points)[0]
         for n, name in enumerate(self.stage_one.owners):
             share = wanted.beliefs[:, n]
             if name in self.translators and share.any():
                 place = composed(carried(translation, maps[n], results.shape[-1]), maps[n])
-                redrawn = self._redrawn(name, source.picture, maps[n], source.details.keypoints[n], wanted.keypoints[n])
-                results = laid(results, redrawn, place, share)
+                points = source.details.keypoints[n], wanted.keypoints[n]
+                results = laid(results, self._redrawn(name, source.picture, maps[n], *points, amp), place, share)
         return results
 
-    def _redrawn(self, name: str, source: Tensor, place: Tensor, keypoints: Tensor, wanted: Tensor) -> Tensor:
+    def _redrawn(
+        self, name: str, source: Tensor, place: Tensor, keypoints: Tensor, wanted: Tensor, amp: torch.dtype | None
+    ) -> Tensor:
         """A region of the source in other expressions: (1, k, 2), (B, k, 2) -> (B, 3, side, side)."""
         translator = self._named()[name]
         child = dict(self.stage_one.named())[name]
@@ -178,7 +188,8 @@ class LocalTransfer(nn.Module):
         B = len(wanted)
         small, large = (seen(source, place[None], size)[None].expand(B, 1, 3, size, size)
                         for size in (translator.config.size, side))  # fmt: skip
-        drawn, _ = translate(child, translator, small, keypoints[None].expand(B, -1, -1, -1), wanted)
+        with torch.autocast(source.device.type, amp, enabled=amp is not None):
+            drawn, _ = translate(child, translator, small, keypoints[None].expand(B, -1, -1, -1), wanted)
         return drawn.on(large)
 
 

@@ -95,7 +95,7 @@ def redraw(
         images = result.on(large.expand(B, *large.shape))
         if local and wanted and appearance.details:
             source = LocalSource(large[:1], points, appearance.details)
-            images = local.compose(images, result, source, wanted.part(slice(n * batch, n * batch + B)))
+            images = local.compose(images, result, source, wanted.part(slice(n * batch, n * batch + B)), networks.amp)
         for image in images:
             yield to_image(image.permute(1, 2, 0).cpu().numpy())
 

@@ -137,7 +137,7 @@ def test_an_expression_is_driven_no_further_than_any_that_was_seen(model: PoseTr
     assert model.local
     child = model.local.parts()[0]["mouth"]
     own = child.usual.view(1, 3, 2)
-    change = torch.stack([torch.full((3, 2), 0.01), torch.full((3, 2), 50.0)])
+    change = torch.stack([torch.full((3, 2), 0.01), torch.full((3, 2), 5.0)])
     small, large = believable(child, own, change)
     torch.testing.assert_close(small, own[0] + 0.01)
     assert child.belief(large) >= 0.99 and (large - own[0]).norm() > 0.1
