@@ -136,12 +136,18 @@ class LocalTransfer(nn.Module):
             relative: the source's keypoints move as the driver's move away from those of its frames that are most like
                 the source; else they are the driver's.
         """
+        owners, children = self.stage_one.owners, dict(self.stage_one.named())
+        changes: list[Tensor] = []
+        for own, track, belief in zip(source.keypoints, driver.keypoints, driver.beliefs.T, strict=True):
+            changes.append(track - (like_source(own, track, belief) if relative else own))
         wanted: list[Tensor] = []
-        for n, name in enumerate(self.stage_one.owners):
-            own, track = source.keypoints[n], driver.keypoints[n]
-            start = like_source(own, track, driver.beliefs[:, n]) if relative else own
-            gain = gains.get(name, 1.0) * (ANSWER.get(name, 1.0) if relative else 1.0)
-            wanted.append(believable(dict(self.stage_one.named())[name], own, gain * (track - start)))
+        for name, own, change in zip(owners, source.keypoints, changes, strict=True):
+            gain = gains.get(name, 1.0)
+            if relative:  # both of a pair go up and down alike: of a head that turns, one eye looks half closed
+                pair = [other for other, owner in zip(changes, owners, strict=True) if owner == name]
+                change = torch.stack([change[..., 0], torch.stack(pair).mean(0)[..., 1]], -1)
+                gain *= ANSWER.get(name, 1.0)
+            wanted.append(believable(children[name], own, gain * change))
         steady = torch.from_numpy(smooth(driver.beliefs.cpu().numpy(), STEADY)).to(driver.beliefs).clamp(0, 1)
         return Details(wanted, torch.minimum(steady, driver.beliefs.sqrt()) * source.beliefs)
 

@@ -121,6 +121,18 @@ def test_gains_scale_the_expression(model: PoseTransfer) -> None:
     torch.testing.assert_close(absolute, track)
 
 
+def test_a_pair_goes_up_and_down_alike(model: PoseTransfer) -> None:
+    assert model.local
+    model.local.parts()[0]["mouth"].whitening.zero_()  # any expression is believed
+    still = torch.zeros(12, 3, 2)
+    moves = still.clone()
+    moves[8:] = torch.tensor([0.2, 0.4])
+    seen = Details([still, moves], torch.ones(12, 2))
+    one, other = model.local.wanted(details(still[:1]), seen, {"mouth": 1 / ANSWER["mouth"]}).keypoints
+    torch.testing.assert_close(one[8:], torch.tensor([0.0, 0.2]).expand(4, 3, 2))
+    torch.testing.assert_close(other[8:], torch.tensor([0.2, 0.2]).expand(4, 3, 2))
+
+
 def test_an_expression_is_driven_no_further_than_any_that_was_seen(model: PoseTransfer) -> None:
     assert model.local
     child = model.local.parts()[0]["mouth"]
