@@ -186,7 +186,8 @@ def equivariance_loss(child: Child, images: Tensor, rng: np.random.Generator) ->
     grid = F.affine_grid(T, list(images.shape), align_corners=True)
     turned = F.grid_sample(images, grid, align_corners=True, padding_mode="reflection")
     known, found = child.keypoints(torch.cat([images, turned])).split(B)
-    return (found @ T[:, :, :2].transpose(1, 2) + T[:, None, :, 2] - known).abs().mean()
+    away: Tensor = found @ T[:, :, :2].transpose(1, 2) + T[:, None, :, 2] - known
+    return away.abs().mean()
 
 
 def region_views(nested: NestedAutoLink, data: str, name: str, size: int) -> Views:

@@ -24,6 +24,7 @@ from autolink.nested import NestedAutoLink
 from autolink.regions import MeanLayout, composed, seen
 from autolink.regions import square as region_square
 from autolink.video import files as video
+from autolink.video.container import VideoError
 from autolink.video.following import follow
 from autolink.video.layout import Layout
 from autolink.video.subject import Detect, find_subject
@@ -84,7 +85,7 @@ class Placed:
     name: str
     frames: list[NDArray[np.uint8]]
     """(H, W, 3) each."""
-    points: NDArray
+    points: NDArray[np.floating]
     """(T, K, 2), (x, y) in pixels."""
 
 
@@ -100,11 +101,11 @@ def placed_pictures(
     config, total = parent.config, len(source.names) + len(source.videos)
 
     @torch.no_grad()
-    def detect(crops: NDArray[np.uint8]) -> NDArray:
+    def detect(crops: NDArray[np.uint8]) -> NDArray[np.floating]:
         return parent.keypoints(to_network(torch.from_numpy(crops), device)).cpu().numpy()
 
     parent.to(device).eval()
-    known: list[NDArray] = []
+    known: list[NDArray[np.floating]] = []
     for start in range(0, len(source.names), PICTURES_AT_ONCE):
         names, pictures = [], []
         for name in source.names[start : start + PICTURES_AT_ONCE]:
@@ -129,7 +130,7 @@ def placed_pictures(
             if layout is None:
                 layout = _framing(parent, detect, known, frames)
             track = _followed(frames, detect, layout, config.size)
-        except video.VideoError as error:
+        except VideoError as error:
             skipped[name] = str(error)
         else:
             if track is None:
@@ -140,14 +141,18 @@ def placed_pictures(
             progress(n + 1, total)
 
 
-def _framing(parent: AutoLink, detect: Detect, known: list[NDArray], frames: list[NDArray[np.uint8]]) -> Layout:
+def _framing(
+    parent: AutoLink, detect: Detect, known: list[NDArray[np.floating]], frames: list[NDArray[np.uint8]]
+) -> Layout:
     """How the parent's subjects are framed: in the pictures, or where there are none, in a clip's central squares."""
     if not known:
         known = [detect(np.stack([square(Image.fromarray(frame), parent.config.size, "crop") for frame in frames]))]
     return Layout.measure(np.concatenate(known)[:MEASURED], parent.edge_weights.detach().cpu().numpy())
 
 
-def _followed(frames: list[NDArray[np.uint8]], detect: Detect, layout: Layout, size: int) -> NDArray | None:
+def _followed(
+    frames: list[NDArray[np.uint8]], detect: Detect, layout: Layout, size: int
+) -> NDArray[np.floating] | None:
     """Keypoints in pixels of all frames, None if the first ones show no subject."""
     for n in np.unique(np.linspace(0, len(frames) - 1, 5).astype(int)):
         subject = find_subject(frames[n], detect, layout, size)
@@ -158,7 +163,7 @@ def _followed(frames: list[NDArray[np.uint8]], detect: Detect, layout: Layout, s
 
 def mean_layout(placed: Iterable[Placed]) -> MeanLayout:
     """Where the parent's keypoints lie on average, in pictures whose longer side is the [-1, 1] plane."""
-    scaled: list[NDArray] = []
+    scaled: list[NDArray[np.floating]] = []
     for one in placed:
         height, width = one.frames[0].shape[:2]
         scaled.append((one.points - [(width - 1) / 2, (height - 1) / 2]) * 2 / max(width, height))
