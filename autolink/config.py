@@ -38,6 +38,9 @@ class StageOneData(DataOptions):
     """NAME=x,y,side: a square of the parent's mean picture, centre and side in its [-1, 1] plane; repeated for others
     that look alike, with `,mirrored` for those that do so mirrored."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "region", tuple(self.region))  # JSON gives lists
+
 
 @dataclass(frozen=True)
 class StageOneLoss(PerceptualOptions):

@@ -17,14 +17,14 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator["Stop"]:
-        """Catch SIGINT, SIGTERM and SIGHUP unless ignored, as under nohup; a second Ctrl-C stops at once."""
+        """Catch SIGINT, SIGTERM and SIGHUP (unless that is ignored, as under nohup); a second Ctrl-C stops at once."""
 
         def ask(number: int, frame: FrameType | None) -> None:
             if self.number and number == signal.SIGINT:
                 raise KeyboardInterrupt
             self.number = number
 
-        caught = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        caught = [number for number in SIGNALS if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN]
         before = {number: signal.signal(number, ask) for number in caught}
         try:
             yield self

@@ -34,7 +34,10 @@ def classes_of(names: list[str], classes: tuple[str, ...]) -> NDArray[np.int64]:
     if classes == ("all",):
         return np.zeros(len(names), np.int64)
     number = {name: n for n, name in enumerate(classes)}
-    return np.array([number[label] for label in read_folders(names).label], np.int64)
+    labels = read_folders(names).label
+    if not any(labels):  # all of one class
+        labels = [name.split("/")[0] for name in names]
+    return np.array([number[label] for label in labels], np.int64)
 
 
 def held_out_pictures(data: ImageSet) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from test_nested import child_of, parent_model
@@ -16,6 +17,7 @@ from autolink.video.writer import VideoWriter
 SMALL = TranslatorConfig(keypoints=4, size=32, bones=3, channels=(8, 8), motion_size=16, motion_channels=(8, 8))
 
 
+@pytest.mark.usefixtures("fresh_accelerator")
 def test_child_and_translator_learn_together_and_are_laid_into_their_transfer(tmp_path: Path) -> None:
     parent = parent_model()
     NestedAutoLink(parent, {"part": child_of(parent)}).save_pretrained(tmp_path / "nested")
