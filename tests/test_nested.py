@@ -130,6 +130,7 @@ def test_a_region_is_read() -> None:
         Region.parse(["eyes=0,0,1", "mouth=0,0,1"])
 
 
+@pytest.mark.usefixtures("fresh_accelerator")
 def test_the_command_trains_a_child_in_its_parent(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     (tmp_path / "data").mkdir()
