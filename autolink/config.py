@@ -38,9 +38,6 @@ class StageOneData(DataOptions):
     """NAME=x,y,side: a square of the parent's mean picture, centre and side in its [-1, 1] plane; repeated for others
     that look alike, with `,mirrored` for those that do so mirrored."""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "region", tuple(self.region))  # JSON gives lists
-
 
 @dataclass(frozen=True)
 class StageOneLoss(PerceptualOptions):
@@ -72,6 +69,7 @@ class TrainConfig(StageOneData, StageOneLoss, RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "region", tuple(self.region))  # JSON gives lists
         if self.root:  # so that --resume works from anywhere
             object.__setattr__(self, "root", self.root.absolute())
         if self.mask_blocks < 1 or self.model.size % self.mask_blocks:

@@ -182,7 +182,10 @@ def test_average_follows_the_weights() -> None:
         (["--resume", "--out", "nowhere/at/all"], "there is no run"),
     ],
 )
-def test_impossible_options_are_told(fails: Callable[..., str], arguments: list[str], said: str) -> None:
+def test_impossible_options_are_told(
+    fails: Callable[..., str], arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert said in fails(2, lambda: train.run(arguments))
 
 
