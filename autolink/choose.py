@@ -3,14 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from autolink.checkpoints import bundled
-from autolink.data.picture import square
+from autolink.data.picture import squares
 from autolink.data.source import Source
 from autolink.device import to_network
 from autolink.errors import UserError
@@ -57,9 +56,8 @@ def choose_checkpoint(source: Source | Path, device: torch.device) -> tuple[str,
 
 def _squares(model: AutoLink, pictures: list[Image]) -> Tensor:
     """Pictures (H, W, 3) as the model sees them, (B, 3, size, size) in [-1, 1]."""
-    config = model.config
-    squares = np.stack([square(PIL.Image.fromarray(picture), config.size, config.fit) for picture in pictures])
-    return to_network(torch.from_numpy(squares), model.edge_logits.device)
+    small = squares(pictures, model.config.size, model.config.fit)
+    return to_network(torch.from_numpy(small), model.edge_logits.device)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from autolink.checkpoints import bundled
 from autolink.choose import choose_checkpoint
-from autolink.data.picture import square, to_pixels
+from autolink.data.picture import squares, to_pixels
 from autolink.data.source import Source, is_video
 from autolink.device import pick_device
 from autolink.draw import draw_graph
@@ -62,7 +62,7 @@ class Finder:
     def find(self, pictures: list[NDArray[np.uint8]]) -> list[NDArray[np.floating]]:
         """(H, W, 3) RGB each -> (K, 2) each, (x, y) in pixels with (0, 0) at the centre of the first pixel."""
         config = self.model.config
-        small = np.stack([square(Image.fromarray(picture), config.size, config.fit) for picture in pictures])
+        small = squares(pictures, config.size, config.fit)
         found = detect_all(self.model, small, self.device)
         return [to_pixels(k, p.shape[1], p.shape[0], config.fit) for k, p in zip(found, pictures, strict=True)]
 

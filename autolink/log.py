@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 
 from autolink.errors import UsageError
-from autolink.pretrained import write_text
+from autolink.files import write_text
 from autolink.run_config import RunConfig
 
 

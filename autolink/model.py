@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from autolink.checkpoints import Pretrained
-from autolink.data.picture import square, to_pixels
+from autolink.data.picture import squares, to_pixels
 from autolink.device import to_network
 from autolink.edge_map import edge_map, edge_pairs
 from autolink.inputs import Image, Pictures, check_range, read_pictures
@@ -219,8 +219,8 @@ class AutoLink(Pretrained):
         self.eval()
         parts = []
         for n in range(0, len(pictures), BATCH):
-            squares = [square(PIL.Image.fromarray(p), size, self.config.fit) for p in pictures[n : n + BATCH]]
-            parts.append(self.keypoints(to_network(torch.from_numpy(np.stack(squares)), device)).cpu())
+            small = torch.from_numpy(squares(pictures[n : n + BATCH], size, self.config.fit))
+            parts.append(self.keypoints(to_network(small, device)).cpu())
         self.train(training)
         return torch.cat(parts)
 

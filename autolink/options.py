@@ -10,7 +10,7 @@ import tyro
 from autolink.data import RENDERED
 from autolink.data.published import PUBLISHED
 from autolink.errors import UsageError
-from autolink.run_config import GROUPS, RunConfig, option_groups
+from autolink.run_config import GROUPS, RunConfig, option, option_groups
 from autolink.run_state import check_same_run, read_run_config
 
 BUILT_IN = frozenset({"", *RENDERED, *PUBLISHED})
@@ -19,16 +19,19 @@ BUILT_IN = frozenset({"", *RENDERED, *PUBLISHED})
 Config = TypeVar("Config", bound=RunConfig)
 
 
-def read_options(presets: Mapping[str, Config], help_text: str, arguments: list[str]) -> Config:
+def read_options(
+    presets: Mapping[str, Config], help_text: str, arguments: list[str], needed: Mapping[str, str]
+) -> Config:
     """The configuration of a run: defaults from --preset or, on --resume, from the run itself.
 
     Args:
         presets: defaults by name; the first is the default.
         help_text: what --help says first.
         arguments: the command line.
+        needed: fields that name a folder and that a preset may leave to the user, and what that folder holds.
 
     Raises:
-        UsageError: an option has a value that cannot be, or --resume comes with another configuration.
+        UsageError: an option has a value that cannot be or is missing, or --resume comes with another configuration.
     """
     first = next(iter(presets.values()))
     chosen = presets.get(_peek(arguments, "--preset") or "", first)
@@ -45,6 +48,9 @@ def read_options(presets: Mapping[str, Config], help_text: str, arguments: list[
         config = replace(config, data=str(Path(config.data).absolute()))
     if started:
         check_same_run(config, started)
+    for name, what in needed.items():
+        if not getattr(config, name):
+            raise UsageError(f"--preset {config.preset} needs {option(name)} FOLDER, {what}")
     return config
 
 

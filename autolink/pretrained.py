@@ -12,7 +12,6 @@ from torch import nn
 from autolink.checkpoints import check_kind
 from autolink.errors import UsageError, UserError
 from autolink.files import atomic_folder, check_shapes, read_tensors, save_tensors, tensor_shapes
-from autolink.files import write_text as write_text  # where its users look for it
 
 Config = TypeVar("Config")
 Network = TypeVar("Network", bound=nn.Module)
@@ -86,14 +85,13 @@ def _like(value: Any, default: Any) -> bool:
 
 
 def load_weights(module: nn.Module, folder: Path) -> None:
-    """Fill a module with a checkpoint's weights.
+    """Fill a module with a checkpoint's weights, whose shapes `_check_weights` has seen to fit.
 
     Raises:
-        UserError: the weights are missing, truncated or of another shape.
+        UserError: the weights are damaged or not finite.
     """
     path = folder / "model.safetensors"
     tensors = {current_name(module, name): t for name, t in read_tensors(path).items()}
-    check_shapes(path, {name: tuple(t.shape) for name, t in tensors.items()}, _shapes(module))
     module.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
     if not all(torch.isfinite(p).all() for p in module.parameters()):
         raise UserError(f"{path} holds weights that are not finite; train it again")

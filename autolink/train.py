@@ -19,7 +19,7 @@ from autolink.data import check_data, load_data
 from autolink.data.images import ImageSet
 from autolink.device import to_network
 from autolink.edge_map import edge_pairs
-from autolink.errors import UsageError, UserError, command
+from autolink.errors import UserError, command
 from autolink.inference import detect_all
 from autolink.loop import start
 from autolink.losses import reconstruction_loss
@@ -174,10 +174,8 @@ def parse_config(arguments: list[str]) -> TrainConfig:
     Raises:
         UsageError: an option has a value that cannot be, or --resume comes with another configuration.
     """
-    config = read_options(PRESETS, help_text(TrainConfig, EXAMPLES, PRESET_NOTES), arguments)
-    if not config.data:
-        raise UsageError(f"--preset {config.preset} needs --data FOLDER, your pictures")
-    return config
+    needed = {"data": "your pictures"}
+    return read_options(PRESETS, help_text(TrainConfig, EXAMPLES, PRESET_NOTES), arguments, needed)
 
 
 def known_model(config: TrainConfig) -> AutoLink | None:

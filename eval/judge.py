@@ -21,8 +21,8 @@ from autolink.eval.judge_data import JudgeData, figure_data, folder_data, measur
 from autolink.eval.judge_loss import joint_loss
 from autolink.eval.judge_model import Judge
 from autolink.eval.judge_options import JudgeTrainConfig, parse_config
+from autolink.files import write_text
 from autolink.loop import start
-from autolink.pretrained import write_text
 from autolink.trainer import BaseTrainer
 
 TRAIN_SEED = 7_000_000

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from autolink.data.picture import Fit
-from autolink.errors import UsageError
 from autolink.eval.judge_model import JudgeConfig
 from autolink.options import help_text, read_options
 from autolink.run_config import DataOptions, Options, RunConfig
@@ -93,7 +92,5 @@ def parse_config(arguments: list[str]) -> JudgeTrainConfig:
     Raises:
         UsageError: an option has a value that cannot be, or --resume comes with another configuration.
     """
-    config = read_options(PRESETS, help_text(JudgeTrainConfig, EXAMPLES, PRESET_NOTES), arguments)
-    if not config.data:
-        raise UsageError(f"--preset {config.preset} needs --data FOLDER, your annotated pictures")
-    return config
+    needed = {"data": "your annotated pictures"}
+    return read_options(PRESETS, help_text(JudgeTrainConfig, EXAMPLES, PRESET_NOTES), arguments, needed)

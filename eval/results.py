@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from autolink.data import RENDERED
 from autolink.data.published import PUBLISHED
-from autolink.pretrained import write_text
+from autolink.files import write_text
 
 Better = Literal["lower", "higher", ""]
 

@@ -17,6 +17,7 @@ from autolink.data.landmarks import Annotation
 from autolink.detect import Finder
 from autolink.device import pick_device, to_network
 from autolink.errors import command
+from autolink.files import write_text
 from autolink.generation import sample, transfer
 from autolink.generation.moving import moving_error
 from autolink.generation.sample import SampleConfig
@@ -24,7 +25,6 @@ from autolink.generation.transfer_options import TransferConfig
 from autolink.generation.translator import PoseTransfer
 from autolink.inference import detect_all
 from autolink.model import AutoLink
-from autolink.pretrained import write_text
 from autolink.regression import regression_error, side_lengths
 from autolink.run_state import versions
 from autolink.video.writer import VideoWriter

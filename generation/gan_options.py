@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from autolink.errors import UsageError
 from autolink.generation.gan import GanConfig
 from autolink.options import help_text, read_options
 from autolink.run_config import SMALLEST_FEATURE_SIZE, DataOptions, Options, RunConfig
@@ -119,11 +118,5 @@ def parse_config(arguments: list[str]) -> GanTrainConfig:
     Raises:
         UsageError: an option has a value that cannot be, or --resume comes with another configuration.
     """
-    config = read_options(PRESETS, help_text(GanTrainConfig, EXAMPLES, PRESET_NOTES), arguments)
-    for option, value, what in (
-        ("--data", config.data, "your pictures"),
-        ("--stage-one", config.stage_one, "trained on them"),
-    ):
-        if not value:
-            raise UsageError(f"--preset {config.preset} needs {option} FOLDER, {what}")
-    return config
+    needed = {"data": "your pictures", "stage_one": "trained on them"}
+    return read_options(PRESETS, help_text(GanTrainConfig, EXAMPLES, PRESET_NOTES), arguments, needed)

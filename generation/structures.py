@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from autolink.data.picture import from_pixels, square
+from autolink.data.picture import from_pixels, square, squares
 from autolink.data.source import Source, is_video
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError
@@ -73,8 +73,7 @@ def as_structures(gan: Gan, value: StructuresLike) -> Structures:
         return given
     fit, size = gan.stage_one.config.fit, gan.config.size
     pictures = read_pictures(cast("Pictures", value))
-    squares = [square(Image.fromarray(picture), size, fit) for picture in pictures]
-    return _detected(gan, [f"picture {n}" for n in range(len(squares))], squares)
+    return _detected(gan, [f"picture {n}" for n in range(len(pictures))], list(squares(pictures, size, fit)))
 
 
 def read_structures(gan: Gan, paths: tuple[Path, ...], most: int) -> Structures:

@@ -203,7 +203,8 @@ def region_views(nested: NestedAutoLink, data: str, name: str, size: int) -> Vie
 
 def run(arguments: list[str]) -> None:
     """The command: read options, train, say where the result is."""
-    config = read_options({"local": LocalTrainConfig()}, help_text(LocalTrainConfig, EXAMPLES, PRESET_NOTES), arguments)
+    text = help_text(LocalTrainConfig, EXAMPLES, PRESET_NOTES)
+    config = read_options({"local": LocalTrainConfig()}, text, arguments, {})
     for name in ("data", "child", "region"):
         if not getattr(config, name):
             raise UsageError(f"--{name} is needed: a folder of videos, a nested stage one, and which of its children")

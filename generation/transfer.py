@@ -1,7 +1,6 @@
 """Video pose transfer: python generation/transfer.py --src video.mp4 --driver pose.mp4 [--out result.mp4]."""
 
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a file: import from the clone, not from this folder
@@ -11,7 +10,7 @@ import tyro
 
 from autolink.device import pick_device, prepare_cpu
 from autolink.errors import command
-from autolink.generation.transfer_options import TransferConfig, TransferOptions, check_files
+from autolink.generation.transfer_options import TransferConfig, check_files
 from autolink.generation.transfer_video import VideoTransfer
 from autolink.progress import bar
 from autolink.video.clip import Clip
@@ -25,10 +24,9 @@ def run(config: TransferConfig) -> None:
     """The command: find both subjects, move one as the other, write, say what was done."""
     check_files(config)
     prepare_cpu(pick_device(config.device))
-    options = TransferOptions(**{field.name: getattr(config, field.name) for field in fields(TransferOptions)})
     source, driver = Clip.of(config.src), Clip.of(config.driver)
     print(f"looking for the subjects of {config.src} and {config.driver}", flush=True)
-    transfer = VideoTransfer(source, driver, config.checkpoint, options, bar)
+    transfer = VideoTransfer(source, driver, config.checkpoint, config, bar)
     announce(transfer)
     if config.dry_run:
         print("nothing was written")

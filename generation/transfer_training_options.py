@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from autolink.errors import UsageError
 from autolink.generation.translator_config import TranslatorConfig
 from autolink.options import help_text, read_options
 from autolink.run_config import DataOptions, PerceptualOptions, RunConfig
@@ -101,7 +100,5 @@ def parse_config(arguments: list[str]) -> TransferTrainConfig:
     Raises:
         UsageError: an option has a value that cannot be, or --resume comes with another configuration.
     """
-    config = read_options(PRESETS, help_text(TransferTrainConfig, EXAMPLES, PRESET_NOTES), arguments)
-    if not config.data:
-        raise UsageError(f"--preset {config.preset} needs --data FOLDER, your videos or pictures")
-    return config
+    needed = {"data": "your videos or pictures"}
+    return read_options(PRESETS, help_text(TransferTrainConfig, EXAMPLES, PRESET_NOTES), arguments, needed)

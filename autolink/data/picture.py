@@ -1,5 +1,6 @@
 """The networks' square of a picture, and from there back to its own pixels."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,6 +16,11 @@ def square(picture: Image.Image, size: int, fit: Fit) -> NDArray[np.uint8]:
     """An RGB picture at the networks' size: (size, size, 3)."""
     box = square_box(*picture.size, fit)
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0))
+
+
+def squares(pictures: Sequence[NDArray[np.uint8]], size: int, fit: Fit) -> NDArray[np.uint8]:
+    """Pictures (H, W, 3), RGB, of any sizes at the networks' size: (N, size, size, 3)."""
+    return np.stack([square(Image.fromarray(picture), size, fit) for picture in pictures])
 
 
 def square_box(width: int, height: int, fit: Fit) -> Box:

@@ -9,12 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from autolink.data.clips import FRAMES_PER_CLIP
 from autolink.data.images import ImageSet
-from autolink.data.picture import square
+from autolink.data.picture import square, squares
 from autolink.data.picture import to_pixels as picture_pixels
 from autolink.data.source import Source
 from autolink.device import to_network
@@ -146,7 +145,7 @@ def _framing(
 ) -> Layout:
     """How the parent's subjects are framed: in the pictures, or where there are none, in a clip's central squares."""
     if not known:
-        known = [detect(np.stack([square(Image.fromarray(frame), parent.config.size, "crop") for frame in frames]))]
+        known = [detect(squares(frames, parent.config.size, "crop"))]
     return Layout.measure(np.concatenate(known)[:MEASURED], parent.edge_weights.detach().cpu().numpy())
 
 

@@ -16,7 +16,7 @@ from autolink.eval.reporting import charts
 from autolink.eval.reporting.compare import Comparison
 from autolink.eval.reporting.content import Report
 from autolink.eval.results import aligned
-from autolink.pretrained import write_text
+from autolink.files import write_text
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 """The lines of a page between which `put_into` writes."""
