@@ -4,6 +4,7 @@ import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
@@ -85,7 +86,7 @@ class Clip:
         if not self.start and math.isinf(self.end):
             yield from whole
             return
-        rate = self.rate if self.path is None else video_facts(self.path).rate
+        rate = self._whole.rate
         last = None if math.isinf(self.end) else math.ceil(self.end * rate)
         yield from islice(whole, round(self.start * rate), last)
 
@@ -111,15 +112,19 @@ class Clip:
         Raises:
             VideoError: not even one frame can be read.
         """
-        if self.path is not None:
-            facts = video_facts(self.path)
-        else:
-            height, width = self.pictures[0].shape[:2]
-            facts = VideoFacts(self.rate, len(self.pictures), width, height, audio=False)
+        facts = self._whole
         if facts.frames is None or (not self.start and math.isinf(self.end)):
             return facts
         last = facts.frames if math.isinf(self.end) else min(facts.frames, math.ceil(self.end * facts.rate))
         return replace(facts, frames=max(0, last - round(self.start * facts.rate)))
+
+    @cached_property
+    def _whole(self) -> VideoFacts:
+        """Facts of all frames, whatever part is used; a file is scanned for them once."""
+        if self.path is not None:
+            return video_facts(self.path)
+        height, width = self.pictures[0].shape[:2]
+        return VideoFacts(self.rate, len(self.pictures), width, height, audio=False)
 
     def spread(self, count: int) -> list[Image]:
         """The first frame and `count` - 1 more, evenly spread as far as the length is known."""
