@@ -16,7 +16,7 @@ from torch import Tensor
 
 from autolink.data.clips import read_clip
 from autolink.data.figures import render, sample_identity, sample_pose, sample_scene
-from autolink.data.images import load_images
+from autolink.data.images import ImageSet, load_images
 from autolink.data.source import Source
 from autolink.device import to_network
 from autolink.errors import UserError
@@ -33,6 +33,9 @@ between frames of one clip of a moving head it is 0.01 to 0.09, between clips of
 
 THUMBNAIL = 12
 """Side of these thumbnails in pixels."""
+
+COMPARED = 48
+"""Side of the pictures, in pixels, that are compared where only their scenes are wanted."""
 
 TRIED = 6
 """Views among which the one is sought that differs most."""
@@ -101,10 +104,23 @@ def load_views(data: str, size: int) -> Views:
             raise UserError(f"none of the videos in {folder} can be read; {name}: {reason}")
         return _grouped(clips, [], skipped)
     pictures = load_images(folder, size, "stretch")
-    known = pictures.annotation
-    test = held_out_pictures(pictures)
+    grouped = [(pictures.images[scene], held_out) for scene, held_out in picture_scenes(pictures)]
+    return _grouped(clips, grouped, skipped | pictures.skipped)
+
+
+def picture_scenes(pictures: ImageSet) -> list[tuple[NDArray[np.int64], bool]]:
+    """The numbers of the pictures of each scene, and whether it is held out; without identities each is a scene."""
+    known, test = pictures.annotation, held_out_pictures(pictures)
     numbers = scenes(pictures.images, known.identity) if known else [np.array([n]) for n in range(len(pictures))]
-    return _grouped(clips, [(pictures.images[scene], test[scene[0]]) for scene in numbers], skipped | pictures.skipped)
+    return [(scene, bool(test[scene[0]])) for scene in numbers]
+
+
+def named_scenes(data: str) -> list[tuple[list[str], bool]]:
+    """The names of the pictures of each scene of a folder, and whether it is held out; none of a folder of clips."""
+    if not Source.find(Path(data), videos=True).names:
+        return []
+    pictures = load_images(Path(data), COMPARED, "stretch")
+    return [([pictures.names[n] for n in scene], held_out) for scene, held_out in picture_scenes(pictures)]
 
 
 def _clip_or_none(source: Source, name: str, size: int, skipped: dict[str, str]) -> NDArray[np.uint8] | None:

@@ -23,7 +23,7 @@ from typing_extensions import Self
 from autolink.data.regions import Region, region_crops
 from autolink.errors import UsageError, UserError, command
 from autolink.generation.nested import LocalTransfer
-from autolink.generation.pairs import Pairs, Views, draw_pairs
+from autolink.generation.pairs import Pairs, Views, draw_pairs, named_scenes
 from autolink.generation.train_transfer import TransferTrainer, with_keypoints
 from autolink.generation.transfer_training_options import TransferData, TransferLoss, TransferTrainConfig
 from autolink.generation.translator import PoseTransfer, Translation, Translator, translate
@@ -32,6 +32,7 @@ from autolink.inference import detect_all
 from autolink.loop import start
 from autolink.nested import Child, NestedAutoLink
 from autolink.options import help_text, read_options
+from autolink.pretrained import check_same_shape
 
 EXAMPLES = (
     "python generation/train_local.py --child runs/mouth/nested --region mouth --data my_clips --out runs/mouth-local",
@@ -39,6 +40,9 @@ EXAMPLES = (
 )
 
 PRESET_NOTES = {"local": "a region of 64 px, an hour of a CPU core"}
+
+SHAPE = ("keypoints", "bones", "channels", "motion_size", "motion_channels")
+"""What a translator that is trained on must share; its pictures may be larger."""
 
 KNOWN = 4000
 """Crops at most from which it is learned how the child's keypoints usually lie."""
@@ -58,6 +62,8 @@ class LocalData(TransferData):
     """Checkpoint of the nested stage one that `train_autolink.py --nest` wrote."""
     region: str = ""
     """Which of its children."""
+    start_from: str = ""
+    """Checkpoint of a pose transfer whose translator of this region is trained on, also at another size."""
     moving_pairs: float = 0.5
     """Share of the pairs whose second frame is, of several, the one that differs most from the first."""
 
@@ -137,6 +143,8 @@ class LocalTrainer(TransferTrainer):
 
     def learning(self, translator: Translator) -> Translator:
         """Child and translator."""
+        if self.local_config.start_from and not self.local_config.resume:
+            start_from(self.local_config, translator)
         return LearningTranslator(translator, self.child)
 
     def parameter_groups(self, network: Translator) -> list[dict[str, Any]]:
@@ -190,15 +198,46 @@ def equivariance_loss(child: Child, images: Tensor, rng: np.random.Generator) ->
     return away.abs().mean()
 
 
+def start_from(config: LocalTrainConfig, translator: Translator) -> None:
+    """Take over the weights of another checkpoint's translator of this region.
+
+    Raises:
+        UserError: it has none of this shape.
+    """
+    local = PoseTransfer.from_pretrained(config.start_from).local
+    known = local.parts()[1].get(config.region) if local else None
+    if not known:
+        raise UserError(f"--start-from {config.start_from} has no translator of --region {config.region}")
+    check_same_shape(config.start_from, known.config, config.model, SHAPE)
+    translator.load_state_dict(known.state_dict())
+
+
 def region_views(nested: NestedAutoLink, data: str, name: str, size: int) -> Views:
-    """A child's region in all clips of a folder; of every five clips one is held out."""
+    """A child's region in a folder's clips, one in five of which is held out, and in its pictures, scene by scene.
+
+    Scenes and what is held out of the pictures are as in `load_views`.
+    """
     child = dict(nested.named())[name].config
     region = Region(name, child.places, child.mirrored)
     crops = region_crops(nested, Path(data), region, size, torch.device("cpu"))
-    lengths = np.array([len(group) for group in crops.groups], np.int64)
-    clip = np.unique(crops.names, return_inverse=True)[1]
-    test: NDArray[np.bool_] = clip % 5 == 3
-    return Views(np.concatenate(crops.groups), lengths.cumsum() - lengths, lengths, test, crops.skipped)
+    placed: dict[str, list[NDArray[np.uint8]]] = {}
+    for group_name, group in zip(crops.names, crops.groups, strict=True):
+        placed.setdefault(group_name, []).append(group)
+    groups: list[NDArray[np.uint8]] = []
+    test: list[bool] = []
+
+    def add(names: list[str], held_out: bool) -> None:
+        for place in zip(*(placed.pop(one) for one in names), strict=True):
+            groups.append(np.concatenate(place))
+            test.append(held_out)
+
+    for scene, held_out in named_scenes(data):
+        if shown := [one for one in scene if one in placed]:
+            add(shown, held_out)
+    for n, clip in enumerate(sorted(placed)):
+        add([clip], n % 5 == 3)
+    lengths = np.array([len(group) for group in groups], np.int64)
+    return Views(np.concatenate(groups), lengths.cumsum() - lengths, lengths, np.array(test, bool), crops.skipped)
 
 
 def run(arguments: list[str]) -> None:
