@@ -24,12 +24,13 @@ from autolink.data.regions import Region, region_crops
 from autolink.errors import UsageError, UserError, command
 from autolink.generation.nested import LocalTransfer
 from autolink.generation.pairs import Pairs, Views, draw_pairs, named_scenes
-from autolink.generation.train_transfer import TransferTrainer, with_keypoints
+from autolink.generation.train_transfer import SHAPE, TransferTrainer, with_keypoints
 from autolink.generation.transfer_training_options import TransferData, TransferLoss, TransferTrainConfig
 from autolink.generation.translator import PoseTransfer, Translation, Translator, translate
 from autolink.generation.translator_config import TranslatorConfig
 from autolink.inference import detect_all
 from autolink.loop import start
+from autolink.model import AutoLink
 from autolink.nested import Child, NestedAutoLink
 from autolink.options import help_text, read_options
 from autolink.pretrained import check_same_shape
@@ -40,9 +41,6 @@ EXAMPLES = (
 )
 
 PRESET_NOTES = {"local": "a region of 64 px, an hour of a CPU core"}
-
-SHAPE = ("keypoints", "bones", "channels", "motion_size", "motion_channels")
-"""What a translator that is trained on must share; its pictures may be larger."""
 
 KNOWN = 4000
 """Crops at most from which it is learned how the child's keypoints usually lie."""
@@ -62,8 +60,6 @@ class LocalData(TransferData):
     """Checkpoint of the nested stage one that `train_autolink.py --nest` wrote."""
     region: str = ""
     """Which of its children."""
-    start_from: str = ""
-    """Checkpoint of a pose transfer whose translator of this region is trained on, also at another size."""
     moving_pairs: float = 0.5
     """Share of the pairs whose second frame is, of several, the one that differs most from the first."""
 
@@ -143,9 +139,20 @@ class LocalTrainer(TransferTrainer):
 
     def learning(self, translator: Translator) -> Translator:
         """Child and translator."""
-        if self.local_config.start_from and not self.local_config.resume:
-            start_from(self.local_config, translator)
         return LearningTranslator(translator, self.child)
+
+    def take_over(self, config: TransferTrainConfig, stage_one: AutoLink, translator: Translator) -> None:
+        """Begin with the region's translator of --start-from.
+
+        Raises:
+            UserError: it has none, or one of another shape.
+        """
+        local = PoseTransfer.from_pretrained(config.start_from).local
+        known = local.parts()[1].get(self.local_config.region) if local else None
+        if not known:
+            raise UserError(f"--start-from {config.start_from} has no translator of {self.local_config.region}")
+        check_same_shape(config.start_from, known.config, config.model, SHAPE)
+        translator.load_state_dict(known.state_dict())
 
     def parameter_groups(self, network: Translator) -> list[dict[str, Any]]:
         """The child's learn at a rate of their own."""
@@ -196,20 +203,6 @@ def equivariance_loss(child: Child, images: Tensor, rng: np.random.Generator) ->
     known, found = child.keypoints(torch.cat([images, turned])).split(B)
     away: Tensor = found @ T[:, :, :2].transpose(1, 2) + T[:, None, :, 2] - known
     return away.abs().mean()
-
-
-def start_from(config: LocalTrainConfig, translator: Translator) -> None:
-    """Take over the weights of another checkpoint's translator of this region.
-
-    Raises:
-        UserError: it has none of this shape.
-    """
-    local = PoseTransfer.from_pretrained(config.start_from).local
-    known = local.parts()[1].get(config.region) if local else None
-    if not known:
-        raise UserError(f"--start-from {config.start_from} has no translator of --region {config.region}")
-    check_same_shape(config.start_from, known.config, config.model, SHAPE)
-    translator.load_state_dict(known.state_dict())
 
 
 def region_views(nested: NestedAutoLink, data: str, name: str, size: int) -> Views:

@@ -20,13 +20,16 @@ from autolink.generation.adversarial import AdversarialTrainer
 from autolink.generation.discriminator import PatchDiscriminator
 from autolink.generation.losses import cross_entropy_loss, gradient_penalty, non_saturating_loss, translation_loss
 from autolink.generation.moving import moving_error
+from autolink.generation.nested import LocalTransfer
 from autolink.generation.pairs import Pairs, Views, check_views, draw_pairs, load_views, shown_pairs, to_views
 from autolink.generation.transfer_training_options import PRESETS, TransferTrainConfig, parse_config
 from autolink.generation.translator import PoseTransfer, Translation, Translator, translate
 from autolink.inference import detect_all
 from autolink.loop import start
 from autolink.model import AutoLink
+from autolink.nested import fingerprint
 from autolink.perceptual import PerceptualLoss
+from autolink.pretrained import check_same_shape
 from autolink.video.layout import Layout
 
 __all__ = ["PRESETS", "TransferTrainConfig", "TransferTrainer", "main", "parse_config", "run"]
@@ -36,6 +39,9 @@ MEASURED = 200
 
 LAYOUT_PICTURES = 500
 """Pictures from which the framing of subjects is estimated."""
+
+SHAPE = ("keypoints", "bones", "channels", "motion_size", "motion_channels")
+"""What a translator that is trained on must share; its pictures may be larger."""
 
 SAMPLES = 8
 
@@ -57,6 +63,9 @@ class TransferTrainer(AdversarialTrainer[TransferTrainConfig, Translator, PatchD
             stage_one, views.images[:: max(1, len(views.images) // LAYOUT_PICTURES)], torch.device("cpu")
         )
         translator.remember_layout(Layout.measure(known, weights.numpy()))
+        self.local: LocalTransfer | None = None
+        if config.start_from:
+            self.take_over(config, stage_one, translator)
         super().__init__(config, accelerator, self.learning(translator), PatchDiscriminator())
         self.stage_one = stage_one.to(accelerator.device).requires_grad_(False).eval()
         self.views = views
@@ -84,6 +93,22 @@ class TransferTrainer(AdversarialTrainer[TransferTrainConfig, Translator, PatchD
         if adversarial:
             self.update_discriminator(self.discriminator_loss(targets, result.image.detach(), edges.detach()))
         return loss.detach()
+
+    def take_over(self, config: TransferTrainConfig, stage_one: AutoLink, translator: Translator) -> None:
+        """Begin with --start-from: its weights, bones, framing of subjects and, where it has any, its children.
+
+        Raises:
+            UserError: its networks have another shape, or learned from another stage one.
+        """
+        known = PoseTransfer.from_pretrained(config.start_from)
+        if fingerprint(known.stage_one) != fingerprint(stage_one):
+            raise UserError(
+                f"--start-from {config.start_from} learned from another stage one; give its own, --stage-one "
+                f"{config.start_from}/stage_one"
+            )
+        check_same_shape(config.start_from, known.translator.config, config.model, SHAPE)
+        translator.load_state_dict(known.translator.state_dict())
+        self.local = known.local
 
     def learning(self, translator: Translator) -> Translator:
         """What learns."""
@@ -113,7 +138,7 @@ class TransferTrainer(AdversarialTrainer[TransferTrainConfig, Translator, PatchD
 
     def save_model(self, folder: Path) -> None:
         """Translator and stage one as a checkpoint folder."""
-        PoseTransfer(self.stage_one, self.average).save_pretrained(folder)
+        PoseTransfer(self.stage_one, self.average, self.local).save_pretrained(folder)
 
     def shown(self, groups: NDArray[np.int64], count: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of sources and targets, the same every time; single pictures bent as in training."""

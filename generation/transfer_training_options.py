@@ -35,6 +35,8 @@ class TransferData(DataOptions):
     """A folder of videos, of pictures, or of both; or `figures`, the rendered people that come with AutoLink."""
     stage_one: str = STAGE_ONE
     """Checkpoint folder of the stage one that finds the keypoints."""
+    start_from: str = ""
+    """Checkpoint of a pose transfer that is trained on, also at another size."""
     flip: bool = True
     """Mirror half of the pairs."""
 

@@ -10,11 +10,15 @@ import pytest
 import torch
 from conftest import TINY_TRANSFER, array
 from safetensors.torch import load_file
+from test_nested import child_of, parent_model
 from test_pairs import write_clip
 
 from autolink.generation import train_transfer
+from autolink.generation.nested import LocalTransfer
 from autolink.generation.pairs import rendered_views
-from autolink.generation.translator import PoseTransfer
+from autolink.generation.translator import PoseTransfer, Translator
+from autolink.generation.translator_config import TranslatorConfig
+from autolink.nested import NestedAutoLink
 from autolink.run_state import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -133,3 +137,29 @@ def test_two_processes_stay_alike(options: Callable[..., list[str]], tmp_path: P
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert PoseTransfer.from_pretrained(out / "model").size == 32
+
+
+def test_trained_on_from_a_checkpoint_with_its_children(
+    options: Callable[..., list[str]], tmp_path: Path, fails: Callable[..., str], tiny_checkpoint: Path
+) -> None:
+    stage_one = parent_model()
+    stage_one.save_pretrained(tmp_path / "stage_one")
+    own = ["--stage-one", str(tmp_path / "stage_one")]
+    train_transfer.run(options(tmp_path / "first", *own))
+    known = PoseTransfer.from_pretrained(tmp_path / "first/model")
+    known.translator.layout.copy_(torch.tensor([0.25, 0.0, 0.75]))  # framed otherwise than its data
+    small = TranslatorConfig(keypoints=3, size=16, bones=2, channels=(4, 4), motion_size=8, motion_channels=(4, 4))
+    known.local = LocalTransfer(NestedAutoLink(stage_one, {"part": child_of(stage_one)}), {"part": Translator(small)})
+    known.save_pretrained(tmp_path / "known")
+    begin = ["--start-from", str(tmp_path / "known"), "--learning-rate", "1e-9"]
+    train_transfer.run(options(tmp_path / "second", *own, *begin))
+    further = PoseTransfer.from_pretrained(tmp_path / "second/model")
+    learned = dict(further.translator.named_parameters())
+    for name, value in known.translator.named_parameters():
+        torch.testing.assert_close(learned[name], value, atol=1e-6, rtol=0)
+    assert further.translator.layout.tolist() == [0.25, 0.0, 0.75]
+    assert further.local and list(further.local.parts()[0]) == ["part"]
+    third = options(tmp_path / "third", *begin)
+    assert "has --bones 4, here it is 3" in fails(1, lambda: train_transfer.run([*third, *own, "--bones", "3"]))
+    assert "learned from another stage one" in fails(1, lambda: train_transfer.run(third))
+    assert not (tmp_path / "third").exists()
