@@ -1,7 +1,7 @@
 """A translator's training data: two views of one subject, from clips or from single pictures bent twice."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from autolink.data.clips import read_clip
 from autolink.data.figures import render, sample_identity, sample_pose, sample_scene
-from autolink.data.images import ImageSet, load_images
+from autolink.data.images import ImageSet, load_found
 from autolink.data.source import Source
 from autolink.device import to_network
 from autolink.errors import UserError
@@ -103,7 +103,7 @@ def load_views(data: str, size: int) -> Views:
             name, reason = next(iter(skipped.items()))
             raise UserError(f"none of the videos in {folder} can be read; {name}: {reason}")
         return _grouped(clips, [], skipped)
-    pictures = load_images(folder, size, "stretch")
+    pictures = load_found(replace(source, videos=[]), size, "stretch")
     grouped = [(pictures.images[scene], held_out) for scene, held_out in picture_scenes(pictures)]
     return _grouped(clips, grouped, skipped | pictures.skipped)
 
@@ -117,9 +117,10 @@ def picture_scenes(pictures: ImageSet) -> list[tuple[NDArray[np.int64], bool]]:
 
 def named_scenes(data: str) -> list[tuple[list[str], bool]]:
     """The names of the pictures of each scene of a folder, and whether it is held out; none of a folder of clips."""
-    if not Source.find(Path(data), videos=True).names:
+    source = Source.find(Path(data), videos=True)
+    if not source.names:
         return []
-    pictures = load_images(Path(data), COMPARED, "stretch")
+    pictures = load_found(replace(source, videos=[]), COMPARED, "stretch")
     return [([pictures.names[n] for n in scene], held_out) for scene, held_out in picture_scenes(pictures)]
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from test_nested import child_of, parent_model
 
 from autolink.generation.pairs import draw_pairs
-from autolink.generation.train_local import equivariance_loss, run
+from autolink.generation.train_local import equivariance_loss, region_views, run
 from autolink.generation.translator import PoseTransfer, Translator
 from autolink.generation.translator_config import TranslatorConfig
 from autolink.nested import NestedAutoLink
@@ -79,3 +79,21 @@ def test_moving_pairs_are_those_that_differ() -> None:
         return float((pairs.targets.amax((1, 2, 3)) == 250).float().mean())
 
     assert blinks(1.0) > 2.5 * blinks(0.0) > 0
+
+
+def test_pictures_of_one_person_are_views_of_one_scene(tmp_path: Path) -> None:
+    parent = parent_model()
+    nested = NestedAutoLink(parent, {"part": child_of(parent, (False, True))})
+    rng = np.random.default_rng(0)
+    person, other = rng.integers(0, 255, (2, 48, 48, 3), dtype=np.uint8)
+    for name, picture in {"a": person, "b": person, "c": other, "d": 255 - person}.items():
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+    points = ",".join("0" for _ in range(136))
+    columns = ",".join(f"x{n},y{n}" for n in range(68))
+    rows = [f"{name}.png,{who},train,{points}" for name, who in (("a", 1), ("b", 1), ("c", 2), ("d", 1))]
+    (tmp_path / "landmarks.csv").write_text("\n".join([f"image,identity,split,{columns}", *rows]) + "\n")
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    views = region_views(nested, str(tmp_path), "part", 16)
+    assert sorted(views.lengths.tolist()) == [1, 1, 1, 1, 2, 2]  # twice each: the child has two places
+    assert len(views.images) == views.lengths.sum() == 8 and not views.test.any()
+    assert list(views.skipped) == ["broken.jpg"]

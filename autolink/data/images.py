@@ -58,7 +58,13 @@ def load_images(
     Raises:
         UserError: nothing there, nothing readable, or landmarks.csv is wrong.
     """
-    source = Source.find(path, videos)
+    return load_found(Source.find(path, videos), size, fit, cache, progress)
+
+
+def load_found(
+    source: Source, size: int, fit: Fit, cache: Path | None = None, progress: Callable[[int, int], None] | None = None
+) -> ImageSet:
+    """As `load_images`, of what `Source.find` found."""
     images, names, sizes, skipped = load_source(source, size, fit, cache, progress)
     annotation = None
     if source.tables:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from autolink.data.clips import FRAMES_PER_CLIP
@@ -20,6 +21,7 @@ from autolink.device import to_network
 from autolink.errors import UsageError, UserError
 from autolink.model import AutoLink
 from autolink.nested import NestedAutoLink
+from autolink.pictures import PictureError
 from autolink.regions import MeanLayout, composed, seen
 from autolink.regions import square as region_square
 from autolink.video import files as video
@@ -106,18 +108,12 @@ def placed_pictures(
     parent.to(device).eval()
     known: list[NDArray[np.floating]] = []
     for start in range(0, len(source.names), PICTURES_AT_ONCE):
-        names, pictures = [], []
-        for name in source.names[start : start + PICTURES_AT_ONCE]:
-            picture = source.picture(name)
-            if isinstance(picture, str):
-                skipped[name] = picture
-            else:
-                names.append(name)
-                pictures.append(picture)
+        names = source.names[start : start + PICTURES_AT_ONCE]
+        pictures = {name: picture for name in names if (picture := _picture_or_none(source, name, skipped))}
         if pictures:
-            found = detect(np.stack([square(picture, config.size, config.fit) for picture in pictures]))
+            found = detect(np.stack([square(picture, config.size, config.fit) for picture in pictures.values()]))
             known.append(found)
-            for name, picture, keypoints in zip(names, pictures, found, strict=True):
+            for (name, picture), keypoints in zip(pictures.items(), found, strict=True):
                 points = picture_pixels(keypoints, *picture.size, config.fit)
                 yield Placed(name, [np.asarray(picture)], points[None])
         if progress:
@@ -138,6 +134,15 @@ def placed_pictures(
                 yield Placed(name, frames, track)
         if progress:
             progress(n + 1, total)
+
+
+def _picture_or_none(source: Source, name: str, skipped: dict[str, str]) -> Image.Image | None:
+    """A picture; where it cannot be read, `skipped` says why."""
+    try:
+        return source.picture(name)
+    except PictureError as error:
+        skipped[name] = str(error)
+        return None
 
 
 def _framing(
