@@ -31,6 +31,8 @@ LIKE = 5
 """Frames of the driver most like the source whose mean stands for the source's own expression."""
 STEADY = 2.0
 """Frames (deviation of a Gaussian) over which a region fades out and in as its child loses it and finds it again."""
+SURE = 0.5
+"""Belief from which a region is laid in wholly: half transparent, its lips are seen beside the parent's."""
 SOFT = 0.35
 """Width of the soft border of a region laid into a picture, as a share of its half side."""
 
@@ -149,7 +151,8 @@ class LocalTransfer(nn.Module):
                 gain *= ANSWER.get(name, 1.0)
             wanted.append(believable(children[name], own, gain * change))
         steady = torch.from_numpy(smooth(driver.beliefs.cpu().numpy(), STEADY)).to(driver.beliefs).clamp(0, 1)
-        return Details(wanted, torch.minimum(steady, driver.beliefs.sqrt()) * source.beliefs)
+        beliefs = torch.minimum(steady, driver.beliefs.sqrt()) * source.beliefs
+        return Details(wanted, (beliefs / SURE).clamp(max=1))
 
     @torch.no_grad()
     def compose(
