@@ -6,8 +6,9 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,10 @@ from autolink.stop import Stop
 from autolink.trainer import BaseTrainer, diverged, learning_rate
 
 Trainer: TypeAlias = BaseTrainer[Any, Any]
+Config = TypeVar("Config", bound=RunConfig)
+
+STEPPING = 0.93
+"""Share of the time of --minutes that goes into steps, the rest into samples, measurements and checkpoints."""
 
 POLL = 10
 """Steps between two times that several processes ask each other whether to stop."""
@@ -135,14 +140,30 @@ def show(trainer: Trainer, folder: Path, log: Log) -> dict[str, str]:
     return {name.replace("_", " "): f"{value:.4g}"} if values else {}
 
 
-def estimate(trainer: Trainer, steps: int = 4) -> float:
-    """Minutes that the whole run takes, from a few real steps."""
+def seconds_a_step(trainer: Trainer, steps: int = 4) -> float:
+    """Mean over the whole run, from a few real steps of each phase, after which the trainer is as it was before."""
+    begin, state = trainer.step, trainer.state()
+    tensors = {name: value.clone() for name, value in trainer.tensors().items()}
     trainer.model.train()
-    trainer.train_step()
-    start = time.monotonic()
-    for _ in range(steps):
+    starts = trainer.phases()
+    seconds = 0.0
+    for first, end in zip(starts, [*starts[1:], trainer.config.steps], strict=True):
+        trainer.step = first
         float(trainer.train_step())
-    return (time.monotonic() - start) / steps * int(trainer.config.steps) / 60
+        since = time.monotonic()
+        for _ in range(steps):
+            float(trainer.train_step())
+        seconds += (time.monotonic() - since) / steps * (end - first) / trainer.config.steps
+    trainer.restore(tensors, state)
+    trainer.step = begin
+    return seconds
+
+
+def fitting(config: Config, trainer: Trainer) -> Config:
+    """The configuration with as many steps as --minutes allows, the same in all processes."""
+    lasting = torch.tensor([seconds_a_step(trainer)], device=trainer.accelerator.device)
+    slowest = float(trainer.accelerator.gather(lasting).max())
+    return replace(config, steps=max(1, int(config.minutes * 60 * STEPPING / slowest)))
 
 
 def launch(config: RunConfig) -> Accelerator:
@@ -216,7 +237,9 @@ def start(config: RunConfig, script: str, build: Callable[[Accelerator, Path | N
         trainer = build(accelerator, None if config.dry_run else folder.path / "cache")
         if config.resume:
             trainer.load(folder)
-        elif not config.dry_run and accelerator.is_main_process:
+        elif config.minutes:
+            config = trainer.config = fitting(config, trainer)
+        if not (config.resume or config.dry_run) and accelerator.is_main_process:
             folder.begin(config)
     except BaseException:
         folder.discard()
@@ -225,10 +248,13 @@ def start(config: RunConfig, script: str, build: Callable[[Accelerator, Path | N
         say(line)
     if config.dry_run:
         say(json.dumps(config_to_json(config), indent=2))
-        say(f"about {estimate(trainer):.0f} minutes for {config.steps} steps; nothing was written")
+        minutes = seconds_a_step(trainer) * config.steps / 60 / STEPPING
+        say(f"about {minutes:.0f} minutes for {config.steps} steps; nothing was written")
         return
     if config.resume:
         say(f"resuming at step {trainer.step}")
+    elif config.minutes:
+        say(f"{config.steps} steps fit into --minutes {config.minutes:g}")
     with Stop().listening() as stop:
         finished = train(trainer, folder, stop)
     accelerator.wait_for_everyone()

@@ -93,6 +93,8 @@ class OptimiserOptions(Options):
 
     steps: int = 1700
     """Optimiser steps in all."""
+    minutes: float = 0.0
+    """Train for about so many minutes: as many steps as measuring a few of them says; 0 leaves --steps as it is."""
     batch: int = 32
     """Pictures of a batch; every process has one."""
     gradient_accumulation_steps: int = 1
@@ -114,7 +116,7 @@ class OptimiserOptions(Options):
         """Counts, rates and shares."""
         self.at_least(1, ["steps", "batch", "gradient_accumulation_steps"])
         self.above_zero(["learning_rate", "clip"])
-        self.at_least(0, ["weight_decay", "seed"])
+        self.at_least(0, ["minutes", "weight_decay", "seed"])
         self.share(["decay_share"])
         if not 0 <= self.ema < 1:
             raise ValueError(f"--ema must be in [0, 1), got {self.ema}")

@@ -91,6 +91,10 @@ class BaseTrainer(ABC, Generic[Config, Network]):
     def data_state(self) -> str:
         """A short description that changes with the data, so that --resume refuses other data."""
 
+    def phases(self) -> list[int]:
+        """The steps from which on a step costs more or less than before, the first one included."""
+        return [0]
+
     def scalars(self) -> dict[str, float]:
         """Further values for the log."""
         return {}
@@ -173,10 +177,14 @@ class BaseTrainer(ABC, Generic[Config, Network]):
         """
         tensors, state = folder.load_checkpoint()
         self.check_same_start(state)
+        self.restore(tensors, state)
+        self.step = state["step"]
+
+    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """The inverse of `tensors` and `state`."""
         self.load_tensors(tensors)
         if self.accelerator.scaler and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.step = state["step"]
 
     def check_same_start(self, state: dict[str, Any]) -> None:
         """Refuse to resume where the next batches would not be those of an uninterrupted run.

@@ -1,5 +1,6 @@
 """Train pose transfer: accelerate launch generation/train_transfer.py [--stage-one DIR --data CLIPS --out DIR]."""
 
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -93,6 +94,12 @@ class TransferTrainer(AdversarialTrainer[TransferTrainConfig, Translator, PatchD
         if adversarial:
             self.update_discriminator(self.discriminator_loss(targets, result.image.detach(), edges.detach()))
         return loss.detach()
+
+    def phases(self) -> list[int]:
+        """Without and with the discriminator."""
+        config = self.config
+        begins = math.ceil(config.adversarial_from * config.steps)
+        return [0, begins] if config.adversarial_weight > 0 and 0 < begins < config.steps else [0]
 
     def take_over(self, config: TransferTrainConfig, stage_one: AutoLink, translator: Translator) -> None:
         """Begin with --start-from: its weights, bones, framing of subjects and, where it has any, its children.

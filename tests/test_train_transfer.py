@@ -85,6 +85,32 @@ def test_stopped_and_resumed_equals_uninterrupted(
         torch.testing.assert_close(got[name], value, rtol=0, atol=0, msg=name)
 
 
+def test_as_many_steps_as_minutes_allow_and_measuring_leaves_no_trace(
+    options: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    now, taken = [0.0], list[int]()
+    one_step = train_transfer.TransferTrainer.train_step
+
+    def step(self: train_transfer.TransferTrainer) -> torch.Tensor:
+        taken.append(self.step)
+        now[0] += 3.0 if self.step >= self.config.steps / 2 else 1.0  # the discriminator's half is dearer
+        return one_step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_transfer.TransferTrainer, "train_step", step)
+        patch.setattr("autolink.loop.time.monotonic", lambda: now[0])
+        train_transfer.run(options(tmp_path / "timed", "--steps", "20", "--minutes", "0.35"))  # 21 s at 2 s a step
+    assert json.loads((tmp_path / "timed/config.json").read_text())["steps"] == int(21 * 0.93 / 2) == 9
+    assert taken == [*range(5), *range(10, 15), *range(9)]
+    train_transfer.run(options(tmp_path / "plain", "--steps", "9"))
+    wanted, got = (
+        load_file(RunFolder(tmp_path / out).checkpoints()[-1] / "training.safetensors") for out in ("plain", "timed")
+    )
+    assert wanted.keys() == got.keys()
+    for name, value in wanted.items():
+        torch.testing.assert_close(got[name], value, rtol=0, atol=0, msg=name)
+
+
 def test_it_learns_to_move(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_transfer, "load_views", lambda data, size: rendered_views(12, 4, size))
     arguments = ["--stage-one", str(tiny_checkpoint), "--out", str(tmp_path / "run"), *TINY_TRANSFER]
