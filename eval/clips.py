@@ -1,5 +1,6 @@
 """Clips that a pose transfer is measured on: a source frame, pairs of consecutive frames, and the truth if known."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -42,6 +43,13 @@ class Clip:
     """(N, J, 2), the true joints, (x, y) in [-1, 1]."""
     seed: int = 0
     """Of a rendered clip."""
+    person: str = ""
+    """Whom it shows; empty: nobody that another clip shows."""
+
+    @property
+    def shows(self) -> str:
+        """What tells its person from others."""
+        return self.person or self.name
 
     @property
     def source(self) -> NDArray[np.uint8]:
@@ -85,7 +93,12 @@ def video_clip(path: Path, count: int, size: int) -> Clip:
         raise UserError(str(error)) from None
     if len(images) < 4:
         raise UserError(f"{path} has {len(images)} frames; at least 4 are needed, a source and two pairs to drive it")
-    return Clip(path.stem, np.stack(images), spread_pairs(len(images), count))
+    return Clip(path.stem, np.stack(images), spread_pairs(len(images), count), person=person_of(path.stem))
+
+
+def person_of(name: str) -> str:
+    """Whom a video shows by its name: `anna_1` and `anna_2` are of one person."""
+    return re.sub(r"_\d+$", "", name)
 
 
 def scene_clips(folder: Path, count: int, size: int) -> list[Clip]:
@@ -106,9 +119,15 @@ def scene_clips(folder: Path, count: int, size: int) -> list[Clip]:
     if not longest:
         raise UserError(f"{folder / TABLE} holds out no person with four pictures of one scene")
     return [
-        Clip(f"identity {person}", images[scene], spread_pairs(len(scene), count))
+        Clip(f"identity {person}", images[scene], spread_pairs(len(scene), count), person=person)
         for person, scene in sorted(longest.items())
     ]
+
+
+def driver_of(number: int, clips: list[Clip]) -> Clip:
+    """Who drives a clip across people: the next clip of another person, or simply the next if all show one."""
+    others = clips[number + 1 :] + clips[:number]
+    return next((other for other in others if other.shows != clips[number].shows), others[0])
 
 
 def is_clips(data: str) -> bool:

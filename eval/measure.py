@@ -13,8 +13,10 @@ from autolink import draw
 from autolink.data.figures import JOINTS
 from autolink.device import to_network
 from autolink.errors import UserError
-from autolink.eval.clips import Clip, figure
+from autolink.eval.clips import Clip, driver_of, figure
+from autolink.eval.expression import Expressions, Row
 from autolink.eval.judge_model import Judge
+from autolink.eval.mediapipe import FaceJudge
 from autolink.eval.metrics import (
     FeatureDistance,
     l1,
@@ -84,6 +86,8 @@ class Rulers:
     features: FeatureDistance
     lpips: Callable[[Tensor, Tensor], Tensor] | None
     judge: Judge | None
+    faces: FaceJudge | None = None
+    """Measures expression and identity in place of `judge`."""
 
     def pictures(self, images: Tensor, real: Tensor, sources: Tensor) -> dict[str, Array]:
         """Distances of the pictures: (N, 3, H, W) in [-1, 1] each; arrays of (N,)."""
@@ -215,7 +219,10 @@ class Measurements:
     """self, self_copy, cross and cross_copy; what is measured, by name."""
     driver_gap: dict[str, Mean]
     """Distance of the driver's true joints from those of the truth; empty where there is no truth."""
-    appearance: Appearance
+    appearance: Appearance | None
+    """None where a judge of faces tells who it is."""
+    expressions: dict[str, list[Row]] | None = None
+    """A row a clip in self and cross; None without a judge of faces."""
 
 
 class Evaluation:
@@ -225,7 +232,10 @@ class Evaluation:
         self.transfer, self.rulers, self.device, self.redraw = transfer, rulers, device, redraw
         self.tables = {name: Table() for name in ("self", "self_copy", "cross", "cross_copy")}
         self.driver_gap = Table()
+        self.expressions = Expressions(rulers.faces) if rulers.faces else None
         self.signatures: dict[str, list[Array]] = {"references": [], "generated": [], "copy": [], "real": []}
+        self.people: list[str] = []
+        self.drivers: list[str] = []
 
     def _network(self, images: Array) -> Tensor:
         return to_network(torch.from_numpy(np.array(images, order="C")), self.device)
@@ -253,6 +263,9 @@ class Evaluation:
         """A clip's first frame driven by its other frames; pictures for the sheet."""
         images, edges = self.generate(clip, clip)
         self.compare("self", images, clip.frames, clip.source, clip.joints)
+        if self.expressions:
+            self.expressions.add("self", clip, clip, images)
+        self.people.append(clip.shows)
         half = len(clip.frames) // 2
         real = self.rulers.signatures(self._network(clip.frames[:, 0]))
         self.signatures["references"].append(real[:half])
@@ -262,7 +275,10 @@ class Evaluation:
     def cross(self, clip: Clip, driver: Clip, truth: Clip | None) -> list[Array]:
         """A clip's first frame driven by another person; pictures for the sheet."""
         images, edges = self.generate(clip, driver)
+        self.drivers.append(driver.shows)
         shown = [driver.frames[-1, 1], edges, images[-1, 1]]
+        if self.expressions:
+            self.expressions.add("cross", clip, driver, images)
         if truth is not None:
             self.compare("cross", images, truth.frames, clip.source, truth.joints)
             shown.append(truth.frames[-1, 1])
@@ -283,24 +299,29 @@ class Evaluation:
         shortest = min(map(len, references))  # short videos have fewer frames
         stacked = np.stack([r[:shortest] for r in references])
 
-        def share(name: str, whose: int) -> float:
+        def share(name: str, wanted: list[str]) -> float:
             found = [nearest_identity(signatures, stacked) for signatures in self.signatures[name]]
-            hits = [f == (n + whose) % len(references) for n, f in enumerate(found)]
+            hits = [[self.people[n] == person for n in f] for f, person in zip(found, wanted, strict=True)]
             return float(np.concatenate(hits).mean() * 100)
 
         return Appearance(
-            len(references), share("generated", 0), share("generated", 1), share("copy", 0), share("real", 0)
-        )
+            len(set(self.people)), share("generated", self.people), share("generated", self.drivers),
+            share("copy", self.people), share("real", self.people),
+        )  # fmt: skip
 
 
 def measure(
     evaluation: Evaluation, clips: list[Clip], figures: bool, show: Callable[[], object]
 ) -> tuple[Measurements, list[list[Array]]]:
-    """All measurements of a transfer, and a column of pictures a clip; the next clip drives each one."""
+    """All measurements of a transfer, and a column of pictures a clip; each is driven by `driver_of`."""
     sheet = []
-    for clip, driver in zip(clips, clips[1:] + clips[:1], strict=True):
+    for n, clip in enumerate(clips):
+        driver = driver_of(n, clips)
         truth = figure(clip.seed, len(clip.frames), len(clip.source), driver.seed) if figures else None
         sheet.append(evaluation.reconstruct(clip) + evaluation.cross(clip, driver, truth))
         show()
     tables = {name: table.summary() for name, table in evaluation.tables.items()}
-    return Measurements(tables, evaluation.driver_gap.summary(), evaluation.appearance()), sheet
+    gap = evaluation.driver_gap.summary()
+    if evaluation.expressions:
+        return Measurements(tables, gap, None, evaluation.expressions.rows), sheet
+    return Measurements(tables, gap, evaluation.appearance()), sheet
