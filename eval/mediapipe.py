@@ -1,8 +1,8 @@
 """An independent judge of faces: MediaPipe's published networks run by LiteRT, and dlib's embedding of a person.
 
-Nothing here was trained by us or on our data: where the face is (BlazeFace, Bazarevsky et al. 2019), its mesh (Kartynnik
-et al. 2019), the lids (Ablavatski et al. 2020), and who it is (the residual network of King 2017). `prepare_judge.py`
-fetches MediaPipe's files; `pip install "autolink-keypoints[judge]"` brings what runs them.
+None was trained by us or on our data: where the face is (BlazeFace, Bazarevsky et al. 2019), its mesh (Kartynnik et al.
+2019), the lids (Ablavatski et al. 2020), and who it is (the residual network of King 2017). `prepare_judge.py` fetches
+MediaPipe's files; `pip install "autolink-keypoints[judge]"` brings what runs them.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ PREPARE = "run `autolink eval prepare-judge` once"
 INSTALL = 'pip install "autolink-keypoints[judge]"'
 
 LEFT_CORNERS, RIGHT_CORNERS = (33, 133), (362, 263)
-"""The mesh's corners of the eye on the picture's left, outer one first, and of the one on the right, inner one first."""
+"""The mesh's corners of the eye on the picture's left, outer one first, and of that on the right, inner one first."""
 LIPS = 13, 14
 """The mesh's middles of upper and lower lip, on the inside."""
 DLIB_POINTS = 263, 362, 33, 133, 2

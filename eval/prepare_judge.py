@@ -49,7 +49,7 @@ def download(folder: Path) -> Path:
     if done.returncode or not wheels:
         said = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
         raise UserError(
-            f"pip could not download mediapipe {RELEASE} ({said}); download its wheel elsewhere and give it with --wheel"
+            f"pip could not download mediapipe {RELEASE} ({said}); get its wheel elsewhere and give it with --wheel"
         )
     return wheels[0]
 

@@ -19,11 +19,11 @@ from autolink.data.figures import JOINTS
 from autolink.device import pick_device
 from autolink.errors import UsageError, UserError, command
 from autolink.eval.clips import load_clips
-from autolink.eval.judge_model import Judge
 from autolink.eval.expression import face_figures, row_notes
+from autolink.eval.judge_model import Judge
 from autolink.eval.lpips import load_lpips
-from autolink.eval.mediapipe import MediaPipeJudge
 from autolink.eval.measure import Array, BareNetwork, Evaluation, Rulers, UsersPath, measure
+from autolink.eval.mediapipe import MediaPipeJudge
 from autolink.eval.metrics import SSIM_WINDOW, FeatureDistance
 from autolink.eval.results import Figure, Picture, Section, as_text, data_name, write_results
 from autolink.eval.transfer_figures import PATHS, figures
