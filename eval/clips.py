@@ -81,14 +81,14 @@ def figure(seed: int, count: int, size: int, motion_seed: int | None = None) -> 
     return Clip(f"figure {seed}", images, spread_pairs(FIGURE_FRAMES, count), joints, seed)
 
 
-def video_clip(path: Path, count: int, size: int) -> Clip:
-    """The central square of a video's frames.
+def video_clip(path: Path, count: int, size: int, most: int = MOST_FRAMES) -> Clip:
+    """The central square of a video's frames, of the first `most` of them.
 
     Raises:
         UserError: the file is no readable video, or has fewer than four frames.
     """
     try:
-        images = [square(Image.fromarray(frame), size, "crop") for frame in islice(read_frames(path), MOST_FRAMES)]
+        images = [square(Image.fromarray(frame), size, "crop") for frame in islice(read_frames(path), most)]
     except VideoError as error:
         raise UserError(str(error)) from None
     if len(images) < 4:
@@ -135,7 +135,7 @@ def is_clips(data: str) -> bool:
     return data == "figures" or bool(videos_in(Path(data))) or (Path(data) / TABLE).is_file()
 
 
-def load_clips(data: str, clips: int, count: int, size: int, seed: int) -> Iterator[Clip]:
+def load_clips(data: str, clips: int, count: int, size: int, seed: int, most: int = MOST_FRAMES) -> Iterator[Clip]:
     """Clips of held-out people.
 
     Args:
@@ -145,6 +145,7 @@ def load_clips(data: str, clips: int, count: int, size: int, seed: int) -> Itera
         count: pairs of frames of each at most.
         size: side in pixels.
         seed: of rendered clips.
+        most: frames that are read of a video.
 
     Raises:
         UserError: there is no such folder, or nothing of that kind in it.
@@ -157,7 +158,7 @@ def load_clips(data: str, clips: int, count: int, size: int, seed: int) -> Itera
         raise UserError(f"--data {data} is no folder; give one of videos, one of pictures with {TABLE}, or figures")
     videos = videos_in(folder)
     if videos:
-        return (video_clip(path, count, size) for path in videos[:clips])
+        return (video_clip(path, count, size, most) for path in videos[:clips])
     if (folder / TABLE).is_file():
         return iter(scene_clips(folder, count, size)[:clips])
     raise UserError(

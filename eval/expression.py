@@ -169,8 +169,8 @@ OPENINGS = {
     "eyes": "the lids' over the width of the eye, mean of both eyes.",
 }
 AED = (
-    "Average Euclidean distance (Siarohin et al. 2019, there of another network) of dlib's embeddings of the result and "
-    f"{{}}, {IDENTIFIED} frames a clip; the same person is mostly below {SAME_PERSON}."
+    "Average Euclidean distance (Siarohin et al. 2019, there of another network) of dlib's embeddings of the result "
+    f"and {{}}, {IDENTIFIED} frames a clip; the same person is mostly below {SAME_PERSON}."
 )
 WHO = {"self": "the real frame", "cross": "the source"}
 MEASURES = (

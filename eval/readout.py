@@ -28,8 +28,8 @@ STRENGTHS = (1.0, 10.0, 100.0, 1e3, 1e4)
 PROTOCOL = (
     "Every fifth person in the order of their names is held out (clips `anna_1` and `anna_2` show one). Ridge "
     "regression from keypoints to the opening that the judge sees is fitted on the others: from the parent's keypoints "
-    "about their centre and over their radius, a child's in its region, or all of them, with or without products of two "
-    "coordinates; which of these, and the ridge's strength, by cross-validation over the people fitted on. R2 in the "
+    "about their centre and over their radius, a child's in its region, or all of them, with or without products of "
+    "two coordinates; which, and the ridge's strength, by cross-validation over the people fitted on. R2 in the "
     "clips of the people held out, opening and readout each about its own mean over a clip, all clips summed before "
     "dividing."
 )

@@ -18,7 +18,7 @@ from autolink import draw
 from autolink.data.figures import JOINTS
 from autolink.device import pick_device
 from autolink.errors import UsageError, UserError, command
-from autolink.eval.clips import load_clips
+from autolink.eval.clips import MOST_FRAMES, load_clips
 from autolink.eval.expression import face_figures, row_notes
 from autolink.eval.judge_model import Judge
 from autolink.eval.lpips import load_lpips
@@ -70,7 +70,7 @@ class TransferConfig:
     clips: int = 40
     """How many clips, at most."""
     frames: int = 10
-    """Pairs of consecutive frames measured in each clip."""
+    """Pairs of consecutive frames measured in each clip; with --judge mediapipe, of the first twice as many."""
     seed: int = 0
     """Which rendered people; another seed, others."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -124,7 +124,8 @@ def evaluate(transfer: PoseTransfer, config: TransferConfig, device: torch.devic
     faces = MediaPipeJudge() if config.judge == MEDIAPIPE else None
     lpips = load_lpips("alex", config.trunk_weights, device) if config.trunk_weights else None
     size = config.size if config.protocol == "users" else transfer.size
-    clips = list(load_clips(config.data, config.clips, config.frames, size, config.seed))
+    most = min(MOST_FRAMES, 2 * config.frames) if faces else MOST_FRAMES
+    clips = list(load_clips(config.data, config.clips, config.frames, size, config.seed, most))
     if len(clips) < 2:
         raise UserError(f"{config.data} holds one clip; at least 2 are needed, so that one can drive the other")
     users = UsersPath(device)
