@@ -7,8 +7,8 @@ finds the joints. Ours rests on a stage one that was trained before, so the Firs
 keypoints on the way, is measured once more after the time that this took on top.
 
 With `--judge mediapipe` and folders of clips, `--train` and `--test` of other people, both learn from faces and are
-measured as `autolink eval transfer --judge mediapipe` does: mouth, eyes, mesh, person and flicker, driven by oneself and
-by others. Ours is then `--ours`, a trained checkpoint, through `transfer_video`; the other moves relative to the
+measured as `autolink eval transfer --judge mediapipe` does: mouth, eyes, mesh, person and flicker, driven by oneself
+and by others. Ours is then `--ours`, a trained checkpoint, through `transfer_video`; the other moves relative to the
 driver's first frame across people, as its authors do, and by the keypoints as they are where it reconstructs a clip.
 `--minutes` is what ours took, stage one and children included.
 

@@ -17,7 +17,7 @@ HARDLY = 0.02
 """Standard deviation of a driver's opening below which it hardly moves, so that gain and correlation mean nothing."""
 FEWEST = 5
 """Frames in which driver and result must both show a face."""
-IDENTIFIED = 6
+IDENTIFIED = 4
 """Frames of a clip, spread over it, whose person is compared: an embedding takes as long as ten meshes."""
 SAME_PERSON = 0.6
 """Distance of dlib's embeddings below which two pictures show one person (King 2017)."""
@@ -100,7 +100,7 @@ class Expressions:
     def __init__(self, judge: FaceJudge) -> None:
         self.judge = judge
         self.rows: dict[str, list[Row]] = {"self": [], "cross": []}
-        self._drivers: dict[str, Look] = {}
+        self._drivers: dict[str, tuple[Look, float]] = {}
 
     def add(self, table: str, clip: Clip, driver: Clip, images: Array) -> None:
         """One transfer more: a clip's first frame in a driver's motion, (T, 2, H, W, 3), 8-bit.
@@ -108,17 +108,14 @@ class Expressions:
         In the table `self` the clip drives itself, so that its frames are what should come out.
         """
         if driver.name not in self._drivers:
-            self._drivers[driver.name] = Look(self.judge, driver.frames[:, 0])
-        real, made, source = (
-            self._drivers[driver.name],
-            Look(self.judge, images[:, 0]),
-            Look(self.judge, clip.source[None]),
-        )
+            self._drivers[driver.name] = Look(self.judge, driver.frames[:, 0]), flicker(driver.frames)
+        real, real_flicker = self._drivers[driver.name]
+        made, source = Look(self.judge, images[:, 0]), Look(self.judge, clip.source[None])
         shown = [n for n, face in enumerate(real.faces) if face]
         row: Row = {
             "source": clip.name, "driver": driver.name, "frames": len(images),
             "lost_percent": mean_or_none([100.0 * (made.face(n) is None) for n in shown]),
-            "flicker_over_real": flicker(images) / max(flicker(driver.frames), 1e-9),
+            "flicker_over_real": flicker(images) / max(real_flicker, 1e-9),
         }  # fmt: skip
         for part in ("mouth", "eyes"):
             found = following(real.openings(part), made.openings(part))

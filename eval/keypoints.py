@@ -45,11 +45,6 @@ class KeypointsConfig:
     data: str = "figures"
     """A folder or zip of pictures with landmarks.csv, `figures`, or a published set, measured by its own protocol; with
     --judge mediapipe a folder of videos of heads."""
-    judge: Literal["landmarks", "mediapipe"] = "landmarks"
-    """What is regressed: landmarks of the data, or the openings of mouth and eyes, as published networks see them
-    (docs/evaluation.md)."""
-    frames: int = 24
-    """Frames of each clip, at most, with --judge mediapipe."""
     json: Path | None = None
     """Write the figures to this file as well."""
     normalise: str = "auto"
@@ -64,6 +59,11 @@ class KeypointsConfig:
     """Replace the file given by --json."""
     root: Path | None = None
     """Where the published set that --data names is unpacked; see docs/data-sets.md."""
+    judge: Literal["landmarks", "mediapipe"] = "landmarks"
+    """What is regressed: landmarks of the data, or the openings of mouth and eyes, as published networks see them
+    (docs/evaluation.md)."""
+    frames: int = 24
+    """Frames of each clip, at most, with --judge mediapipe."""
 
 
 def normalising_lengths(annotation: Annotation, choice: str) -> tuple[str, NDArray[np.floating]]:

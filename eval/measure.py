@@ -87,16 +87,13 @@ class Rulers:
     lpips: Callable[[Tensor, Tensor], Tensor] | None
     judge: Judge | None
     faces: FaceJudge | None = None
-    """Measures expression and identity in place of `judge`."""
+    """Measures expression, identity and flicker; of the other figures only the errors of the pixels are left."""
 
     def pictures(self, images: Tensor, real: Tensor, sources: Tensor) -> dict[str, Array]:
         """Distances of the pictures: (N, 3, H, W) in [-1, 1] each; arrays of (N,)."""
-        found = {
-            "l1": l1(images, real),
-            "moving_l1": moving_l1(images, real, sources),
-            "ssim": ssim(images, real),
-            "efficientnet_lite0_distance": self.features(images, real),
-        }
+        found = {"l1": l1(images, real), "moving_l1": moving_l1(images, real, sources)}
+        if not self.faces:
+            found |= {"ssim": ssim(images, real), "efficientnet_lite0_distance": self.features(images, real)}
         if self.lpips:
             found["lpips"] = self.lpips(images, real)
         return {name: value.cpu().numpy() for name, value in found.items()}
@@ -257,25 +254,27 @@ class Evaluation:
         for name, shown in ((table, images), (f"{table}_copy", still)):
             first = self._network(shown[:, 0])
             values = self.rulers.pictures(first, wanted, sources) | self.rulers.joints(first, wanted, truth)
-            self.tables[name].add(values | flicker(shown, real), {"moving_l1": count})
+            values |= {} if self.rulers.faces else flicker(shown, real)
+            self.tables[name].add(values, {"moving_l1": count})
 
     def reconstruct(self, clip: Clip) -> list[Array]:
         """A clip's first frame driven by its other frames; pictures for the sheet."""
         images, edges = self.generate(clip, clip)
         self.compare("self", images, clip.frames, clip.source, clip.joints)
+        sheet = [clip.source, clip.frames[-1, 1], edges, images[-1, 1]]
         if self.expressions:
             self.expressions.add("self", clip, clip, images)
+            return sheet
         self.people.append(clip.shows)
         half = len(clip.frames) // 2
         real = self.rulers.signatures(self._network(clip.frames[:, 0]))
         self.signatures["references"].append(real[:half])
         self.signatures["real"].append(real[half:])
-        return [clip.source, clip.frames[-1, 1], edges, images[-1, 1]]
+        return sheet
 
     def cross(self, clip: Clip, driver: Clip, truth: Clip | None) -> list[Array]:
         """A clip's first frame driven by another person; pictures for the sheet."""
         images, edges = self.generate(clip, driver)
-        self.drivers.append(driver.shows)
         shown = [driver.frames[-1, 1], edges, images[-1, 1]]
         if self.expressions:
             self.expressions.add("cross", clip, driver, images)
@@ -289,6 +288,9 @@ class Evaluation:
         if truth is not None and truth.joints is not None and driver.joints is not None:
             gap = _distance(driver.joints[:, 0], truth.joints[:, 0])
             self.driver_gap.add({"percent_of_side": gap.mean(1), "arms_percent_of_side": gap[:, ARMS].mean(1)})
+        if self.expressions:
+            return shown
+        self.drivers.append(driver.shows)
         self.signatures["generated"].append(self.rulers.signatures(self._network(images[:, 0])))
         self.signatures["copy"].append(self.rulers.signatures(self._network(clip.source[None])))
         return shown
