@@ -92,7 +92,8 @@ def read_frames(
         raise UserError(f"--data {data}: no clip shows a face in {FEWEST} frames; give videos of heads")
     blocks = {name: np.concatenate([part[0][name] for part in found]) for name in found[0][0]}
     openings = np.concatenate([part[1] for part in found])
-    clips, people = (np.concatenate([np.repeat(part[n], len(part[1])) for part in found]) for n in (2, 3))
+    counts = [len(part[1]) for part in found]
+    clips, people = (np.repeat(names, counts) for names in ([part[2] for part in found], [part[3] for part in found]))
     return Frames(blocks, {"mouth": openings[:, 0], "eyes": openings[:, 1]}, clips, people)
 
 

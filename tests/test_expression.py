@@ -146,7 +146,12 @@ def test_the_command_makes_them_the_headline(
     films = [clip(name, MOUTHS) for name in ("a_1", "b_1")]
     monkeypatch.setattr(transfer, "MediaPipeJudge", ToldJudge)
     asked: list[Any] = []
-    monkeypatch.setattr(transfer, "load_clips", lambda *args: asked.append(args) or films)
+
+    def load_clips(*arguments: Any) -> list[Clip]:
+        asked.append(arguments)
+        return films
+
+    monkeypatch.setattr(transfer, "load_clips", load_clips)
     options: dict[str, Any] = {"judge": "mediapipe", "device": "cpu", "frames": 6, "size": 32}
     transfer.run(TransferConfig(str(checkpoint), "any", tmp_path / "x.json", protocol="network", **options))
     found = figures_in(tmp_path / "x.json")
@@ -156,7 +161,8 @@ def test_the_command_makes_them_the_headline(
     assert {key for key in headlines if not key.startswith("face.")} == {"self.moving_l1"}
     assert not any(key.startswith("appearance") for key in found)
     written = json.loads((tmp_path / "x.json").read_text())
-    assert len(written["notes"]) == 4 and all(note in capsys.readouterr().out or True for note in written["notes"])
+    printed = capsys.readouterr().out
+    assert len(written["notes"]) == 4 and all(note in printed for note in written["notes"])
     assert written["judge"] == "mediapipe"
 
 

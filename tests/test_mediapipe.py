@@ -150,7 +150,7 @@ def test_a_failed_download_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert "mediapipe==0.10.21" in words and "--no-deps" in words
         return subprocess.CompletedProcess(words, 1, "", "WARNING: x\nERROR: no matching distribution\n")
 
-    monkeypatch.setattr(prepare_judge.subprocess, "run", failed)
+    monkeypatch.setattr(subprocess, "run", failed)
     with pytest.raises(UserError, match=r"no matching distribution.*--wheel"):
         prepare_judge.run(PrepareJudgeConfig(tmp_path / "out"))
     assert not any(tmp_path.iterdir())
