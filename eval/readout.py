@@ -47,11 +47,6 @@ class Frames(NamedTuple):
     people: Array
     """(N,), whom it shows."""
 
-    def part(self, rows: Array) -> "Frames":
-        """Some of the frames."""
-        blocks = {name: values[rows] for name, values in self.blocks.items()}
-        return Frames(blocks, {k: v[rows] for k, v in self.openings.items()}, self.clips[rows], self.people[rows])
-
 
 @torch.no_grad()
 def keypoint_blocks(model: NestedAutoLink, pictures: Array, device: torch.device) -> dict[str, Array]:
