@@ -221,7 +221,7 @@ def face_figures(rows: dict[str, list[Row]], made: Callable[..., Figure], path: 
             yield made(
                 f"face.{table}.{measure.key}", measure.name, mean_or_none(values), count=len(values),
                 samples=f"clips of {most} frames at most, {size} px{why}", unit=measure.unit, digits=measure.digits,
-                better=measure.better, group=group, headline=measure.key != "lost_percent",
+                better=measure.better, group=group, headline=True,
                 protocol=f"{measure.protocol.format(WHO[table])} {path}", spread_over="clips",
                 spread=float(np.std(values)) if values else None, baseline=mean_or_none(beside),
                 baseline_name="" if not beside else "copying the source" if table == "self" else "the driver",
