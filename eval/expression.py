@@ -58,9 +58,9 @@ def mesh_distance(here: Face, there: Face) -> float:
 
 
 def flicker(pairs: Array) -> float:
-    """Mean warping error of pairs of frames (T, 2, H, W, 3), 8-bit, along the flow between them."""
-    errors = [warping_error(first, second, *optical_flow(first, second)) for first, second in pairs]
-    return float(np.nanmean(errors)) if np.isfinite(errors).any() else float("nan")
+    """Mean warping error of pairs of frames (T, 2, H, W, 3), 8-bit, along the flow between them; 0 if none is known."""
+    errors = np.array([warping_error(first, second, *optical_flow(first, second)) for first, second in pairs])
+    return float(errors[np.isfinite(errors)].mean()) if np.isfinite(errors).any() else 0.0
 
 
 def mean_or_none(values: list[float]) -> float | None:
@@ -100,22 +100,22 @@ class Expressions:
     def __init__(self, judge: FaceJudge) -> None:
         self.judge = judge
         self.rows: dict[str, list[Row]] = {"self": [], "cross": []}
-        self._drivers: dict[str, tuple[Look, float]] = {}
+        self._drivers: dict[int, tuple[Clip, Look, float]] = {}
 
     def add(self, table: str, clip: Clip, driver: Clip, images: Array) -> None:
         """One transfer more: a clip's first frame in a driver's motion, (T, 2, H, W, 3), 8-bit.
 
         In the table `self` the clip drives itself, so that its frames are what should come out.
         """
-        if driver.name not in self._drivers:
-            self._drivers[driver.name] = Look(self.judge, driver.frames[:, 0]), flicker(driver.frames)
-        real, real_flicker = self._drivers[driver.name]
+        if id(driver) not in self._drivers:
+            self._drivers[id(driver)] = driver, Look(self.judge, driver.frames[:, 0]), flicker(driver.frames)
+        _, real, real_flicker = self._drivers[id(driver)]
         made, source = Look(self.judge, images[:, 0]), Look(self.judge, clip.source[None])
         shown = [n for n, face in enumerate(real.faces) if face]
         row: Row = {
             "source": clip.name, "driver": driver.name, "frames": len(images),
             "lost_percent": mean_or_none([100.0 * (made.face(n) is None) for n in shown]),
-            "flicker_over_real": flicker(images) / max(real_flicker, 1e-9),
+            "flicker_over_real": flicker(images) / real_flicker if real_flicker else None,
         }  # fmt: skip
         for part in ("mouth", "eyes"):
             found = following(real.openings(part), made.openings(part))
@@ -159,7 +159,7 @@ class Measure(NamedTuple):
 
 GAIN = (
     "Slope of the result's opening on the driver's over a clip, each about its own mean, averaged over clips: 0 where "
-    "nothing moves, 1 as the driver. Openings: "
+    "nothing moves, 1 as the driver. Openings:"
 )
 OPENINGS = {
     "mouth": "the inner lips' over the inter-ocular distance.",
@@ -175,7 +175,7 @@ MEASURES = (
         Measure(f"{part}_{key}", f"{part.capitalize()}, {name}", "", 2, "higher", f"{how} {OPENINGS[part]}")
         for part in ("mouth", "eyes")
         for key, name, how in (
-            ("gain", "gain (1 as the driver)", GAIN.strip()),
+            ("gain", "gain (1 as the driver)", GAIN),
             ("correlation", "correlation with the driver", "Of the result's opening with the driver's over a clip, "
              "averaged over clips. Openings:"),
         )
@@ -228,6 +228,11 @@ def face_figures(rows: dict[str, list[Row]], made: Callable[..., Figure], path: 
                 measured_by=PERSON if measure.key in ("aed", "same_percent")
                 else "" if measure.key == "flicker_over_real" else NETWORKS,
             )  # fmt: skip
+
+
+def shows_faces(rows: dict[str, list[Row]]) -> bool:
+    """Whether any driver shows a face."""
+    return any(row["lost_percent"] is not None for table in rows.values() for row in table)
 
 
 def column(rows: list[Row], key: str) -> list[float]:

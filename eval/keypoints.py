@@ -218,7 +218,7 @@ def load_annotated(model: AutoLink, config: KeypointsConfig, root: Path) -> Imag
     return load_published(config.data, root, model.config.size, model.config.fit, annotated_only=True)
 
 
-def evaluate_openings(model: NestedAutoLink, config: KeypointsConfig, device: torch.device) -> Section:
+def evaluate_openings(config: KeypointsConfig, device: torch.device) -> Section:
     """What a stage one and its children, if any, know of mouth and eyes.
 
     Raises:
@@ -226,10 +226,12 @@ def evaluate_openings(model: NestedAutoLink, config: KeypointsConfig, device: to
     """
     if config.root or config.data == "figures":
         raise UsageError("--judge mediapipe needs --data FOLDER of videos of heads")
+    model = NestedAutoLink.from_pretrained(config.checkpoint).to(device)
     judge = MediaPipeJudge()
     with tqdm(unit="clip", dynamic_ncols=True) as bar:
         frames = read_frames(model, config.data, config.frames, judge, device, bar.update)
-    return Section(tuple(readout_figures(frames, config.data, config.seed)))
+    notes = tuple(f"skipped {name}: fewer than {FEWEST} frames show a face" for name in frames.skipped)
+    return Section(tuple(readout_figures(frames, config.data, config.seed)), notes=notes)
 
 
 def run(config: KeypointsConfig) -> None:
@@ -241,10 +243,9 @@ def run(config: KeypointsConfig) -> None:
         raise UsageError(f"--frames must be at least {FEWEST}, got {config.frames}")
     check_output("--json", config.json, config.overwrite)
     device = pick_device(config.device)
-    nested = NestedAutoLink.from_pretrained(config.checkpoint).to(device)
-    model = nested.parent
+    model = AutoLink.from_pretrained(config.checkpoint).to(device)
     if config.judge == "mediapipe":
-        section = evaluate_openings(nested, config, device)
+        section = evaluate_openings(config, device)
     elif config.root:
         section = evaluate_published(model, config, load_annotated(model, config, config.root), device)
     else:

@@ -46,6 +46,8 @@ class Frames(NamedTuple):
     """(N,), name of the clip."""
     people: Array
     """(N,), whom it shows."""
+    skipped: tuple[str, ...] = ()
+    """Clips that show too few faces."""
 
 
 @torch.no_grad()
@@ -75,6 +77,7 @@ def read_frames(
         UserError: as `load_clips`, or no face is found.
     """
     found: list[tuple[dict[str, Array], Array, str, str]] = []
+    skipped: list[str] = []
     for clip in load_clips(data, 10**9, count, SIZE, 0):
         pictures = clip.frames[:, 0]
         faces = [judge.look(picture) for picture in pictures]
@@ -82,6 +85,8 @@ def read_frames(
         if len(seen) >= FEWEST:
             openings = np.array([[face.mouth, face.eyes] for face in faces if face])
             found.append((keypoint_blocks(model, pictures[seen], device), openings, clip.name, clip.shows))
+        else:
+            skipped.append(clip.name)
         show()
     if not found:
         raise UserError(f"--data {data}: no clip shows a face in {FEWEST} frames; give videos of heads")
@@ -89,7 +94,7 @@ def read_frames(
     openings = np.concatenate([part[1] for part in found])
     counts = [len(part[1]) for part in found]
     clips, people = (np.repeat(names, counts) for names in ([part[2] for part in found], [part[3] for part in found]))
-    return Frames(blocks, {"mouth": openings[:, 0], "eyes": openings[:, 1]}, clips, people)
+    return Frames(blocks, {"mouth": openings[:, 0], "eyes": openings[:, 1]}, clips, people, tuple(skipped))
 
 
 def held_out(people: Array) -> Array:

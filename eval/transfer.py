@@ -19,7 +19,7 @@ from autolink.data.figures import JOINTS
 from autolink.device import pick_device
 from autolink.errors import UsageError, UserError, command
 from autolink.eval.clips import MOST_FRAMES, load_clips
-from autolink.eval.expression import face_figures, row_notes
+from autolink.eval.expression import FEWEST, face_figures, row_notes, shows_faces
 from autolink.eval.judge_model import Judge
 from autolink.eval.lpips import load_lpips
 from autolink.eval.measure import Array, BareNetwork, Evaluation, Rulers, UsersPath, measure
@@ -83,6 +83,10 @@ class TransferConfig:
             raise UsageError(f"--clips must be at least 2, so that one can drive the other, got {self.clips}")
         if self.frames < 2:
             raise UsageError(f"--frames must be at least 2, got {self.frames}")
+        if self.judge == MEDIAPIPE and self.frames < FEWEST:
+            raise UsageError(f"--frames must be at least {FEWEST} with --judge {MEDIAPIPE}, got {self.frames}")
+        if self.judge == MEDIAPIPE and self.data == "figures":
+            raise UsageError(f"--judge {MEDIAPIPE} needs --data FOLDER of videos of heads; figures have no faces")
         if not 16 <= self.size <= 1024:
             raise UsageError(f"--size is 16 to 1024 pixels, got {self.size}")
         if self.seed < 0:
@@ -147,6 +151,8 @@ def evaluate(transfer: PoseTransfer, config: TransferConfig, device: torch.devic
     measured = [*figures(found, of_frames, judged_by, config.protocol)]
     expressions = found.expressions or {}
     if expressions:
+        if not shows_faces(expressions):
+            raise UserError(f"--data {config.data}: no clip shows a face; --judge {MEDIAPIPE} is for heads")
         measured = [*face_figures(expressions, made, PATHS[config.protocol], size), *measured]
     return Section(tuple(measured), pictures=(picture,), notes=tuple(row_notes(expressions))), sheet
 

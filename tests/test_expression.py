@@ -172,8 +172,21 @@ def test_without_preparation_the_command_says_so(
     monkeypatch.setenv("AUTOLINK_JUDGE", str(tmp_path / "none"))
     pytest.importorskip("ai_edge_litert")
     pytest.importorskip("dlib")
-    config = TransferConfig(str(checkpoint), "figures", judge="mediapipe", device="cpu")
+    options: dict[str, Any] = {"judge": "mediapipe", "device": "cpu"}
+    config = TransferConfig(str(checkpoint), str(tmp_path), **options)
     assert "prepare-judge" in fails(1, lambda: transfer.run(config))
+    assert "heads" in fails(2, lambda: TransferConfig(str(checkpoint), **options))
+    assert "--frames" in fails(2, lambda: TransferConfig(str(checkpoint), str(tmp_path), frames=4, **options))
+
+
+def test_clips_without_faces_are_refused(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
+) -> None:
+    films = [clip(name, MOUTHS, person=0.0) for name in ("a_1", "b_1")]
+    monkeypatch.setattr(transfer, "MediaPipeJudge", ToldJudge)
+    monkeypatch.setattr(transfer, "load_clips", lambda *_: films)
+    options: dict[str, Any] = {"judge": "mediapipe", "device": "cpu", "protocol": "network"}
+    assert "no clip shows a face" in fails(1, lambda: transfer.run(TransferConfig(str(checkpoint), "any", **options)))
 
 
 def test_pairs_of_a_short_part_are_consecutive() -> None:

@@ -130,8 +130,9 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_command(
-    tiny_checkpoint: Path, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
-) -> None:
+    tiny_checkpoint: Path, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     monkeypatch.setattr(keypoints, "MediaPipeJudge", ToldJudge)
     options: dict[str, Any] = {"judge": "mediapipe", "frames": 6, "device": "cpu"}
     keypoints.run(KeypointsConfig(str(tiny_checkpoint), str(films), tmp_path / "x.json", **options))
@@ -141,6 +142,12 @@ def test_the_command(
     said = fails(2, lambda: keypoints.run(KeypointsConfig(str(tiny_checkpoint), "figures", **options)))
     assert "videos of heads" in said
     assert "--frames" in fails(2, lambda: keypoints.run(KeypointsConfig(str(tiny_checkpoint), str(films), frames=4)))
+    with VideoWriter(films / "dark_1.mp4", Fraction(25)) as writer:
+        for _ in range(8):
+            writer.write(np.zeros((48, 48, 3), np.uint8))
+    capsys.readouterr()
+    keypoints.run(KeypointsConfig(str(tiny_checkpoint), str(films), **options))
+    assert "skipped dark_1: fewer than 5 frames show a face" in capsys.readouterr().err
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "p0_1.mp4").symlink_to(films / "p0_1.mp4")
     one = KeypointsConfig(str(tiny_checkpoint), str(tmp_path / "one"), **options)
