@@ -34,6 +34,7 @@ COMMANDS = {
     "eval transfer": Subcommand("autolink.eval.transfer", "measure a pose transfer"),
     "eval gan": Subcommand("autolink.eval.gan", "measure a GAN"),
     "eval report": Subcommand("autolink.eval.report", "measure checkpoints and write one report"),
+    "eval prepare-judge": Subcommand("autolink.eval.prepare_judge", "fetch the networks of --judge mediapipe"),
     "eval judge": Subcommand("autolink.eval.judge", "train a judge of joints on annotated pictures"),
 }
 

@@ -1,5 +1,6 @@
 """Clips that a pose transfer is measured on: a source frame, pairs of consecutive frames, and the truth if known."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -42,6 +43,13 @@ class Clip:
     """(N, J, 2), the true joints, (x, y) in [-1, 1]."""
     seed: int = 0
     """Of a rendered clip."""
+    person: str = ""
+    """Whom it shows; empty: nobody that another clip shows."""
+
+    @property
+    def shows(self) -> str:
+        """What tells its person from others."""
+        return self.person or self.name
 
     @property
     def source(self) -> NDArray[np.uint8]:
@@ -73,19 +81,24 @@ def figure(seed: int, count: int, size: int, motion_seed: int | None = None) -> 
     return Clip(f"figure {seed}", images, spread_pairs(FIGURE_FRAMES, count), joints, seed)
 
 
-def video_clip(path: Path, count: int, size: int) -> Clip:
-    """The central square of a video's frames.
+def video_clip(path: Path, count: int, size: int, most: int = MOST_FRAMES) -> Clip:
+    """The central square of a video's frames, of the first `most` of them.
 
     Raises:
         UserError: the file is no readable video, or has fewer than four frames.
     """
     try:
-        images = [square(Image.fromarray(frame), size, "crop") for frame in islice(read_frames(path), MOST_FRAMES)]
+        images = [square(Image.fromarray(frame), size, "crop") for frame in islice(read_frames(path), most)]
     except VideoError as error:
         raise UserError(str(error)) from None
     if len(images) < 4:
         raise UserError(f"{path} has {len(images)} frames; at least 4 are needed, a source and two pairs to drive it")
-    return Clip(path.stem, np.stack(images), spread_pairs(len(images), count))
+    return Clip(path.stem, np.stack(images), spread_pairs(len(images), count), person=person_of(path.stem))
+
+
+def person_of(name: str) -> str:
+    """Whom a video shows by its name: `anna_1` and `anna_2` are of one person."""
+    return re.sub(r"_\d+$", "", name)
 
 
 def scene_clips(folder: Path, count: int, size: int) -> list[Clip]:
@@ -106,9 +119,15 @@ def scene_clips(folder: Path, count: int, size: int) -> list[Clip]:
     if not longest:
         raise UserError(f"{folder / TABLE} holds out no person with four pictures of one scene")
     return [
-        Clip(f"identity {person}", images[scene], spread_pairs(len(scene), count))
+        Clip(f"identity {person}", images[scene], spread_pairs(len(scene), count), person=person)
         for person, scene in sorted(longest.items())
     ]
+
+
+def driver_of(number: int, clips: list[Clip]) -> Clip:
+    """Who drives a clip across people: the next clip of another person, or simply the next if all show one."""
+    others = clips[number + 1 :] + clips[:number]
+    return next((other for other in others if other.shows != clips[number].shows), others[0])
 
 
 def is_clips(data: str) -> bool:
@@ -116,7 +135,7 @@ def is_clips(data: str) -> bool:
     return data == "figures" or bool(videos_in(Path(data))) or (Path(data) / TABLE).is_file()
 
 
-def load_clips(data: str, clips: int, count: int, size: int, seed: int) -> Iterator[Clip]:
+def load_clips(data: str, clips: int, count: int, size: int, seed: int, most: int = MOST_FRAMES) -> Iterator[Clip]:
     """Clips of held-out people.
 
     Args:
@@ -126,6 +145,7 @@ def load_clips(data: str, clips: int, count: int, size: int, seed: int) -> Itera
         count: pairs of frames of each at most.
         size: side in pixels.
         seed: of rendered clips.
+        most: frames that are read of a video.
 
     Raises:
         UserError: there is no such folder, or nothing of that kind in it.
@@ -138,7 +158,7 @@ def load_clips(data: str, clips: int, count: int, size: int, seed: int) -> Itera
         raise UserError(f"--data {data} is no folder; give one of videos, one of pictures with {TABLE}, or figures")
     videos = videos_in(folder)
     if videos:
-        return (video_clip(path, count, size) for path in videos[:clips])
+        return (video_clip(path, count, size, most) for path in videos[:clips])
     if (folder / TABLE).is_file():
         return iter(scene_clips(folder, count, size)[:clips])
     raise UserError(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from autolink.data import load_data
 from autolink.data.animals import LANDMARKS
@@ -23,9 +24,13 @@ from autolink.data.published import PUBLISHED, check_root, load_published
 from autolink.device import pick_device
 from autolink.errors import UsageError, UserError, command
 from autolink.eval import published
+from autolink.eval.expression import FEWEST
+from autolink.eval.mediapipe import MediaPipeJudge
+from autolink.eval.readout import read_frames, readout_figures
 from autolink.eval.results import Figure, Landmark, Section, as_text, data_name, write_results
 from autolink.inference import detect_all
 from autolink.model import AutoLink
+from autolink.nested import NestedAutoLink
 from autolink.pretrained import check_output
 from autolink.regression import default_lengths, inter_ocular_lengths, pair_lengths, regression_error, side_lengths
 from autolink.run_state import versions
@@ -38,7 +43,8 @@ class KeypointsConfig:
     checkpoint: str = "figures"
     """A checkpoint folder of a stage one, the name of a bundled one, or hf:owner/name."""
     data: str = "figures"
-    """A folder or zip of pictures with landmarks.csv, `figures`, or a published set, measured by its own protocol."""
+    """A folder or zip of pictures with landmarks.csv, `figures`, or a published set, measured by its own protocol; with
+    --judge mediapipe a folder of videos of heads."""
     json: Path | None = None
     """Write the figures to this file as well."""
     normalise: str = "auto"
@@ -53,6 +59,11 @@ class KeypointsConfig:
     """Replace the file given by --json."""
     root: Path | None = None
     """Where the published set that --data names is unpacked; see docs/data-sets.md."""
+    judge: Literal["landmarks", "mediapipe"] = "landmarks"
+    """What is regressed: landmarks of the data, or the openings of mouth and eyes, as published networks see them
+    (docs/evaluation.md)."""
+    frames: int = 24
+    """Frames of each clip, at most, with --judge mediapipe."""
 
 
 def normalising_lengths(annotation: Annotation, choice: str) -> tuple[str, NDArray[np.floating]]:
@@ -207,15 +218,35 @@ def load_annotated(model: AutoLink, config: KeypointsConfig, root: Path) -> Imag
     return load_published(config.data, root, model.config.size, model.config.fit, annotated_only=True)
 
 
+def evaluate_openings(config: KeypointsConfig, device: torch.device) -> Section:
+    """What a stage one and its children, if any, know of mouth and eyes.
+
+    Raises:
+        UserError: the judge is not prepared, or the data are no videos of enough people.
+    """
+    if config.root or config.data == "figures":
+        raise UsageError("--judge mediapipe needs --data FOLDER of videos of heads")
+    model = NestedAutoLink.from_pretrained(config.checkpoint).to(device)
+    judge = MediaPipeJudge()
+    with tqdm(unit="clip", dynamic_ncols=True) as bar:
+        frames = read_frames(model, config.data, config.frames, judge, device, bar.update)
+    notes = tuple(f"skipped {name}: fewer than {FEWEST} frames show a face" for name in frames.skipped)
+    return Section(tuple(readout_figures(frames, config.data, config.seed)), notes=notes)
+
+
 def run(config: KeypointsConfig) -> None:
     """The command: measure, print, write."""
     check_root(config.data, config.root)
     if config.seed < 0:
         raise UsageError(f"--seed cannot be negative, got {config.seed}")
+    if config.frames < FEWEST:
+        raise UsageError(f"--frames must be at least {FEWEST}, got {config.frames}")
     check_output("--json", config.json, config.overwrite)
     device = pick_device(config.device)
     model = AutoLink.from_pretrained(config.checkpoint).to(device)
-    if config.root:
+    if config.judge == "mediapipe":
+        section = evaluate_openings(config, device)
+    elif config.root:
         section = evaluate_published(model, config, load_annotated(model, config, config.root), device)
     else:
         data = load_data(config.data, model.config.size, model.config.fit)

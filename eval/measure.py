@@ -13,8 +13,10 @@ from autolink import draw
 from autolink.data.figures import JOINTS
 from autolink.device import to_network
 from autolink.errors import UserError
-from autolink.eval.clips import Clip, figure
+from autolink.eval.clips import Clip, driver_of, figure
+from autolink.eval.expression import Expressions, Row
 from autolink.eval.judge_model import Judge
+from autolink.eval.mediapipe import FaceJudge
 from autolink.eval.metrics import (
     FeatureDistance,
     l1,
@@ -84,15 +86,14 @@ class Rulers:
     features: FeatureDistance
     lpips: Callable[[Tensor, Tensor], Tensor] | None
     judge: Judge | None
+    faces: FaceJudge | None = None
+    """Measures expression, identity and flicker; of the other figures only the errors of the pixels are left."""
 
     def pictures(self, images: Tensor, real: Tensor, sources: Tensor) -> dict[str, Array]:
         """Distances of the pictures: (N, 3, H, W) in [-1, 1] each; arrays of (N,)."""
-        found = {
-            "l1": l1(images, real),
-            "moving_l1": moving_l1(images, real, sources),
-            "ssim": ssim(images, real),
-            "efficientnet_lite0_distance": self.features(images, real),
-        }
+        found = {"l1": l1(images, real), "moving_l1": moving_l1(images, real, sources)}
+        if not self.faces:
+            found |= {"ssim": ssim(images, real), "efficientnet_lite0_distance": self.features(images, real)}
         if self.lpips:
             found["lpips"] = self.lpips(images, real)
         return {name: value.cpu().numpy() for name, value in found.items()}
@@ -215,7 +216,10 @@ class Measurements:
     """self, self_copy, cross and cross_copy; what is measured, by name."""
     driver_gap: dict[str, Mean]
     """Distance of the driver's true joints from those of the truth; empty where there is no truth."""
-    appearance: Appearance
+    appearance: Appearance | None
+    """None where a judge of faces tells who it is."""
+    expressions: dict[str, list[Row]] | None = None
+    """A row a clip in self and cross; None without a judge of faces."""
 
 
 class Evaluation:
@@ -225,7 +229,10 @@ class Evaluation:
         self.transfer, self.rulers, self.device, self.redraw = transfer, rulers, device, redraw
         self.tables = {name: Table() for name in ("self", "self_copy", "cross", "cross_copy")}
         self.driver_gap = Table()
+        self.expressions = Expressions(rulers.faces) if rulers.faces else None
         self.signatures: dict[str, list[Array]] = {"references": [], "generated": [], "copy": [], "real": []}
+        self.people: list[str] = []
+        self.drivers: list[str] = []
 
     def _network(self, images: Array) -> Tensor:
         return to_network(torch.from_numpy(np.array(images, order="C")), self.device)
@@ -247,22 +254,30 @@ class Evaluation:
         for name, shown in ((table, images), (f"{table}_copy", still)):
             first = self._network(shown[:, 0])
             values = self.rulers.pictures(first, wanted, sources) | self.rulers.joints(first, wanted, truth)
-            self.tables[name].add(values | flicker(shown, real), {"moving_l1": count})
+            values |= {} if self.rulers.faces else flicker(shown, real)
+            self.tables[name].add(values, {"moving_l1": count})
 
     def reconstruct(self, clip: Clip) -> list[Array]:
         """A clip's first frame driven by its other frames; pictures for the sheet."""
         images, edges = self.generate(clip, clip)
         self.compare("self", images, clip.frames, clip.source, clip.joints)
+        sheet = [clip.source, clip.frames[-1, 1], edges, images[-1, 1]]
+        if self.expressions:
+            self.expressions.add("self", clip, clip, images)
+            return sheet
+        self.people.append(clip.shows)
         half = len(clip.frames) // 2
         real = self.rulers.signatures(self._network(clip.frames[:, 0]))
         self.signatures["references"].append(real[:half])
         self.signatures["real"].append(real[half:])
-        return [clip.source, clip.frames[-1, 1], edges, images[-1, 1]]
+        return sheet
 
     def cross(self, clip: Clip, driver: Clip, truth: Clip | None) -> list[Array]:
         """A clip's first frame driven by another person; pictures for the sheet."""
         images, edges = self.generate(clip, driver)
         shown = [driver.frames[-1, 1], edges, images[-1, 1]]
+        if self.expressions:
+            self.expressions.add("cross", clip, driver, images)
         if truth is not None:
             self.compare("cross", images, truth.frames, clip.source, truth.joints)
             shown.append(truth.frames[-1, 1])
@@ -273,6 +288,9 @@ class Evaluation:
         if truth is not None and truth.joints is not None and driver.joints is not None:
             gap = _distance(driver.joints[:, 0], truth.joints[:, 0])
             self.driver_gap.add({"percent_of_side": gap.mean(1), "arms_percent_of_side": gap[:, ARMS].mean(1)})
+        if self.expressions:
+            return shown
+        self.drivers.append(driver.shows)
         self.signatures["generated"].append(self.rulers.signatures(self._network(images[:, 0])))
         self.signatures["copy"].append(self.rulers.signatures(self._network(clip.source[None])))
         return shown
@@ -283,24 +301,29 @@ class Evaluation:
         shortest = min(map(len, references))  # short videos have fewer frames
         stacked = np.stack([r[:shortest] for r in references])
 
-        def share(name: str, whose: int) -> float:
+        def share(name: str, wanted: list[str]) -> float:
             found = [nearest_identity(signatures, stacked) for signatures in self.signatures[name]]
-            hits = [f == (n + whose) % len(references) for n, f in enumerate(found)]
+            hits = [[self.people[n] == person for n in f] for f, person in zip(found, wanted, strict=True)]
             return float(np.concatenate(hits).mean() * 100)
 
         return Appearance(
-            len(references), share("generated", 0), share("generated", 1), share("copy", 0), share("real", 0)
-        )
+            len(set(self.people)), share("generated", self.people), share("generated", self.drivers),
+            share("copy", self.people), share("real", self.people),
+        )  # fmt: skip
 
 
 def measure(
     evaluation: Evaluation, clips: list[Clip], figures: bool, show: Callable[[], object]
 ) -> tuple[Measurements, list[list[Array]]]:
-    """All measurements of a transfer, and a column of pictures a clip; the next clip drives each one."""
+    """All measurements of a transfer, and a column of pictures a clip; each is driven by `driver_of`."""
     sheet = []
-    for clip, driver in zip(clips, clips[1:] + clips[:1], strict=True):
+    for n, clip in enumerate(clips):
+        driver = driver_of(n, clips)
         truth = figure(clip.seed, len(clip.frames), len(clip.source), driver.seed) if figures else None
         sheet.append(evaluation.reconstruct(clip) + evaluation.cross(clip, driver, truth))
         show()
     tables = {name: table.summary() for name, table in evaluation.tables.items()}
-    return Measurements(tables, evaluation.driver_gap.summary(), evaluation.appearance()), sheet
+    gap = evaluation.driver_gap.summary()
+    if evaluation.expressions:
+        return Measurements(tables, gap, None, evaluation.expressions.rows), sheet
+    return Measurements(tables, gap, evaluation.appearance()), sheet

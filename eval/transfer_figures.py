@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from autolink.eval.measure import Measurements
+from autolink.eval.measure import Appearance, Measurements
 from autolink.eval.results import Better, Figure
 
 GROUPS = {
@@ -126,7 +126,8 @@ def figures(found: Measurements, made: Callable[..., Figure], judged_by: str, pa
                 copied = None
             yield made(
                 f"{table}.{metric.key}", metric.name, mean.value, protocol=f"{how} {metric.protocol}", group=group,
-                unit=metric.unit, digits=metric.digits, better=metric.better, headline=metric.headline,
+                unit=metric.unit, digits=metric.digits, better=metric.better,
+                headline=metric.headline and (not found.expressions or metric.key == "moving_l1"),
                 measured_by=judged_by if metric.measured_by == JUDGE else metric.measured_by,
                 spread=mean.spread, spread_over="clips" if mean.spread is not None else "",
                 baseline=copied.value if copied else None, baseline_name="copying the source" if copied else "",
@@ -135,7 +136,15 @@ def figures(found: Measurements, made: Callable[..., Figure], judged_by: str, pa
     for key, gap in found.driver_gap.items():
         name = f"Driver's own {'arms' if key.startswith('arms') else 'joints'} from truth"
         yield made(f"cross.driver_{key}", name, gap.value, protocol=GAP, group=group, unit="% of side")
-    kept = found.appearance
+    if found.appearance:
+        yield from kept_figures(found.appearance, made, judged_by, ways["cross"])
+
+
+def kept_figures(
+    kept: Appearance, made: Callable[..., Figure], judged_by: str, way: tuple[str, str]
+) -> Iterator[Figure]:
+    """Whose picture the results are taken for; `way` is their group and how they were made."""
+    group, how = way
     chance = {"baseline": 100 / kept.people, "baseline_name": "chance"}
     real = {"baseline": kept.real, "baseline_name": "real frames", "headline": True}
     by = f"efficientnet-lite0 at the joints of {judged_by}" if judged_by else "efficientnet-lite0"

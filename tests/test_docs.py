@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, TINY_GAN, TINY_TRANSFER
+from faces import drawn_face
 from PIL import Image
 from test_convert import PARAMETERS, Restated, save
+from test_mediapipe import PREPARED
 from test_published import celeba
 
 from autolink.cli import COMMANDS
@@ -97,6 +99,17 @@ def prepare_sets(folder: Path, pictures: Path) -> None:
     save_statistics(folder / "real.npz", Side(features, "my_pictures", {}), extractor)
 
 
+def prepare_heads(folder: Path) -> None:
+    """Clips of ten people who speak and blink."""
+    if not PREPARED:
+        pytest.skip("autolink eval prepare-judge, AUTOLINK_JUDGE")
+    (folder / "my_heads").mkdir()
+    for n in range(10):
+        with VideoWriter(folder / "my_heads" / f"person{n}_1.mp4", Fraction(25)) as writer:
+            for time in range(8):
+                writer.write(drawn_face(3 + 3 * np.sin(time + n), 5 + 3 * np.cos(time)))
+
+
 def prepare_reports(folder: Path, tiny_checkpoint: Path) -> None:
     """Reports to compare and to sum up, and pages that take the summary."""
     for name in ("README.md", "my_page.md"):
@@ -146,7 +159,7 @@ def as_file(module: str) -> str:
     return (inner if "." in inner else f"autolink/{inner}").replace(".", "/") + ".py"
 
 
-ELSEWHERE = ("make", "git", "cd", "autolink demo")
+ELSEWHERE = ("make", "git", "cd", "pip", "autolink demo")
 """Of these, test_demo.py runs the demo."""
 
 
@@ -161,6 +174,10 @@ def test_the_command_runs(
     if script == "autolink/export.py":
         pytest.importorskip("onnxscript")
     prepare(tmp_path, pictures, scenes, tiny_checkpoint)
+    if script == "eval/prepare_judge.py":
+        pytest.skip("downloads; see test_mediapipe.py")
+    if "mediapipe" in options:
+        prepare_heads(tmp_path)
     prepare_gan(tmp_path, animals, tiny_gan, tiny_checkpoint)
     if script in ("eval/fid.py", "eval/lpips.py"):
         prepare_sets(tmp_path, pictures)
@@ -194,6 +211,8 @@ def shortened(script: str, options: list[str], folder: Path) -> list[str]:
     """Options that make a command short; what it reads is made, what it must not find is removed."""
     if script == "eval/gan.py":  # distances of a thousand features take long for each class and network
         options += ["--features", "efficientnet-lite0", "--data", "my_animals/cat"]
+    if "mediapipe" in options:
+        return [*options, "--frames", "5", *(["--clips", "2"] if script == "eval/transfer.py" else [])]
     if script in ("eval/transfer.py", "eval/report.py") and not {"--compare", "--summary"} & set(options):
         options += ["--clips", "2", "--frames", "2"]
     if script == "eval/report.py" and options == ["--clips", "2", "--frames", "2"]:  # eval/keypoints.py runs on figures

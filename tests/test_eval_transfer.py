@@ -262,7 +262,7 @@ def test_a_transfer_that_copies_scores_what_copying_scores(features: FeatureDist
     tables = found.tables
     assert tables["self"] == tables["self_copy"] and tables["cross"] == tables["cross_copy"]
     assert tables["self"]["moving_l1"].value > tables["self"]["l1"].value > 0
-    assert found.appearance.generated == found.appearance.copy
+    assert found.appearance and found.appearance.generated == found.appearance.copy
     assert found.driver_gap["percent_of_side"].value > 0.5
 
 
@@ -279,7 +279,7 @@ def test_a_transfer_that_shows_the_driver(features: FeatureDistance, judge: Judg
         judged = own[f"judge_own_error{part}_percent_of_side"]
         assert own[f"joint_error{part}_percent_of_side"] == pytest.approx(judged)
     assert copied["moving_l1"] > 0.05 and cross["moving_l1"] > 0.05
-    assert found.appearance.generated_as_driver > 66 and found.appearance.generated < 20
+    assert found.appearance and found.appearance.generated_as_driver > 66 and found.appearance.generated < 20
     assert found.appearance.people == 3
 
 
