@@ -62,7 +62,7 @@ class Decoding:
 
     def __post_init__(self) -> None:
         self.stream = video_stream(self.container, self.path)
-        self.clock = Clock(self.timing, self.container.format.name == "gif")
+        self.clock = Clock(self.timing, self.container.format.name)
 
     def frames(self) -> Iterator[tuple[av.VideoFrame, Fraction | None, Fraction]]:
         """The frames as they were coded, when each is shown, and for how long, in seconds."""
@@ -101,9 +101,9 @@ def _decoder(stream: VideoStream) -> VideoCodecContext:
     return decoder
 
 
-def first_shown(path: Path) -> Fraction:
+def first_shown(path: Path, facts: Timing) -> Fraction:
     """When the first frame that can be decoded is shown, in seconds of the file's own time."""
     with opened(path) as container:
-        for _, time, _ in Decoding(container, path, timing(path)).frames():
+        for _, time, _ in Decoding(container, path, facts).frames():
             return time or Fraction(0)
     return Fraction(0)
