@@ -1,6 +1,7 @@
 """Decodes the pictures of a file, on behind damage, each with the time at which it is shown."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -10,11 +11,15 @@ from av.container import InputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from autolink.video.container import MOST_PIXELS, VideoError, default_stream, moving, opened, packet_end
+from autolink.video.container import MOST_PIXELS, VideoError, default_stream, moving, opened, packet_end, to_seconds
 from autolink.video.timing import Clock, Timing, scan
 
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """Decoders that read the alpha of WebM, which FFmpeg's own leave out."""
+
+
+LATE = 1
+"""Seconds by which frames come out of a decoder later than they go in, at most."""
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
@@ -99,6 +104,28 @@ def _decoder(stream: VideoStream) -> VideoCodecContext:
     assert isinstance(decoder, VideoCodecContext)
     decoder.options = {"max_pixels": str(MOST_PIXELS)}
     return decoder
+
+
+def frames_at(
+    container: InputContainer, stream: VideoStream, seconds: Iterable[Fraction]
+) -> Iterator[av.VideoFrame]:
+    """The frame that is shown at each of these times after the first, sought from the whole picture before it."""
+    decoder = _decoder(stream)
+    begins = to_seconds(stream.start_time, stream.time_base) or Fraction(0)
+    for second in seconds:
+        container.seek(int((begins + second) / (stream.time_base or 1)), stream=stream)
+        decoder.flush_buffers()
+        found = None
+        with suppress(av.FFmpegError):  # damage there
+            for packet in container.demux(stream):
+                for frame in decoder.decode(packet):
+                    time = to_seconds(frame.pts, frame.time_base)
+                    if found is None or (time is not None and time <= begins + second):
+                        found = frame
+                if found is not None and (to_seconds(packet.dts, packet.time_base) or begins) > begins + second + LATE:
+                    break
+        if found is not None:
+            yield found
 
 
 def first_shown(path: Path, facts: Timing) -> Fraction:

@@ -37,6 +37,8 @@ class Timing:
     """Seconds by the header, or of all frames where that is no truth; 0 where unknown."""
     decoding_order: bool
     """Whether timestamps are in the order of decoding: the n-th belongs to the n-th frame shown."""
+    seekable: bool = False
+    """Whether a time means one place in the file, which an index tells."""
     shifts: tuple[Fraction, ...] = ()
     """Where files were joined, by how many seconds each part but the first is shown later than its timestamps say."""
 
@@ -80,7 +82,8 @@ def scan(container: InputContainer, stream: VideoStream, name: object) -> Timing
             f"{name} says that its {len(stamps)} frames last {float(claimed / rate):.0f} s; "
             "its timestamps are faulty, re-encode it at a constant rate"
         )
-    return Timing(rate, frames, duration, decoding_order, _shifts(runs, unit, rate))
+    seekable = len(runs) == 1 and container.format.name.startswith(("mov", "matroska"))
+    return Timing(rate, frames, duration, decoding_order, seekable, _shifts(runs, unit, rate))
 
 
 def _stamps(container: InputContainer, stream: VideoStream) -> tuple[list[Stamp], Fraction, bool]:
