@@ -239,7 +239,9 @@ def run(config: GanEvalConfig) -> None:
         facts |= {"judge": config.judge, "truncation": config.truncation, "seed": config.seed}
         write_results(config.json, section, **facts, versions=versions())
     if config.sheet:
-        draw.write_picture(config.sheet, sheet, tags(f"AutoLink {__version__}, {config.checkpoint}", "pictures", GENERATED))
+        draw.write_picture(
+            config.sheet, sheet, tags(f"AutoLink {__version__}, {config.checkpoint}", "pictures", GENERATED)
+        )
         print(
             f"{config.sheet}: a structure a row, its real picture and edge map first; the last two rows are generated "
             "pictures and the nearest real ones"

@@ -54,8 +54,8 @@ def announce(transfer: VideoTransfer) -> None:
         print("      --paste-back keeps the rest of the picture")
     print(
         f"{len(transfer)} frames at {transfer.rate} a second, {transfer.options.motion} motion from the driver's "
-        f"frame {driving.reference} (distance to the source's pose {transfer.apart:.2f}), square of {transfer.side} px (--size changes that) "
-        f"around ({crop.x + crop.side / 2:.0f}, {crop.y + crop.side / 2:.0f}) of the source; "
+        f"frame {driving.reference} (distance to the source's pose {transfer.apart:.2f}), square of {transfer.side} px "
+        f"(--size changes that) around ({crop.x + crop.side / 2:.0f}, {crop.y + crop.side / 2:.0f}) of the source; "
         f"checkpoint {transfer.checkpoint}"
     )
 

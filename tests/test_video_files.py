@@ -5,6 +5,7 @@ import tracemalloc
 import wave
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -141,11 +142,11 @@ def in_step(path: Path, seconds: list[float]) -> bool:
         values = []
         with av.open(str(path)) as container:
             for frame in container.decode(**{kind: 0}):
+                assert isinstance(frame, av.VideoFrame | av.AudioFrame)
                 image = frame.to_ndarray(format="gray") if isinstance(frame, av.VideoFrame) else frame.to_ndarray()
                 values.append((frame.time or 0, float(np.abs(image.astype(float)).max())))
         loud = max(value for _, value in values) / 2
-        pairs = zip(values, values[1:], strict=False)
-        begins = [time for (_, before), (time, now) in pairs if before <= loud < now]
+        begins = [time for (_, before), (time, now) in pairwise(values) if before <= loud < now]
         begins = [b for n, b in enumerate(begins) if n == 0 or b - begins[n - 1] > 0.3]
         assert begins == pytest.approx(seconds, abs=0.045), kind
     return True
@@ -674,11 +675,16 @@ def test_webm_that_is_transparent_is_white(tmp_path: Path) -> None:
     assert again[:, :, 4].min() > 250 and again[0, 32, 60, 0] > 180 and again[0, 32, 60, 1] < 30
 
 
-def test_alpha_that_is_zero_throughout_is_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels"), [("a.mov", "qtrle", "argb"), ("a.mkv", "ffv1", "bgra"), ("a.avi", "targa", "bgra")]
+)
+def test_alpha_that_is_zero_throughout_is_none(tmp_path: Path, name: str, codec: str, pixels: str) -> None:
     content = np.zeros((16, 16, 4), np.uint8)
     content[..., :3] = (200, 100, 50)
-    path = encode(tmp_path / "a.mov", [content] * 2, "qtrle", "argb", rgb="rgba")
+    path = encode(tmp_path / name, [content] * 2, codec, pixels, rgb="rgba")
     assert (read(path) == (200, 100, 50)).all()
+    faded = encode(tmp_path / f"b{name}", [content * np.uint8(0), content | 255], codec, pixels, rgb="rgba")
+    assert (read(faded) == 255).all()  # an animation that begins with nothing
 
 
 def test_hd_without_a_tag_is_bt709() -> None:

@@ -106,9 +106,7 @@ def _decoder(stream: VideoStream) -> VideoCodecContext:
     return decoder
 
 
-def frames_at(
-    container: InputContainer, stream: VideoStream, seconds: Iterable[Fraction]
-) -> Iterator[av.VideoFrame]:
+def frames_at(container: InputContainer, stream: VideoStream, seconds: Iterable[Fraction]) -> Iterator[av.VideoFrame]:
     """The frame that is shown at each of these times after the first, sought from the whole picture before it."""
     decoder = _decoder(stream)
     begins = to_seconds(stream.start_time, stream.time_base) or Fraction(0)

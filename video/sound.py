@@ -67,9 +67,7 @@ def _warn(source: InputContainer, text: str) -> None:
     warn_once(f"{source.name.removeprefix('file:')}: {text}")
 
 
-def _copied(
-    sound: Iterator[tuple[Packet, list[AudioFrame]]], track: AudioStream, start: Fraction
-) -> Iterator[Packet]:
+def _copied(sound: Iterator[tuple[Packet, list[AudioFrame]]], track: AudioStream, start: Fraction) -> Iterator[Packet]:
     last = None
     for packet, _ in sound:
         if packet.dts is None or packet.pts is None:

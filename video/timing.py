@@ -129,7 +129,8 @@ def _length(run: list[Stamp], unit: Fraction, rate: Fraction) -> Fraction:
 
 def _shifts(runs: list[list[Stamp]], unit: Fraction, rate: Fraction) -> tuple[Fraction, ...]:
     """By how much later than its timestamps say each part but the first is shown, in seconds."""
-    shifts, end = [], Fraction(0)
+    shifts: list[Fraction] = []
+    end = Fraction(0)
     for run in runs:
         begins = min((stamp.time for stamp in run), default=0) * unit
         shifts.append(end - begins if shifts else Fraction(0))
