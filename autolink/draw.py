@@ -1,6 +1,7 @@
 """Keypoints and graph as pictures."""
 
 import colorsys
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ from PIL import Image as Still
 
 from autolink.edge_map import edge_pairs
 from autolink.files import atomic_path
+from autolink.video.synthetic import png_info
 
 FAINTEST = 0.08
 """Edges below this share of the strongest are left out of overlays."""
@@ -90,10 +92,10 @@ def edge_map_image(edges: NDArray[np.floating]) -> Image:
     return grey[..., None].repeat(3, 2)
 
 
-def write_picture(path: Path, image: Image) -> None:
-    """Write a PNG so that it is either there whole or not at all."""
+def write_picture(path: Path, image: Image, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a PNG so that it is either there whole or not at all; `metadata` as `synthetic.tags` makes it."""
     with atomic_path(path) as beside:
-        Still.fromarray(image).save(beside, format="PNG")
+        Still.fromarray(image).save(beside, format="PNG", pnginfo=png_info(metadata) if metadata else None)
 
 
 def grid(rows: list[list[Image]], gap: int = 2) -> Image:

@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
+from autolink import __version__
 from autolink.device import pick_precision, prepare_cpu
 from autolink.draw import write_picture
 from autolink.errors import UsageError
@@ -23,6 +24,7 @@ from autolink.run_config import RunConfig
 from autolink.run_state import RunFolder, config_to_json
 from autolink.stop import Stop
 from autolink.trainer import BaseTrainer, diverged, learning_rate
+from autolink.video.synthetic import tags
 
 Trainer: TypeAlias = BaseTrainer[Any, Any]
 Config = TypeVar("Config", bound=RunConfig)
@@ -131,7 +133,7 @@ def show(trainer: Trainer, folder: Path, log: Log) -> dict[str, str]:
     """Write a sample picture and measure; what to show beside the progress bar."""
     path = folder / "samples" / f"{trainer.step:07d}.png"
     path.parent.mkdir(exist_ok=True)
-    write_picture(path, trainer.sample_picture())
+    write_picture(path, trainer.sample_picture(), tags(f"AutoLink {__version__} in training", "pictures"))
     values = trainer.measure()
     if values:
         log.write(trainer.step, values)

@@ -15,7 +15,7 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
-from autolink import draw
+from autolink import __version__, draw
 from autolink.data import check_data, load_data
 from autolink.device import pick_device, prepare_cpu, to_network
 from autolink.errors import UsageError, UserError, command
@@ -47,6 +47,7 @@ from autolink.inference import detect_all
 from autolink.model import AutoLink
 from autolink.pretrained import check_output
 from autolink.run_state import versions
+from autolink.video.synthetic import GENERATED, tags
 
 VARIETY_STRUCTURES, VARIETY_APPEARANCES = 40, 4
 """Pictures from which variety at fixed structure is measured."""
@@ -238,7 +239,9 @@ def run(config: GanEvalConfig) -> None:
         facts |= {"judge": config.judge, "truncation": config.truncation, "seed": config.seed}
         write_results(config.json, section, **facts, versions=versions())
     if config.sheet:
-        draw.write_picture(config.sheet, sheet)
+        draw.write_picture(
+            config.sheet, sheet, tags(f"AutoLink {__version__}, {config.checkpoint}", "pictures", GENERATED)
+        )
         print(
             f"{config.sheet}: a structure a row, its real picture and edge map first; the last two rows are generated "
             "pictures and the nearest real ones"

@@ -22,7 +22,7 @@ import torch
 import tyro
 from safetensors import safe_open
 
-from autolink import draw
+from autolink import __version__, draw
 from autolink.data.published import check_root
 from autolink.device import pick_device, prepare_cpu
 from autolink.draw import Image
@@ -35,6 +35,7 @@ from autolink.eval.reporting.measures import Measured, measure_gan, measure_judg
 from autolink.eval.reporting.render import comparison_text, put_into, report_page, summary_text
 from autolink.eval.results import as_text, data_name, from_json, to_json
 from autolink.run_state import HANDLING, versions
+from autolink.video.synthetic import tags
 
 REPORT = frozenset({"report.json", "report.md", "report.html", "pictures"})  # version 0.1 wrote report.md too
 COMPARISON = frozenset({"comparison.md"})
@@ -133,7 +134,7 @@ def write_folder(folder: Path, texts: dict[str, str], pictures: dict[str, Image]
             (beside_it / name).write_text(text, encoding="utf-8")
         for name, image in pictures.items():
             (beside_it / name).parent.mkdir(exist_ok=True)
-            draw.write_picture(beside_it / name, image)
+            draw.write_picture(beside_it / name, image, tags(f"AutoLink {__version__}", "pictures"))
         if folder.exists():
             folder.absolute().rename(old)
         beside_it.rename(folder.absolute())

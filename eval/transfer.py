@@ -14,7 +14,7 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from autolink import draw
+from autolink import __version__, draw
 from autolink.data.figures import JOINTS
 from autolink.device import pick_device
 from autolink.errors import UsageError, UserError, command
@@ -30,6 +30,7 @@ from autolink.eval.transfer_figures import PATHS, figures
 from autolink.generation.translator import PoseTransfer
 from autolink.pretrained import check_output
 from autolink.run_state import versions
+from autolink.video.synthetic import tags
 
 logger = logging.getLogger(__name__)
 
@@ -174,7 +175,7 @@ def run(config: TransferConfig) -> None:
         facts = {"checkpoint": config.checkpoint, "data": config.data, "judge": judge_folder(config)}
         write_results(config.json, section, **facts, seed=config.seed, versions=versions())
     if config.sheet:
-        draw.write_picture(config.sheet, sheet)
+        draw.write_picture(config.sheet, sheet, tags(f"AutoLink {__version__}, {config.checkpoint}", "pictures"))
         print(f"{config.sheet}, from the top: {', '.join(section.pictures[0].rows)}")
 
 

@@ -14,12 +14,16 @@ from autolink.generation.translator import PoseTransfer
 from autolink.inference import detect_all
 from autolink.video.clip import Clip
 from autolink.video.crop import parse_crop
-from autolink.video.subject import DOUBT_AT_ONCE, look
+from autolink.video.subject import DOUBT_AT_ONCE, look, thumbnail
 
 Image = NDArray[np.uint8]
 
 LOOKS = 8
 """Frames, spread over a video, in which its subject is looked for."""
+
+
+BUNDLED = "head only: no body model is bundled"
+"""What the bundled checkpoints of real subjects know."""
 
 
 @dataclass
@@ -28,6 +32,8 @@ class Networks:
 
     model: PoseTransfer
     device: torch.device
+    tried: str = ""
+    """Of several it was chosen from, a remark which those were."""
     amp: torch.dtype | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,8 +83,10 @@ def choose_checkpoint(source: Clip, crop: str, device: torch.device) -> tuple[st
 
     for count in (1, LOOKS):  # the first frame may be a title
         pictures = source.spread(count)
+        pictures = [picture for picture in pictures if thumbnail(picture) is not None] or pictures[:1]
         doubts = {name: least_doubt(networks, pictures) for name, networks in known.items()}
         if min(doubts.values()) < DOUBT_AT_ONCE:
             break
     best = min(doubts, key=doubts.__getitem__)
+    known[best].tried = f" (tried {' and '.join(known)}; {BUNDLED})"
     return best, known[best]

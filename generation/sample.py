@@ -17,12 +17,13 @@ import tyro
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autolink import draw
+from autolink import __version__, draw
 from autolink.device import pick_device, prepare_cpu
 from autolink.errors import UsageError, command
 from autolink.generation.gan import Gan
 from autolink.generation.structures import Structures, kept_edges, moved, read_structures, spread
 from autolink.pretrained import check_output
+from autolink.video.synthetic import GENERATED, tags
 from autolink.video.writer import WRITTEN, VideoWriter
 
 SHOWN_SIDE = 128
@@ -149,16 +150,24 @@ def write_grid(
     if structures.pictures:
         factor = side // gan.config.size
         shown = [[draw.enlarged(p, factor), *row] for p, row in zip(structures.pictures, shown, strict=True)]
-    draw.write_picture(config.grid, draw.grid(shown))
+    draw.write_picture(config.grid, draw.grid(shown), said_of(config, "picture"))
 
 
-def write_folder(folder: Path, gan: Gan, rows: list[list[Image]], numbers: tuple[int, ...]) -> None:
+def said_of(config: SampleConfig, what: str) -> dict[str, str]:
+    """Tags that say that a picture or video is generated."""
+    return tags(f"AutoLink {__version__}, GAN, checkpoint {Path(config.checkpoint).name}", what, GENERATED)
+
+
+def write_folder(config: SampleConfig, gan: Gan, rows: list[list[Image]]) -> None:
     """Every picture at its own size."""
+    folder = config.folder
+    assert folder
     folder.mkdir(parents=True, exist_ok=True)
     for s, row in enumerate(rows):
-        for number, image in zip(numbers, row, strict=True):
+        for number, image in zip(numbers_of(config), row, strict=True):
             factor = image.shape[0] // gan.config.size
-            draw.write_picture(folder / f"{s:04d}-{number:04d}.png", np.ascontiguousarray(image[::factor, ::factor]))
+            own = np.ascontiguousarray(image[::factor, ::factor])
+            draw.write_picture(folder / f"{s:04d}-{number:04d}.png", own, said_of(config, "picture"))
 
 
 def path_through(values: Tensor, between: int) -> Tensor:
@@ -176,7 +185,7 @@ def write_video(config: SampleConfig, gan: Gan, structures: Structures, kept: Te
     assert config.video
     keypoints = torch.from_numpy(structures.keypoints).to(gan.device)
     count = 0
-    with VideoWriter(config.video, RATE) as writer:
+    with VideoWriter(config.video, RATE, metadata=said_of(config, "video")) as writer:
         if config.interpolate == "structure":
             number = int(structures.classes[0])
             styles = styles_of(config, gan, number)
@@ -215,7 +224,7 @@ def run(config: SampleConfig) -> None:
             write_grid(config, gan, still, rows, kept)
             done.append(str(config.grid))
         if config.folder:
-            write_folder(config.folder, gan, rows, numbers_of(config))
+            write_folder(config, gan, rows)
             done.append(str(config.folder))
     if config.video:
         frames = write_video(config, gan, structures, kept)

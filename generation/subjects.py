@@ -20,9 +20,12 @@ from autolink.video.clip import Clip
 from autolink.video.crop import Crop, parse_crop
 from autolink.video.following import describe_absence, filled, follow
 from autolink.video.motion import Motion, read_motion
-from autolink.video.subject import find_subject
+from autolink.video.subject import find_subject, thumbnail
 
 Image = NDArray[np.uint8]
+
+SEARCHED = 3
+"""Frames behind a clip's first that are searched for the subject at most."""
 
 LOOKED_AT = 8
 """Frames that the children look at together."""
@@ -83,6 +86,15 @@ def read_appearance(clip: Clip, options: TransferOptions, networks: Networks) ->
     return Appearance(pictures, crop, crop.from_pixels(points), networks.details(pictures[:1], points[:1]))
 
 
+def looked_at(first: Image, clip: Clip) -> Iterator[Image]:
+    """The frames of a clip in which its subject is looked for, empty ones left out: a search takes seconds."""
+    if thumbnail(first) is not None:
+        yield first
+    others = [image for image in clip.spread(LOOKS)[1:] if thumbnail(image) is not None]
+    for n in np.unique(np.linspace(0, len(others) - 1, min(SEARCHED, len(others))).round().astype(int)).tolist():
+        yield others[n]
+
+
 def frame_with_subject(first: Image, clip: Clip, networks: Networks, option: str) -> tuple[Image, Crop]:
     """A frame of a video that shows its subject, and the square in which that lies as in training.
 
@@ -92,17 +104,13 @@ def frame_with_subject(first: Image, clip: Clip, networks: Networks, option: str
         VideoError, UserError: no frame that is looked at shows a subject that the detector knows.
     """
 
-    def looked_at() -> Iterator[Image]:
-        yield first
-        yield from clip.spread(LOOKS)[1:]
-
-    for image in looked_at():
+    for image in looked_at(first, clip):
         subject = find_subject(image, networks.detect, networks.model.layout, networks.detector_size)
         if subject.settled:
             return image, subject.crop
     raise UserError(
-        f"{option} {clip.path or clip.name}: no subject of the kind that this checkpoint knows was found; choose the "
-        "square with --crop x,y,w,h, or take the central one with --crop none"
+        f"{option} {clip.path or clip.name}: no subject of the kind that this checkpoint knows was found"
+        f"{networks.tried}; choose the square with --crop x,y,w,h, or take the central one with --crop none"
     )
 
 

@@ -8,8 +8,10 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 
 import tyro
 
+from autolink.checkpoints import bundled
 from autolink.device import pick_device, prepare_cpu
 from autolink.errors import command
+from autolink.generation.networks import BUNDLED
 from autolink.generation.transfer_options import TransferConfig, check_files
 from autolink.generation.transfer_video import VideoTransfer
 from autolink.progress import bar
@@ -25,7 +27,8 @@ def run(config: TransferConfig) -> None:
     check_files(config)
     prepare_cpu(pick_device(config.device))
     source, driver = Clip.of(config.src), Clip.of(config.driver)
-    print(f"looking for the subjects of {config.src} and {config.driver}", flush=True)
+    models = " or ".join(bundled("transfer")) if config.checkpoint == "auto" else config.checkpoint
+    print(f"looking for the subjects of {config.src} and {config.driver}, checkpoint {models}", flush=True)
     transfer = VideoTransfer(source, driver, config.checkpoint, config, bar)
     announce(transfer)
     if config.dry_run:
@@ -46,14 +49,13 @@ def announce(transfer: VideoTransfer) -> None:
     crop, driving = transfer.appearance.crop, transfer.driving
     height, width = transfer.appearance.pictures[0].shape[:2]
     if crop.side < PART * min(width, height):
-        print(
-            f"note: of the source, {width}x{height}, only a square of {crop.side:.0f} px is redrawn: what the "
-            f"checkpoint {transfer.checkpoint} knows (none of whole bodies is bundled); --paste-back keeps the rest"
-        )
+        known = BUNDLED if transfer.checkpoint in bundled("transfer") else "only what the checkpoint knows"
+        print(f"note: {known}; of the source, {width}x{height}, a square of {crop.side:.0f} px is redrawn")
+        print("      --paste-back keeps the rest of the picture")
     print(
         f"{len(transfer)} frames at {transfer.rate} a second, {transfer.options.motion} motion from the driver's "
         f"frame {driving.reference} (distance to the source's pose {transfer.apart:.2f}), square of {transfer.side} px "
-        f"around ({crop.x + crop.side / 2:.0f}, {crop.y + crop.side / 2:.0f}) of the source; "
+        f"(--size changes that) around ({crop.x + crop.side / 2:.0f}, {crop.y + crop.side / 2:.0f}) of the source; "
         f"checkpoint {transfer.checkpoint}"
     )
 

@@ -362,6 +362,10 @@ def test_names_that_are_no_utf8_are_read_cached_and_split(tmp_path: Path) -> Non
     [
         (["afhq/train/cat/1", "afhq/train/dog/2", "afhq/val/cat/3", "afhq/val/dog/4"], "cat dog cat dog", [0, 0, 1, 1]),
         (["train/pets/cat/1", "Test/pets/dog/2"], "cat dog", [0, 1]),
+        (["training_set/cat/1", "training_set/dog/2", "test_set/cat/3"], "cat dog cat", [0, 0, 1]),
+        (["train2017/1", "val2017/2"], " ", [0, 1]),
+        (["cat/train/1", "cat/val/2", "dog/train/3", "dog/val/4"], "cat cat dog dog", [0, 1, 0, 1]),
+        (["trains/1", "valley/2", "testers/3"], "trains valley testers", None),
         (["my/cat/1", "my/dog/deep/2"], "cat dog", None),
         (["cat/1", "dog/2", "3"], "cat dog ", None),
         (["train/1", "test/2"], " ", [0, 1]),

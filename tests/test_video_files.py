@@ -5,6 +5,7 @@ import tracemalloc
 import wave
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -107,6 +108,48 @@ def sound(path: Path, codec: str, seconds: float, click: float, first: float = 0
             container.mux(track.encode(piece))
         container.mux(track.encode())
     return path
+
+
+def flashes(path: Path, seconds: int, gop: int = 250) -> Path:
+    """Noisy pictures, 25 a second, that are bright for a tenth of each second but the first, and a tone with them."""
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25)
+        video.height, video.width, video.pix_fmt, video.codec_context.gop_size = 64, 64, "yuv420p", gop
+        track = container.add_stream("pcm_s16le" if path.suffix == ".mov" else "aac", rate=48000, layout="mono")
+        made = []
+        for n in range(25 * seconds):
+            level = 235 if n >= 25 and n % 25 < 3 else 20
+            image = np.full((64, 64, 3), level, np.uint8) + rng.integers(0, 12, (64, 64, 3), np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = n, Fraction(1, 25)
+            made += video.encode(frame)
+        for start in range(0, 48000 * seconds, 960):
+            times = (start + np.arange(960)) / 48000
+            tone = np.where((times >= 1) & (times % 1 < 0.1), np.sin(6283 * times), 0)
+            piece = av.AudioFrame.from_ndarray((20000 * tone).astype(np.int16)[None], format="s16", layout="mono")
+            piece.sample_rate, piece.pts, piece.time_base = 48000, start, Fraction(1, 48000)
+            made += track.encode(piece)
+        made += [*video.encode(), *track.encode()]
+        for packet in sorted(made, key=lambda packet: (packet.dts or 0) * packet.time_base):
+            container.mux(packet)
+    return path
+
+
+def in_step(path: Path, seconds: list[float]) -> bool:
+    """Whether pictures flash and the tone begins at these times, to within a frame of 25 a second."""
+    for kind in ("video", "audio"):
+        values = []
+        with av.open(str(path)) as container:
+            for frame in container.decode(**{kind: 0}):
+                assert isinstance(frame, av.VideoFrame | av.AudioFrame)
+                image = frame.to_ndarray(format="gray") if isinstance(frame, av.VideoFrame) else frame.to_ndarray()
+                values.append((frame.time or 0, float(np.abs(image.astype(float)).max())))
+        loud = max(value for _, value in values) / 2
+        begins = [time for (_, before), (time, now) in pairwise(values) if before <= loud < now]
+        begins = [b for n, b in enumerate(begins) if n == 0 or b - begins[n - 1] > 0.3]
+        assert begins == pytest.approx(seconds, abs=0.045), kind
+    return True
 
 
 def heard(path: Path) -> float:
@@ -632,11 +675,16 @@ def test_webm_that_is_transparent_is_white(tmp_path: Path) -> None:
     assert again[:, :, 4].min() > 250 and again[0, 32, 60, 0] > 180 and again[0, 32, 60, 1] < 30
 
 
-def test_alpha_that_is_zero_throughout_is_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels"), [("a.mov", "qtrle", "argb"), ("a.mkv", "ffv1", "bgra"), ("a.avi", "targa", "bgra")]
+)
+def test_alpha_that_is_zero_throughout_is_none(tmp_path: Path, name: str, codec: str, pixels: str) -> None:
     content = np.zeros((16, 16, 4), np.uint8)
     content[..., :3] = (200, 100, 50)
-    path = encode(tmp_path / "a.mov", [content] * 2, "qtrle", "argb", rgb="rgba")
+    path = encode(tmp_path / name, [content] * 2, codec, pixels, rgb="rgba")
     assert (read(path) == (200, 100, 50)).all()
+    faded = encode(tmp_path / f"b{name}", [content * np.uint8(0), content | 255], codec, pixels, rgb="rgba")
+    assert (read(faded) == 255).all()  # an animation that begins with nothing
 
 
 def test_hd_without_a_tag_is_bt709() -> None:
@@ -678,6 +726,79 @@ def test_sound_of_any_layout_is_heard(tmp_path: Path, layout: str) -> None:
         container.mux(track.encode())
     out = write(tmp_path / "clip.mp4", grey(*range(25)), audio=path)
     assert packets(out)[0] == "aac" and heard(out) == pytest.approx(20000 / 48000, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["a.mov", "a.ts"])
+def test_sound_is_in_step_where_frames_wait_for_a_reordering_that_never_comes(tmp_path: Path, name: str) -> None:
+    """Timestamps rise as those of AVI do, but the encoder kept two frames back."""
+    path = flashes(tmp_path / name, seconds=3)
+    assert in_step(write(tmp_path / "clip.mp4", read_frames(path), audio=path), [1, 2])
+
+
+def test_a_transport_stream_cut_anywhere_keeps_its_sound_in_step(tmp_path: Path) -> None:
+    whole = flashes(tmp_path / "a.ts", seconds=5, gop=60).read_bytes()
+    path = tmp_path / "cut.ts"
+    path.write_bytes(whole[len(whole) // 4 // 188 * 188 :])  # 188 bytes a packet: the next whole picture is at 2.4 s
+    assert in_step(write(tmp_path / "clip.mp4", read_frames(path), audio=path), [0.6, 1.6])
+
+
+def test_joined_files_last_as_long_as_their_parts_and_keep_their_sound_in_step(tmp_path: Path) -> None:
+    part = flashes(tmp_path / "a.ts", seconds=2, gop=25).read_bytes()
+    path = tmp_path / "joined.ts"
+    path.write_bytes(part * 4)
+    assert video_facts(path).frames == 200 and video_facts(path).rate == 25
+    assert in_step(write(tmp_path / "clip.mp4", read_frames(path), audio=path), [1, 3, 5, 7])
+
+
+@pytest.mark.parametrize(("codec", "share"), [("flac", 4), ("aac", 4), ("aac", 1), ("flac", 1)])
+def test_lost_sound_is_counted_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, codec: str, share: int
+) -> None:
+    source = sound(tmp_path / "a.mkv", codec, 2, click=0.6)
+    content = bytearray(source.read_bytes())
+    _, sounds = packets(source)
+    place = 0
+    for n, packet in enumerate(sounds):
+        place = content.index(packet, place) + len(packet)
+        if n % share == 0:
+            content[place - len(packet) : place] = b"\x55" * len(packet)
+    source.write_bytes(content)
+    out = write(tmp_path / "clip.mp4", grey(*range(50)), audio=source)
+    lost = len(sounds[::share])
+    end = "the result is silent" if share == 1 else "it is silent there"
+    assert f"a.mkv: {lost} of {len(sounds)} packets of its sound cannot be decoded; {end}" in caplog.text
+    assert levels(out)[:3] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("times", [[0, 40, 80, 14000, 14040], [0, 14000, 14040, 28000, 28040, 28080]])
+def test_a_pause_is_believed_where_the_sound_bears_it_out(tmp_path: Path, times: list[int]) -> None:
+    """Of a recording without a length in its header, as browsers make them."""
+
+    def recording(name: str, seconds: float) -> Path:
+        path = tmp_path / name
+        with av.open(str(path), "w", options={"live": "1"}) as out:
+            video = out.add_stream("libvpx", rate=25)
+            video.height = video.width = 16
+            video.pix_fmt, video.codec_context.time_base = "yuv420p", Fraction(1, 1000)
+            track = out.add_stream("libopus", rate=48000, layout="mono")
+            made = []
+            for time, picture in zip(times, grey(*[9] * len(times)), strict=True):
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts, frame.time_base = time, Fraction(1, 1000)
+                made += video.encode(frame)
+            made += video.encode()
+            for start in range(0, int(48000 * seconds), 960):
+                piece = av.AudioFrame.from_ndarray(np.zeros((1, 960), np.float32), format="flt", layout="mono")
+                piece.sample_rate, piece.pts, piece.time_base = 48000, start, Fraction(1, 48000)
+                made += track.encode(piece)
+            made += track.encode()
+            for packet in sorted(made, key=lambda packet: (packet.dts or 0) * packet.time_base):
+                out.mux(packet)
+        return path
+
+    whole = times[-1] // 40 + 1
+    assert len(levels(recording("talk.webm", times[-1] / 1000 + 0.1))) == whole
+    assert len(levels(recording("silent.webm", 0.1))) == len(times)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.gif"])

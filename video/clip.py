@@ -128,11 +128,9 @@ class Clip:
 
     def spread(self, count: int) -> list[Image]:
         """The first frame and `count` - 1 more, evenly spread as far as the length is known."""
-        if self.path is not None and not self.start and math.isinf(self.end):
-            return spread_frames(self.path, count)
         if self.path is not None:
-            length = self.facts().frames or count
-            wanted = set(np.linspace(0, length - 1, min(count, length)).round().astype(int).tolist())
-            return [frame for n, frame in enumerate(self.frames()) if n in wanted]
+            rate = self._whole.rate
+            last = None if math.isinf(self.end) else math.ceil(self.end * rate)
+            return spread_frames(self.path, count, round(self.start * rate), last)
         rows = np.linspace(0, len(self.pictures) - 1, min(count, len(self.pictures))).round().astype(int)
         return [self.pictures[n] for n in rows]

@@ -16,7 +16,10 @@ Image = NDArray[np.uint8]
 
 UNTAGGED = 2
 """`colorspace` of a frame that does not say by which matrix it was coded."""
-UNUSED_ALPHA = frozenset({"aasc", "cscd", "flashsv", "fraps", "mszh", "qtrle", "rawvideo", "tscc", "utvideo", "zlib"})
+UNUSED_ALPHA = frozenset(
+    {"aasc", "bmp", "cscd", "dxtory", "ffv1", "ffvhuff", "flashsv", "fraps", "huffyuv", "lagarith", "magicyuv", "mszh"}
+    | {"qtrle", "rawvideo", "targa", "tscc", "utvideo", "zlib"}
+)
 """Codecs of 32 bits a pixel whose fourth byte is often left at zero instead of telling opacity."""
 
 SDR_WHITE = 203.0
@@ -71,7 +74,7 @@ class Renderer:
         rgba = frame.to_ndarray(format="rgba", width=width, height=height).astype(np.uint16)
         alpha = rgba[..., 3:]
         self.unused_alpha = self.unused_alpha and not alpha.any()
-        if self.unused_alpha:
+        if self.unused_alpha and rgba.any():  # an animation that begins with nothing has no colours either
             return rgba[..., :3].astype(np.uint8)
         return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 

@@ -1,6 +1,7 @@
 """Decodes the pictures of a file, on behind damage, each with the time at which it is shown."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -10,11 +11,15 @@ from av.container import InputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from autolink.video.container import MOST_PIXELS, VideoError, default_stream, moving, opened, packet_end
+from autolink.video.container import MOST_PIXELS, VideoError, default_stream, moving, opened, packet_end, to_seconds
 from autolink.video.timing import Clock, Timing, scan
 
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """Decoders that read the alpha of WebM, which FFmpeg's own leave out."""
+
+
+LATE = 1
+"""Seconds by which frames come out of a decoder later than they go in, at most."""
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
@@ -62,7 +67,7 @@ class Decoding:
 
     def __post_init__(self) -> None:
         self.stream = video_stream(self.container, self.path)
-        self.clock = Clock(self.timing, self.container.format.name == "gif")
+        self.clock = Clock(self.timing, self.container.format.name)
 
     def frames(self) -> Iterator[tuple[av.VideoFrame, Fraction | None, Fraction]]:
         """The frames as they were coded, when each is shown, and for how long, in seconds."""
@@ -101,9 +106,29 @@ def _decoder(stream: VideoStream) -> VideoCodecContext:
     return decoder
 
 
-def first_shown(path: Path) -> Fraction:
+def frames_at(container: InputContainer, stream: VideoStream, seconds: Iterable[Fraction]) -> Iterator[av.VideoFrame]:
+    """The frame that is shown at each of these times after the first, sought from the whole picture before it."""
+    decoder = _decoder(stream)
+    begins = to_seconds(stream.start_time, stream.time_base) or Fraction(0)
+    for second in seconds:
+        container.seek(int((begins + second) / (stream.time_base or 1)), stream=stream)
+        decoder.flush_buffers()
+        found = None
+        with suppress(av.FFmpegError):  # damage there
+            for packet in container.demux(stream):
+                for frame in decoder.decode(packet):
+                    time = to_seconds(frame.pts, frame.time_base)
+                    if found is None or (time is not None and time <= begins + second):
+                        found = frame
+                if found is not None and (to_seconds(packet.dts, packet.time_base) or begins) > begins + second + LATE:
+                    break
+        if found is not None:
+            yield found
+
+
+def first_shown(path: Path, facts: Timing) -> Fraction:
     """When the first frame that can be decoded is shown, in seconds of the file's own time."""
     with opened(path) as container:
-        for _, time, _ in Decoding(container, path, timing(path)).frames():
+        for _, time, _ in Decoding(container, path, facts).frames():
             return time or Fraction(0)
     return Fraction(0)

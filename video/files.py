@@ -1,9 +1,11 @@
 """Reads video: frame by frame in constant memory, at exact rates, upright and square."""
 
+import math
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from autolink.pictures import VIDEOS, warn_once
 from autolink.video.colour import Renderer, square_size
 from autolink.video.container import VideoError, opened
-from autolink.video.decoding import Decoding, timing
+from autolink.video.decoding import Decoding, frames_at, timing, video_stream
 from autolink.video.stills import find_stills, pace_of, read_stills
 from autolink.video.timing import paced
 
@@ -20,6 +22,10 @@ Image = NDArray[np.uint8]
 
 SUFFIXES = VIDEOS
 """Files that are read as video."""
+
+
+SOUGHT = 100
+"""Frames apart from which those wanted of a video are sought out."""
 
 
 @dataclass(frozen=True)
@@ -86,23 +92,34 @@ def read_frames(path: Path) -> Generator[Image, None, None]:
         raise VideoError(f"{path} is damaged: {decoding.faults[0]}; {count} frames could be read")
 
 
-def spread_frames(path: Path, count: int) -> list[Image]:
-    """The first frame of a video and `count` - 1 more, evenly spread as far as its length is known.
+def spread_frames(path: Path, count: int, first: int = 0, last: int | None = None) -> list[Image]:
+    """Frame number `first` of a video and `count` - 1 more before `last`, evenly spread as far as its length is known.
 
-    Of a damaged one, those that can be read; a warning says so.
+    In a long one the frames nearest to these are sought out, not all decoded. Of a damaged one, those that can be
+    read; a warning says so.
     """
-    pictures: list[Image] = []
-    wanted = {0}
+    wanted = [first]
     if count > 1:
-        length = video_facts(path).frames or count
-        wanted = set(np.linspace(0, length - 1, count).round().astype(int).tolist())
+        end = min(n for n in (last, video_facts(path).frames, math.inf) if n is not None)
+        end = first + count if math.isinf(end) else max(first + 1, round(end))
+        wanted = np.unique(np.linspace(first, end - 1, min(count, end - first)).round().astype(int)).tolist()
+    stills = find_stills(path)
+    if stills and len(stills) > wanted[-1]:
+        return list(read_stills([stills[n] for n in wanted]))
+    pictures: list[Image] = []
     try:
-        with closing(read_frames(path)) as frames:
-            for n, frame in enumerate(frames):
-                if n in wanted:
-                    pictures.append(frame)
-                if n >= max(wanted):
-                    break
+        apart = (wanted[-1] + 1) / len(wanted)
+        if not stills and apart > SOUGHT and (facts := timing(path)).seekable:
+            with opened(path) as container:
+                stream, shown = video_stream(container, path), (n / facts.rate for n in wanted)
+                renderer: Renderer | None = None
+                for frame in frames_at(container, stream, shown):
+                    size = square_size(frame, stream.sample_aspect_ratio)
+                    renderer = renderer or Renderer(size, stream.codec_context.name)
+                    pictures.append(renderer.render(frame))
+        if not pictures:
+            with closing(read_frames(path)) as frames:
+                pictures.extend(frame for n, frame in enumerate(islice(frames, wanted[-1] + 1)) if n in wanted)
     except VideoError as error:
         if not pictures:
             raise

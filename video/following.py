@@ -4,29 +4,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Literal, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from autolink.video.crop import Crop
 from autolink.video.layout import Layout
 from autolink.video.motion import smooth, smoothing_reach
-from autolink.video.subject import Detect, Step, placed, search, settle, step_at, step_to
+from autolink.video.subject import STRANGE, Detect, Step, placed, search, settle, step_at, step_to, thumbnail
 
 Image = NDArray[np.uint8]
 State = Literal["seen", "held", "empty"]
 """Whether a frame shows the subject; shows it no more, so that the pose before is held; or has shown none since it went
 dark, was cut, or the video began."""
 
-STRANGE = 8.0
-"""`Layout.strangeness` above which keypoints are on no subject: there it is mostly 1 to 3, elsewhere 20 and more."""
-FLAT = 3.0
-"""Standard deviation of grey levels, of 255, below which a frame is empty."""
 ALIKE, SAME = 0.5, 0.8
 """Correlation of two frames' thumbnails below which there may be a cut between them, and of the subject's squares in
 these below which there is."""
-THUMBNAIL = 32
-"""Side of these thumbnails in pixels."""
 TRIES = 2
 """Candidate crops that are refined when the subject is searched for again."""
 LONGEST_WAIT = 256
@@ -119,12 +112,12 @@ class _Watcher:
 
     def look(self, image: Image) -> Sighting:
         """What the next frame shows."""
-        thumbnail = _thumbnail(image)
-        if thumbnail is None:
+        small = thumbnail(image)
+        if small is None:
             self.shown = False
             return Sighting(image, self.step, "empty", False, False)
-        cut = self.thumbnail is not None and _correlation(thumbnail, self.thumbnail) < ALIKE
-        self.thumbnail = thumbnail
+        cut = self.thumbnail is not None and _correlation(small, self.thumbnail) < ALIKE
+        self.thumbnail = small
         if self.layout is None:
             return Sighting(image, self.step, "seen", cut, cut)
         restart = False
@@ -141,7 +134,7 @@ class _Watcher:
         if self.before is None:
             return False
         image_before, crop_before = self.before
-        now, then = _thumbnail(crop.take(image, self.size)), _thumbnail(crop_before.take(image_before, self.size))
+        now, then = thumbnail(crop.take(image, self.size)), thumbnail(crop_before.take(image_before, self.size))
         return now is not None and then is not None and _correlation(now, then) >= SAME
 
     def _tracked(self, image: Image, layout: Layout, restart: bool) -> Sighting | None:
@@ -181,13 +174,6 @@ def _apart(a: Crop, b: Crop) -> bool:
 
 def _correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     return float((a * b).mean())
-
-
-def _thumbnail(image: Image) -> NDArray[np.float32] | None:
-    """A frame small and grey, with mean 0 and deviation 1; None where there is nothing in it."""
-    grey = cv2.cvtColor(cv2.resize(image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
-    deviation = float(grey.std())
-    return None if deviation < FLAT else ((grey - grey.mean()) / deviation).astype(np.float32)
 
 
 class _Poses:

@@ -2,7 +2,7 @@
 
 import ctypes
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from itertools import chain
@@ -26,23 +26,35 @@ AAC_RATES = frozenset({8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48
 PREROLL = Fraction(1, 10)
 """Seconds of sound kept before the first picture: not heard, but decoders need it to begin."""
 
+ASIDE = Fraction(1, 2)
+"""Seconds by which sound and pictures of a file that was joined to another may differ in length."""
+
+OVERLAP = Fraction(1, 500)
+"""Seconds by which a packet of sound may begin before the one before it ends, for times are rounded."""
+
 BESIDE = 0.7
 """How loud centre, side and back are heard on either side, beside the front."""
 
 
-def sound_packets(source: InputContainer, target: OutputContainer, start: Fraction) -> Iterator[Packet]:
+def sound_packets(
+    source: InputContainer, target: OutputContainer, start: Fraction, shifts: Sequence[Fraction] = ()
+) -> Iterator[Packet]:
     """The default sound track as packets for `target`, whose time begins at `start` of the source's, in seconds.
 
     Sound that cannot be decoded is left out; a warning says so.
+
+    Args:
+        shifts: where files were joined, by how many seconds later than its timestamps say each further part is shown.
     """
     stream = default_stream(source.streams.audio)
     if stream.codec_context is None:
         _warn(source, "the codec of its sound is unknown here; the result is silent")
         return iter(())
-    if stream.codec_context.codec.canonical_name in COPIED_SOUND:
-        return _copied(source, stream, target.add_stream_from_template(stream), start)
     listed = _settle_layout(stream)
-    frames = _decoded(source, stream)
+    sound = _decoded(source, stream, shifts)
+    if stream.codec_context.codec.canonical_name in COPIED_SOUND:
+        return _copied(sound, target.add_stream_from_template(stream), start)
+    frames = (frame for _, decoded in sound for frame in decoded)
     first = next(frames, None)
     if first is None:
         return iter(())
@@ -55,9 +67,9 @@ def _warn(source: InputContainer, text: str) -> None:
     warn_once(f"{source.name.removeprefix('file:')}: {text}")
 
 
-def _copied(source: InputContainer, stream: AudioStream, track: AudioStream, start: Fraction) -> Iterator[Packet]:
+def _copied(sound: Iterator[tuple[Packet, list[AudioFrame]]], track: AudioStream, start: Fraction) -> Iterator[Packet]:
     last = None
-    for packet in _demuxed(source, stream):
+    for packet, _ in sound:
         if packet.dts is None or packet.pts is None:
             continue
         shift = round(start / packet.time_base)
@@ -87,22 +99,27 @@ def _listed(layout: str) -> list[str]:
     return found[1].split("+") if found else []
 
 
-def _decoded(source: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
+def _decoded(
+    source: InputContainer, stream: AudioStream, shifts: Sequence[Fraction]
+) -> Iterator[tuple[Packet, list[AudioFrame]]]:
+    """The packets that can be decoded, with their frames; how many cannot is told in the end."""
     lost = count = 0
-    for packet in _demuxed(source, stream):
-        count += 1
-        try:
-            frames = stream.decode(packet)
-        except av.FFmpegError:
-            lost += 1  # a gap of silence, since timestamps go on
-            continue
-        for frame in frames:
-            if _listed(frame.layout.name):  # else its list of channels is freed twice, see `_settle_layout`
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(frame.layout))
-            yield frame
-    if lost:
-        silent = "the result is silent" if lost == count else "it is silent there"
-        _warn(source, f"{lost} of {count} packets of its sound cannot be decoded; {silent}")
+    try:
+        for packet in _demuxed(source, stream, shifts):
+            count += packet.size > 0  # the last is empty, to get what the decoder still holds
+            try:
+                frames = stream.decode(packet)
+            except av.FFmpegError:
+                lost += 1  # a gap of silence, since timestamps go on
+                continue
+            for frame in frames:
+                if _listed(frame.layout.name):  # else its list of channels is freed twice, see `_settle_layout`
+                    ctypes.pythonapi.Py_IncRef(ctypes.py_object(frame.layout))
+            yield packet, frames
+    finally:
+        if lost:
+            silent = "the result is silent" if lost == count else "it is silent there"
+            _warn(source, f"{lost} of {count} packets of its sound cannot be decoded; {silent}")
 
 
 def _from(start: Fraction, frames: Iterator[AudioFrame]) -> Iterator[AudioFrame]:
@@ -189,8 +206,11 @@ def _encoded(frames: Iterator[AudioFrame], track: AudioStream) -> Iterator[Packe
     yield from track.encode(None)
 
 
-def _demuxed(source: InputContainer, stream: AudioStream) -> Iterator[Packet]:
-    """The packets of a track; where files were joined and timestamps restart or jump, they are made continuous."""
+def _demuxed(source: InputContainer, stream: AudioStream, shifts: Sequence[Fraction]) -> Iterator[Packet]:
+    """The packets of a track; where files were joined and timestamps restart or jump, it goes on with the pictures.
+
+    Without pictures, or where they do not restart, timestamps are made continuous.
+    """
     length = Fraction((source.start_time or 0) + (source.duration or 0), av.time_base)
     shift, end = Fraction(0), None
     try:
@@ -199,8 +219,11 @@ def _demuxed(source: InputContainer, stream: AudioStream) -> Iterator[Packet]:
                 jump = packet.pts * packet.time_base + shift - (end or 0)
                 if end is not None and (jump < -1 or (jump > LONG_PAUSE and end + jump > length)):
                     shift -= jump
+                    shift = next((known for known in shifts if abs(known - shift) < ASIDE), shift)
                 moved = round(shift / packet.time_base)
                 packet.pts, packet.dts = packet.pts + moved, packet.dts + moved
+                if shift and end is not None and packet.pts * packet.time_base < end - OVERLAP:
+                    continue  # the part before is not over yet
                 end = packet_end(packet)
             yield packet
     except av.FFmpegError as error:

@@ -26,10 +26,8 @@ Image = NDArray[np.uint8]
 STILL_RATE = Fraction(25)
 """Frames a second of pictures, which have none of their own."""
 
-FASTEST = 10
-"""Milliseconds: frames that are to be shown no longer than this are shown for `SLOW`, as browsers do."""
-
-SLOW = 100
+SHORTEST, BROWSERS = 10, Fraction(100)
+"""Milliseconds: frames of an animation that are to be shown no longer than the first are shown for the second."""
 
 ROUNDING = 1.5
 """Milliseconds by which times may be off the step on which they lie, for files round them."""
@@ -125,18 +123,22 @@ def _times(path: Path) -> list[Fraction]:
     times = [Fraction(0)]
     try:
         for frame in decode_frames(path):
-            lasts = Fraction(frame.milliseconds).limit_denominator(1000)
-            times.append(times[-1] + (lasts if lasts > FASTEST else SLOW))
+            times.append(times[-1] + shown_milliseconds(Fraction(frame.milliseconds).limit_denominator(1000)))
     except PictureError as error:
         if len(times) == 1:
             raise VideoError(f"{path} cannot be read as a picture: {error}") from None
     return times[1:]
 
 
+def shown_milliseconds(delay: Fraction) -> Fraction:
+    """How long browsers show a frame of an animation, GIF or other, for which a file says so many milliseconds."""
+    return delay if delay > SHORTEST else BROWSERS
+
+
 def _step(times: list[Fraction]) -> Fraction:
     """The longest step on which all times lie, but for their rounding; where there is none, the shortest frame."""
     for count in range(len(times), 10 * len(times) + 1):
         step = times[-1] / count
-        if step > FASTEST and all(abs(time - round(time / step) * step) <= ROUNDING for time in times):
+        if step > SHORTEST and all(abs(time - round(time / step) * step) <= ROUNDING for time in times):
             return step
     return min(later - earlier for earlier, later in zip([Fraction(0), *times], times, strict=False))

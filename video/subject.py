@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +29,14 @@ JITTER = ((0, 0, 1), (0.1, 0, 1), (-0.1, 0, 1), (0, 0.1, 1), (0, -0.1, 1), (0, 0
 DOUBT_AT_ONCE, DOUBT = 0.2, 0.1
 """Doubt below which there is a subject, from the central square and from one of many squares: the best of many looks
 good by chance more easily."""
+GOOD = 0.05
+"""Doubt below which no other candidate is looked at."""
+STRANGE = 8.0
+"""`Layout.strangeness` above which keypoints are on no subject: there it is mostly 1 to 3, elsewhere 20 and more."""
+FLAT = 3.0
+"""Standard deviation of grey levels, of 255, below which a frame is empty."""
+THUMBNAIL = 32
+"""Side of thumbnails in pixels."""
 PROMISING = 6
 """Candidate crops that are refined: those whose keypoints have the likeliest shapes."""
 
@@ -66,8 +75,12 @@ def search(
     starts = _starts(width, height)
     keypoints = detect(np.stack([crop.take(image, size) for crop in starts]))
     promising = np.argsort(layout.strangeness(keypoints), kind="stable")[:tries]
-    tried = [settle(image, starts[n], detect, layout, size) for n in promising]
-    best = min([*([known] if known else []), *tried], key=lambda found: found.doubt)
+    tried = [known] if known else []
+    for n in promising:
+        tried.append(settle(image, starts[n], detect, layout, size))
+        if tried[-1].doubt < GOOD:
+            break
+    best = min(tried, key=lambda found: found.doubt)
     return best if best.settled else Localization(Crop.centre(width, height), False, best.doubt)
 
 
@@ -79,13 +92,25 @@ def look(image: Image, detect: Detect, layout: Layout, size: int) -> Localizatio
 
 
 def settle(image: Image, crop: Crop, detect: Detect, layout: Layout, size: int) -> Localization:
-    """Where a crop comes to rest, and the doubt whether there is a subject."""
+    """Where a crop comes to rest, and the doubt whether there is a subject.
+
+    Half-way it is given up where the keypoints are still on nothing: on a subject they mostly are after two rounds.
+    """
     height, width = image.shape[:2]
     for n in range(ROUNDS):
         keypoints = detect(crop.take(image, size)[None])[0]
+        if n == ROUNDS // 2 and (strangeness := float(layout.strangeness(keypoints))) > STRANGE:
+            return Localization(crop, False, strangeness)
         crop = placed(layout, step_to(crop, keypoints, layout, (width, height), 1.0 if n < ROUNDS / 2 else 0.5))
     doubt = _doubt(image, crop, detect, layout, size)
     return Localization(crop, doubt < DOUBT, doubt)
+
+
+def thumbnail(image: Image) -> NDArray[np.float32] | None:
+    """A frame small and grey, with mean 0 and deviation 1; None where there is nothing in it."""
+    grey = cv2.cvtColor(cv2.resize(image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    deviation = float(grey.std())
+    return None if deviation < FLAT else ((grey - grey.mean()) / deviation).astype(np.float32)
 
 
 def _starts(width: int, height: int) -> list[Crop]:

@@ -10,11 +10,14 @@ from xml.sax.saxutils import escape
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL.PngImagePlugin import PngInfo
 
 Image = NDArray[np.uint8]
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 """What C2PA and the IPTC call a picture of someone that a trained model changed."""
+GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+"""And one that a trained model made altogether."""
 XMP_BOX = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac")
 """The box of an mp4 that holds XMP, after part 3 of its specification."""
 XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -28,22 +31,37 @@ XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <?xpacket end="w"?>"""
 
 
-def tags(made_with: str) -> dict[str, str]:
-    """What a generated video says of itself; `made_with` names programme, version and checkpoint."""
+def tags(made_with: str, what: str = "video", source_type: str = SOURCE_TYPE) -> dict[str, str]:
+    """What a generated video or picture says of itself; `made_with` names programme, version and checkpoint."""
+    never = "the motion was generated, this was never filmed" if source_type == SOURCE_TYPE else "a model made this up"
     return {
-        "title": "Synthetic video",
-        "comment": f"Synthetic: the motion was generated, this was never filmed. Made with {made_with}.",
+        "title": f"Synthetic {what}",
+        "comment": f"Synthetic: {never}. Made with {made_with}.",
         "synthetic": "true",
-        "digital_source_type": SOURCE_TYPE,
+        "digital_source_type": source_type,
     }
+
+
+def xmp(metadata: Mapping[str, str]) -> str:
+    """Tags as XMP."""
+    texts = {name: escape(metadata.get(name, "")) for name in ("title", "comment")}
+    return XMP.format(source_type=metadata.get("digital_source_type", SOURCE_TYPE), **texts)
 
 
 def add_xmp(path: Path, metadata: Mapping[str, str]) -> None:
     """Append tags as an XMP box to a finished mp4."""
-    texts = {name: escape(metadata.get(name, "")) for name in ("title", "comment")}
-    content = XMP_BOX.bytes + XMP.format(source_type=SOURCE_TYPE, **texts).encode()
+    content = XMP_BOX.bytes + xmp(metadata).encode()
     with path.open("ab") as file:
         file.write(struct.pack(">I4s", 8 + len(content), b"uuid") + content)
+
+
+def png_info(metadata: Mapping[str, str]) -> PngInfo:
+    """Tags as the text and XMP of a PNG."""
+    info = PngInfo()
+    for name, value in metadata.items():
+        info.add_text(name.capitalize(), value)
+    info.add_itxt("XML:com.adobe.xmp", xmp(metadata))
+    return info
 
 
 def add_gif_comment(path: Path, metadata: Mapping[str, str]) -> None:

@@ -1,41 +1,27 @@
-"""When each frame of a file is shown, and the constant rate at which none of them is lost."""
+"""When each frame of a file is shown, and all of them at a constant rate."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple, TypeVar
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from autolink.video.container import Packet, VideoError, packet_end, to_seconds
-from autolink.video.stills import STILL_RATE
+from autolink.video.rates import constant_rate, next_place
+from autolink.video.stills import shown_milliseconds
 
-STANDARD_RATES = (
-    *map(Fraction, (1, 2, 3, 4, 5, 6, 8, 10, 12, 12.5, 15, 18, 20)),
-    Fraction(24000, 1001), Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(30), Fraction(48), Fraction(50),
-    Fraction(60000, 1001), Fraction(60), Fraction(90), Fraction(120),
-)  # fmt: skip
-"""Rates to choose from where timestamps lie on no step."""
-FASTEST_STEP = Fraction(60)
-"""Frames a second up to which the greatest common step of all timestamps is taken as the rate."""
 SCANNED = 20_000
 """Packets of pictures whose timestamps are looked at: a quarter of an hour."""
 LONG_PAUSE = 10
 """Seconds that one frame may be shown where neither the file's length nor its sound bears it out."""
 MOST_REPEATS, FREE_REPEATS = 100, 100_000
 """How many times over a file's frames may be repeated to last as long as it says, once that are many."""
-SHORTEST_GIF, BROWSERS_GIF = 2, 10
-"""Hundredths of a second: delays below the first are shown for the second, as browsers do."""
-
-STRAYING = 0.02
-"""Share of timestamps that may lie beside the steps of a rate that they have."""
-
 T = TypeVar("T")
 
 
@@ -50,7 +36,11 @@ class Timing:
     duration: Fraction
     """Seconds by the header, or of all frames where that is no truth; 0 where unknown."""
     decoding_order: bool
-    """Whether timestamps are those of decoding, as AVI has them: the n-th belongs to the n-th frame shown."""
+    """Whether timestamps are in the order of decoding: the n-th belongs to the n-th frame shown."""
+    seekable: bool = False
+    """Whether a time means one place in the file, which an index tells."""
+    shifts: tuple[Fraction, ...] = ()
+    """Where files were joined, by how many seconds each part but the first is shown later than its timestamps say."""
 
 
 class Stamp(NamedTuple):
@@ -71,42 +61,42 @@ def scan(container: InputContainer, stream: VideoStream, name: object) -> Timing
     unit = stream.time_base or Fraction(1, 1000)
     stamps, heard, whole = _stamps(container, stream)
     decoding_order = stream.codec_context.has_b_frames and all(a.time <= b.time for a, b in pairwise(stamps))
-    is_gif = container.format.name == "gif"
+    if container.format.name == "gif":
+        stamps = _gif_stamps(stamps, unit)
+    elif container.format.name == "avi" and decoding_order:
+        stamps = [stamp if stamp.decoded is None else stamp._replace(time=stamp.decoded) for stamp in stamps]
+    runs = _runs(stamps)
+    longest = max(runs, key=len)
+    rate = constant_rate(np.unique([stamp.time for stamp in longest]).astype(np.int64), unit, stream)
     duration = Fraction(container.duration or 0, av.time_base)
-    if is_gif:
-        shown = [gif_delay(stamp.shown) for stamp in stamps]
-        times = np.cumsum([0, *shown[:-1]], dtype=np.int64)
-        duration = sum(shown) * unit
-    else:
-        run = [
-            stamp.decoded if decoding_order and stamp.decoded is not None else stamp.time
-            for stamp in _longest_run(stamps)
-        ]
-        times = np.unique(run).astype(np.int64)
-    rate = _rate(times, unit, stream)
+    if container.format.name == "gif":
+        duration = sum((stamp.shown for stamp in stamps), 0) * unit
     frames: int | None = None
     if stamps and whole:
-        last = gif_delay(stamps[-1].shown) if is_gif else max(stamps, key=lambda stamp: stamp.time).shown
-        frames = round((int(times[-1] - times[0]) * unit + max(last * unit, 1 / rate)) * rate)
+        frames = sum(round(_length(run, unit, rate) * rate) for run in runs)
     elif stream.duration or duration:
         frames = round((to_seconds(stream.duration, unit) or duration) * rate) or None
-    claimed = max(Fraction(frames or 0), Fraction(duration * rate))
+    claimed = max(_length(longest, unit, rate) if longest else Fraction(0), duration) * rate
     if claimed > MOST_REPEATS * len(stamps) + FREE_REPEATS and heard < duration / 2:
         raise VideoError(
             f"{name} says that its {len(stamps)} frames last {float(claimed / rate):.0f} s; "
             "its timestamps are faulty, re-encode it at a constant rate"
         )
-    return Timing(rate, frames, duration, decoding_order)
+    seekable = len(runs) == 1 and container.format.name.startswith(("mov", "matroska"))
+    return Timing(rate, frames, duration, decoding_order, seekable, _shifts(runs, unit, rate))
 
 
 def _stamps(container: InputContainer, stream: VideoStream) -> tuple[list[Stamp], Fraction, bool]:
     """The stamps of a stream's packets, how far its sound goes, and whether these are all."""
     stamps: list[Stamp] = []
-    heard = Fraction(0)
+    heard, found = Fraction(0), False
     try:
         for packet in container.demux():
             if packet.stream.index == stream.index:
                 time = packet.dts if packet.pts is None else packet.pts
+                if packet.is_keyframe and not found:  # those before it cannot be decoded
+                    found = True
+                    stamps.clear()
                 if time is not None:
                     stamps.append(Stamp(time, packet.dts, packet.duration or 0))
                 if len(stamps) == SCANNED:
@@ -118,71 +108,41 @@ def _stamps(container: InputContainer, stream: VideoStream) -> tuple[list[Stamp]
     return stamps, heard, True
 
 
-def _longest_run(stamps: list[Stamp]) -> list[Stamp]:
-    """The longest part that is decoded in order: where files were joined, time begins again."""
+def _gif_stamps(stamps: list[Stamp], unit: Fraction) -> list[Stamp]:
+    """The stamps of a GIF's frames as browsers show them, one after the other."""
+    shown = [round(shown_milliseconds(stamp.shown * unit * 1000) / 1000 / unit) for stamp in stamps]
+    return [Stamp(time, None, lasts) for time, lasts in zip(accumulate(shown, initial=0), shown, strict=False)]
+
+
+def _runs(stamps: list[Stamp]) -> list[list[Stamp]]:
+    """The parts of a file that are decoded in order: where files were joined, time begins again."""
     known = [(n, stamp.decoded) for n, stamp in enumerate(stamps) if stamp.decoded is not None]
     starts = [n for (_, a), (n, b) in pairwise(known) if b < a]
-    bounds = [0, *starts, len(stamps)]
-    return max((stamps[a:b] for a, b in pairwise(bounds)), key=len, default=[])
+    return [stamps[a:b] for a, b in pairwise([0, *starts, len(stamps)])]
 
 
-def gif_delay(hundredths: int) -> int:
-    """How long a frame of a GIF is shown that says so many hundredths of a second."""
-    return hundredths if hundredths >= SHORTEST_GIF else BROWSERS_GIF
+def _length(run: list[Stamp], unit: Fraction, rate: Fraction) -> Fraction:
+    """How long the pictures of a part are shown, in seconds; the last for one step of the rate at least."""
+    last = max(run, key=lambda stamp: stamp.time)
+    return (last.time - min(stamp.time for stamp in run)) * unit + max(last.shown * unit, 1 / rate)
 
 
-def _rate(times: NDArray[np.int64], unit: Fraction, stream: VideoStream) -> Fraction:
-    """The lowest rate on whose steps all of these times lie; where they lie on none, one that keeps all frames."""
-    header = [rate for rate in (stream.guessed_rate, stream.average_rate) if rate]
-    if len(times) < 2:
-        return min(header, default=STILL_RATE)
-    steps = np.diff(times)
-    usual = 1 / (Fraction(float(np.median(steps))) * unit)
-    common = 1 / (int(np.gcd.reduce(steps)) * unit)
-    seconds = (times - times[0]) * float(unit)
-    likely = [rate for rate in (*header, common) if rate <= usual * Fraction(5, 2)]
-    fit = [rate for rate in likely if (rate in header or rate <= FASTEST_STEP) and _on_steps(seconds, rate, unit)]
-    if fit:  # of rates that are the same but for rounding, the header's
-        return next(rate for rate in fit if rate <= min(fit) * Fraction(51, 50))
-    fast = [rate for rate in (*STANDARD_RATES, *likely) if rate >= usual * Fraction(97, 100)] or [usual]
-
-    def by_standard(rate: Fraction) -> tuple[Fraction, bool, Fraction]:
-        return max(r for r in (Fraction(0), *STANDARD_RATES) if r <= rate), rate not in STANDARD_RATES, rate
-
-    return next((rate for rate in sorted(fast, key=by_standard) if _keeps_all(seconds, rate)), max(fast))
-
-
-def _on_steps(seconds: NDArray[np.float64], rate: Fraction, unit: Fraction) -> bool:
-    """Whether times lie on different steps of a rate, but for their rounding to units and a few that stray."""
-    places = seconds * float(rate)
-    off = np.abs(places - np.rint(places)) > min(0.25, float(unit * rate)) + 1e-3
-    return bool(off.sum() <= STRAYING * len(off)) and _keeps_all(seconds, rate)
-
-
-def _keeps_all(seconds: NDArray[np.float64], rate: Fraction) -> bool:
-    before = -1
-    for place in (seconds * float(rate)).tolist():
-        now = next_place(before, place)
-        if now == before:
-            return False
-        before = now
-    return True
-
-
-def next_place(before: int, place: float | Fraction) -> int:
-    """The step of a frame behind one at step `before`; the same where it comes too late to have one of its own.
-
-    Up to a step of delay is accepted, for timestamps jitter.
-    """
-    step = max(before, round(place))
-    return step + 1 if step == before and before + 1 - place <= 1 else step
+def _shifts(runs: list[list[Stamp]], unit: Fraction, rate: Fraction) -> tuple[Fraction, ...]:
+    """By how much later than its timestamps say each part but the first is shown, in seconds."""
+    shifts: list[Fraction] = []
+    end = Fraction(0)
+    for run in runs:
+        begins = min((stamp.time for stamp in run), default=0) * unit
+        shifts.append(end - begins if shifts else Fraction(0))
+        end = begins + shifts[-1] + (_length(run, unit, rate) if run else 0)
+    return tuple(shifts[1:])
 
 
 class Clock:
     """Presentation times of frames, as they are decoded."""
 
-    def __init__(self, timing: Timing, is_gif: bool) -> None:
-        self.timing, self.is_gif = timing, is_gif
+    def __init__(self, timing: Timing, container_format: str) -> None:
+        self.timing, self.is_gif, self.is_avi = timing, container_format == "gif", container_format == "avi"
         self.waiting: deque[tuple[Fraction, Fraction]] = deque()  # of packets: presentation time, decoding time
         self.last: Fraction | None = None
         self.elapsed = Fraction(0)
@@ -192,9 +152,9 @@ class Clock:
     def demuxed(self, packet: Packet) -> None:
         """Register a packet of pictures, before it is decoded."""
         shown = to_seconds(packet.dts if packet.pts is None else packet.pts, packet.time_base)
-        decoded = to_seconds(packet.pts if packet.dts is None else packet.dts, packet.time_base)
-        if self.timing.decoding_order and shown is not None and decoded is not None:
-            self.waiting.append((shown, decoded))
+        if self.timing.decoding_order and shown is not None:  # AVI has no other times than those of decoding
+            decoded = to_seconds(packet.dts, packet.time_base) if self.is_avi else shown
+            self.waiting.append((shown, shown if decoded is None else decoded))
 
     def sounded(self, packet: Packet) -> None:
         """Register a packet of sound: while sound continues, a still picture is believed."""
@@ -207,7 +167,7 @@ class Clock:
         shown = to_seconds(frame.duration, frame.time_base) or Fraction(0)
         time = to_seconds(frame.dts if frame.pts is None else frame.pts, frame.time_base)
         if self.is_gif:
-            time, shown = self.elapsed, Fraction(gif_delay(round(shown * 100)), 100)
+            time, shown = self.elapsed, shown_milliseconds(shown * 1000) / 1000
             self.elapsed += shown
         elif self.waiting:
             while frame.key_frame and len(self.waiting) > 1 and time is not None and self.waiting[0][0] < time:

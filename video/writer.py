@@ -8,15 +8,16 @@ from types import TracebackType
 
 import av
 import numpy as np
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.filter import Graph
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
 from typing_extensions import Self
 
 from autolink.files import atomic_path
+from autolink.pictures import warn_once
 from autolink.video.container import Packet, VideoError, default_stream, moving, opened, packet_end, to_seconds
-from autolink.video.decoding import first_shown
+from autolink.video.decoding import first_shown, timing
 from autolink.video.sound import sound_packets
 from autolink.video.stills import find_stills
 from autolink.video.synthetic import add_gif_comment, add_xmp
@@ -83,23 +84,29 @@ class VideoWriter:
             self._mux(self.encoder.encode(image, self.count))
             self.count += 1
             while self.waiting and packet_end(self.waiting) <= self.count / self.rate:
-                self.container.mux(self.waiting)
+                try:
+                    self.container.mux(self.waiting)
+                except av.InvalidDataError:  # damage that its decoder put up with
+                    warn_once(f"{self.audio}: its sound is damaged; what mp4 does not take is left out")
                 self.waiting = next(self.sound, None)
 
     def _begin(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
         self.encoder = (_Gif if self.format == "gif" else _H264)(self.container, shape[0], shape[1], self.rate)
         if self.source and self.source.streams.audio:
-            self.sound = sound_packets(self.source, self.container, self._sound_start())
+            self.sound = self._sound_of(self.source)
         self.waiting = next(self.sound, None)
 
-    def _sound_start(self) -> Fraction:
-        """The time of the source at which the written video begins: its first picture that can be seen."""
-        assert self.source and self.audio
-        if moving(self.source):
-            return first_shown(self.audio) + self.audio_from
-        stream = default_stream(self.source.streams.audio)
-        return (to_seconds(stream.start_time, stream.time_base) or Fraction(0)) + self.audio_from
+    def _sound_of(self, source: InputContainer) -> Iterator[Packet]:
+        """The sound from the first picture on that can be seen; of sound alone, from its beginning."""
+        assert self.audio
+        if moving(source):
+            facts = timing(self.audio)
+            start, shifts = first_shown(self.audio, facts), facts.shifts
+        else:
+            stream = default_stream(source.streams.audio)
+            start, shifts = to_seconds(stream.start_time, stream.time_base) or Fraction(0), ()
+        return sound_packets(source, self.container, start + self.audio_from, shifts)
 
     def _mux(self, packets: Iterable[Packet]) -> None:
         for packet in packets:
@@ -113,6 +120,7 @@ class VideoWriter:
                 if kind is None and self.count:
                     self._mux(self.encoder.encode(None, self.count))
             finally:
+                self.sound = iter(())  # ends the one before, which tells what was lost
                 self.container.close()
             if kind is not None or not self.count:
                 self.beside.unlink()

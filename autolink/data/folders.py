@@ -1,5 +1,6 @@
 """What the folders of pictures mean: the class, and whether a picture is held out."""
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-SPLITS = {
-    "train": False, "training": False, "val": True, "valid": True, "validation": True, "test": True, "testing": True,
-}  # fmt: skip
-"""Names of folders above all others that divide the pictures, and whether those in them are held out."""
+SPLIT = re.compile(r"(?P<train>train(ing)?)|(val(id(ation)?)?|test(ing)?|dev|eval(uation)?)", re.IGNORECASE)
+"""Beginnings of the names of folders that divide the pictures; those in others than `train` are held out."""
+REST = re.compile(r"[ _-]?(\d+|set|data|images|imgs)?", re.IGNORECASE)
+"""What may follow, as in train2017 and test_set."""
 
 
 class Folders(NamedTuple):
@@ -25,18 +26,27 @@ class Folders(NamedTuple):
 def read_folders(names: Sequence[str]) -> Folders:
     """Classes and test part by the names of pictures, relative, parts apart by slashes.
 
-    Folders that all pictures share say nothing. If those below them are `train` and `val` or `test`, they divide the
-    pictures, and what all pictures of every part share says nothing again.
+    Folders that all pictures share say nothing. If those below them, or below the classes, are `train` and `val` or
+    `test`, they divide the pictures, and what all pictures of every part share says nothing again.
     """
-    parts = [tuple(unicodedata.normalize("NFC", name).split("/")) for name in names]
-    parts = _without_shared(parts)
-    sides = {part[0].lower() if len(part) > 1 else "" for part in parts}
+    parts = _without_shared([tuple(unicodedata.normalize("NFC", name).split("/")) for name in names])
     test = None
-    if len(sides) > 1 and sides <= SPLITS.keys():
-        test = np.array([SPLITS[part[0].lower()] for part in parts])
-        parts = _without_shared([part[1:] for part in parts])
+    for level in (0, 1):  # train/cat or cat/train
+        sides = [_held_out(part[level]) if len(part) > level + 1 else None for part in parts]
+        if None not in sides and len({part[level].lower() for part in parts}) > 1:
+            test = np.array(sides, bool)
+            parts = _without_shared([part[:level] + part[level + 1 :] for part in parts])
+            break
     label = [part[0] if len(part) > 1 else "" for part in parts]
     return Folders(label, test if test is not None and not test.all() and test.any() else None)
+
+
+def _held_out(folder: str) -> bool | None:
+    """Whether the pictures of a folder are held out by its name; None where it names no part."""
+    found = SPLIT.match(folder)
+    if not found or not REST.fullmatch(folder[found.end() :]):
+        return None
+    return found["train"] is None
 
 
 def _without_shared(parts: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
