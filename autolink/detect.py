@@ -22,7 +22,7 @@ from autolink.device import pick_device
 from autolink.draw import draw_graph
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError, command
-from autolink.files import clear_leftovers, temporary_folder, write_text
+from autolink.files import clear_leftovers, parse_json, temporary_folder, write_text
 from autolink.inference import detect_all
 from autolink.model import AutoLink
 from autolink.pictures import LARGE, PictureError
@@ -183,7 +183,7 @@ def replace_result(new: Path, out: Path, source: Path) -> None:
 def _earlier_files(result: Path) -> list[str]:
     """The overlays that an earlier result names."""
     try:
-        content = json.loads(result.read_text())
+        content = parse_json(result.read_text())
         if "video" in content:
             return [f"{Path(content['video']).stem}.mp4"]
         return [image["image"] for image in content.get("images", [])]

@@ -11,7 +11,7 @@ from torch import nn
 
 from autolink.checkpoints import check_kind
 from autolink.errors import UsageError, UserError
-from autolink.files import atomic_folder, check_shapes, read_tensors, save_tensors, tensor_shapes
+from autolink.files import atomic_folder, check_shapes, parse_json, read_tensors, save_tensors, tensor_shapes
 
 Config = TypeVar("Config")
 Network = TypeVar("Network", bound=nn.Module)
@@ -55,7 +55,7 @@ def read_config(kind: str, config_type: type[Config], folder: Path) -> Config:
     """
     path = folder / "config.json"
     try:
-        values = json.loads(path.read_text())
+        values = parse_json(path.read_text())
         if not isinstance(values, dict):
             raise ValueError("it holds no object")
     except FileNotFoundError:
