@@ -25,7 +25,7 @@ from autolink.errors import UsageError, UserError, command
 from autolink.files import clear_leftovers, parse_json, temporary_folder, write_text
 from autolink.inference import detect_all
 from autolink.model import AutoLink
-from autolink.pictures import LARGE, PictureError
+from autolink.pictures import DAMAGE, LARGE, PictureError
 from autolink.video.container import VideoError
 from autolink.video.files import read_frames, video_facts
 from autolink.video.writer import VideoWriter
@@ -187,7 +187,7 @@ def _earlier_files(result: Path) -> list[str]:
         if "video" in content:
             return [f"{Path(content['video']).stem}.mp4"]
         return [image["image"] for image in content.get("images", [])]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except DAMAGE:
         return []
 
 

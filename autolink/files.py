@@ -91,7 +91,8 @@ def temporary_folder(path: Path) -> Iterator[Path]:
     beside = _temporary_name(path)
     beside.mkdir()
     try:
-        yield beside
+        with _naming(path, beside):
+            yield beside
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -114,7 +115,7 @@ def parse_json(text: str | bytes) -> Any:
         ValueError: it is damaged, or nested so deeply that Python's own parser gives up.
     """
     try:
-        return json.loads(text)
+        return json.loads(text)  # noqa: TID251  # here alone
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 

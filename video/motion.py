@@ -179,7 +179,7 @@ def _weights(graph: Any, keypoints: int) -> NDArray[np.float64]:
             if not 0 <= i < j < keypoints:
                 raise ValueError(f"its graph links {i} and {j}, there are {keypoints} keypoints")
             matrix[i, j] = float(edge["weight"])
-    except (TypeError, KeyError):
+    except (TypeError, KeyError, OverflowError):
         raise ValueError("its graph is not a list of from, to, weight") from None
     return matrix[np.triu_indices(keypoints, 1)]
 

@@ -19,7 +19,7 @@ from autolink.data.picture import Fit, square
 from autolink.data.source import Source
 from autolink.errors import UserError
 from autolink.files import atomic_path, parse_json, write_text
-from autolink.pictures import PictureError, decode_reduced
+from autolink.pictures import DAMAGE, PictureError, decode_reduced
 from autolink.video.container import VideoError
 
 DECODING = 2
@@ -111,7 +111,7 @@ def _cached(stored: Path, index: Path) -> tuple[Decoded, NDArray[np.uint8]] | No
         facts: Decoded = parse_json(index.read_text())
         images = np.load(stored, mmap_mode="r")
         return (facts, images) if len(images) == len(facts["names"]) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except DAMAGE:
         return None
 
 

@@ -10,6 +10,7 @@ from autolink.data.listing import Listing, find, picture_sizes, pictures, read_m
 from autolink.data.pickled_table import read_names_and_points
 from autolink.errors import UserError
 from autolink.files import parse_json
+from autolink.pictures import DAMAGE
 
 SUBJECTS = {1: False, 5: False, 6: False, 7: False, 8: False, 9: False, 11: True}
 """Human3.6M: subject -> whether it is held out."""
@@ -89,7 +90,7 @@ def read_deepfashion(root: Path) -> Listing:
         path = find(root, f"data_{side}.json")
         try:
             points = np.array([person["keypoints"] for person in parse_json(path.read_text())], np.float64)
-        except (ValueError, TypeError, KeyError):
+        except DAMAGE:
             raise UserError(f'{path} must be a list of {{"keypoints": [[x, y], ...]}}') from None
         if points.ndim != 3 or points.shape[2] != 2 or len(points) != len(rows):
             raise UserError(f"{path} has {len(points)} people and data_{side}.csv {len(rows)}; they must agree")

@@ -14,6 +14,7 @@ from autolink.errors import UsageError, UserError
 from autolink.eval.clips import is_clips, videos_in
 from autolink.eval.reporting.content import Curve, Training
 from autolink.files import parse_json
+from autolink.pictures import DAMAGE
 
 KINDS = {
     "autolink": "keypoints and graph",
@@ -57,11 +58,12 @@ def read_curves(path: Path) -> dict[str, Curve]:
         try:
             values = parse_json(line)
             step = float(values.pop("step"))
-        except (ValueError, KeyError, TypeError, AttributeError):
+            numbers = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
+        except DAMAGE:
             continue
-        for name, value in values.items():
-            if isinstance(value, int | float) and math.isfinite(value) and math.isfinite(step):
-                curves.setdefault(name, []).append((step, float(value)))
+        for name, value in numbers.items():
+            if math.isfinite(value) and math.isfinite(step):
+                curves.setdefault(name, []).append((step, value))
     return {name: tuple(curve) for name, curve in curves.items()}
 
 
