@@ -161,10 +161,13 @@ def detect_video(finder: Finder, path: Path, out: Path) -> dict[str, Any]:
 def replace_result(new: Path, out: Path, source: Path) -> None:
     """Move a finished result to where it belongs; of what is there, only an earlier result's own files go.
 
+    keypoints.json comes first: it says which files are ours, whenever the process is killed.
+
     Raises:
         UsageError: an overlay would replace the input.
     """
     files = [file.relative_to(new) for file in new.rglob("*") if file.is_file()]
+    files.sort(key=lambda name: name != Path(RESULT))
     for name in files:
         if (out / name).exists() and (out / name).samefile(source):
             raise UsageError(f"--out {out}: the overlay {name} would replace the input; choose another folder")

@@ -133,12 +133,20 @@ TRAININGS = {
 Start = Callable[..., Any]
 
 
+def no_network(event: str, arguments: tuple[Any, ...]) -> None:
+    """Nothing is asked of a network unless an option says so."""
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        os._exit(77)
+
+
 def in_silence(module: str, arguments: list[str]) -> None:
     """A command in a process of its own."""
+    sys.addaudithook(no_network)
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
     sys.argv = [module, *arguments]
     import_module(module).main()
 
