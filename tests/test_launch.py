@@ -269,16 +269,18 @@ def test_a_training_whose_launcher_dies_saves_and_stops(number: int, pictures: P
     command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "1"]
     command += [str(ROOT / "train_autolink.py"), *options(pictures, tmp_path / "run", "--steps", "5000")]
     told = tmp_path / "told.txt"
-    with told.open("w") as file:
-        launcher = subprocess.Popen(command, stdout=file, stderr=file)
-    wait_for(lambda: (tmp_path / "run" / "metrics.jsonl").exists())
-    launcher.send_signal(number)
-    launcher.wait(60)
+    with told.open("w") as file, subprocess.Popen(command, stdout=file, stderr=file) as launcher:
+        try:
+            wait_for(lambda: (tmp_path / "run" / "metrics.jsonl").exists())
+            launcher.send_signal(number)
+            launcher.wait(60)
+        finally:
+            launcher.kill()
     wait_for(lambda: "stopped and saved at step" in told.read_text())
     assert len(RunFolder(tmp_path / "run").checkpoints()) == 1
 
 
-def wait_for(happened: Callable[[], bool], seconds: float = 120) -> None:
+def wait_for(happened: Callable[[], bool], seconds: float = 300) -> None:
     until = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < until
