@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 TREE := .venv/tree
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all test-wheel check format clean
+.PHONY: demo test test-all test-wheel check audit format clean
 
 # exactly what uv.lock names, so that it still works in years; compiled, for every test of a command starts Python
 $(INSTALLED): setup.cfg pyproject.toml uv.lock
@@ -36,6 +36,13 @@ check: $(INSTALLED)
 	ln -s $(CURDIR)/autolink/* $(CURDIR)/generation $(CURDIR)/video $(CURDIR)/eval $(TREE)/autolink/
 	ln -s $(CURDIR)/benchmarks $(CURDIR)/tests $(TREE)/
 	cd $(TREE) && ../bin/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache autolink benchmarks tests
+
+# known vulnerabilities of what uv.lock names, asked of osv.dev; exit code 1: there are some, 2: it could not be asked
+audit: $(INSTALLED)
+	@$(BIN)/uv audit --locked --preview-features audit-command >.venv/audit 2>&1; code=$$?; \
+	if grep -q 'error sending request' .venv/audit; \
+	then echo 'audit: osv.dev cannot be reached, so nothing is known of the versions in uv.lock' >&2; \
+	else cat .venv/audit; fi; exit $$code
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

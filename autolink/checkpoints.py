@@ -1,6 +1,5 @@
 """Where a checkpoint is: a folder, the name of a bundled one, or `hf:owner/name` on the Hugging Face Hub."""
 
-import json
 from abc import abstractmethod
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +9,7 @@ from torch import nn
 from typing_extensions import Self
 
 from autolink.errors import UserError
+from autolink.files import parse_json
 
 KINDS = {
     "autolink": "a stage one (keypoints and graph)",
@@ -31,7 +31,7 @@ BUNDLED = _PACKAGE.parent / "checkpoints" if _IN_CLONE else _PACKAGE / "bundled"
 def kind_of(folder: Path) -> str:
     """The `model_type` in a checkpoint folder's config.json, empty if there is none."""
     try:
-        values = json.loads((folder / "config.json").read_text())
+        values = parse_json((folder / "config.json").read_text())
         return str(values.get("model_type", "")) if isinstance(values, dict) else ""
     except (OSError, ValueError):
         return ""

@@ -14,6 +14,7 @@ from torch import Tensor
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError, command
 from autolink.model import AutoLink, ModelConfig
+from autolink.pictures import DAMAGE
 
 CARD = """---
 library_name: autolink
@@ -66,7 +67,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path} is damaged or holds more than tensors and plain values, and code in a checkpoint is never run; "
             f"save its state_dict and hyper_parameters alone and convert that ({reason.strip() or 'not readable'})"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
+    except DAMAGE as error:
         raise UserError(f"{path} is damaged ({str(error)[:80] or type(error).__name__}); download it again") from None
     if not isinstance(values, dict) or not all(isinstance(values.get(k), dict) for k in HELD):
         raise UserError(f"{path} is no Lightning checkpoint: it lacks state_dict or hyper_parameters")

@@ -22,10 +22,10 @@ from autolink.device import pick_device
 from autolink.draw import draw_graph
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError, command
-from autolink.files import clear_leftovers, temporary_folder, write_text
+from autolink.files import clear_leftovers, parse_json, temporary_folder, write_text
 from autolink.inference import detect_all
 from autolink.model import AutoLink
-from autolink.pictures import LARGE, PictureError
+from autolink.pictures import DAMAGE, LARGE, PictureError
 from autolink.video.container import VideoError
 from autolink.video.files import read_frames, video_facts
 from autolink.video.writer import VideoWriter
@@ -161,10 +161,13 @@ def detect_video(finder: Finder, path: Path, out: Path) -> dict[str, Any]:
 def replace_result(new: Path, out: Path, source: Path) -> None:
     """Move a finished result to where it belongs; of what is there, only an earlier result's own files go.
 
+    keypoints.json comes first: it says which files are ours, whenever the process is killed.
+
     Raises:
         UsageError: an overlay would replace the input.
     """
     files = [file.relative_to(new) for file in new.rglob("*") if file.is_file()]
+    files.sort(key=lambda name: name != Path(RESULT))
     for name in files:
         if (out / name).exists() and (out / name).samefile(source):
             raise UsageError(f"--out {out}: the overlay {name} would replace the input; choose another folder")
@@ -183,11 +186,11 @@ def replace_result(new: Path, out: Path, source: Path) -> None:
 def _earlier_files(result: Path) -> list[str]:
     """The overlays that an earlier result names."""
     try:
-        content = json.loads(result.read_text())
+        content = parse_json(result.read_text())
         if "video" in content:
             return [f"{Path(content['video']).stem}.mp4"]
         return [image["image"] for image in content.get("images", [])]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except DAMAGE:
         return []
 
 

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and weights that are read without trust in the file."""
 
 import errno
+import json
 import os
 import pickle
 import platform
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -20,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from autolink.errors import UserError
+from autolink.pictures import DAMAGE
 
 _HOST = f"{zlib.crc32(platform.node().encode()):08x}"
 _TEMPORARY = re.compile(r"\..*\.part-([0-9a-f]{8})-(\d+)-[0-9a-f]+(\.\w+)*")
@@ -88,7 +91,8 @@ def temporary_folder(path: Path) -> Iterator[Path]:
     beside = _temporary_name(path)
     beside.mkdir()
     try:
-        yield beside
+        with _naming(path, beside):
+            yield beside
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -102,6 +106,18 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, UTF-8, so that it is either there whole or not at all."""
     with atomic_path(path) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is damaged, or nested so deeply that Python's own parser gives up.
+    """
+    try:
+        return json.loads(text)  # noqa: TID251  # here alone
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 @cache
@@ -199,7 +215,7 @@ def read_weights(option: str, path: Path) -> dict[str, Tensor]:
         return tensors
     except pickle.UnpicklingError:
         reason = "it holds more than tensors"
-    except (OSError, RuntimeError, EOFError, ValueError, UserError) as error:
+    except (UserError, *DAMAGE) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     raise UserError(f"{option} {path} cannot be read: {reason}")
 

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 
 from autolink.errors import UsageError
-from autolink.files import write_text
+from autolink.files import parse_json, write_text
 from autolink.run_config import RunConfig
 
 
@@ -67,6 +67,6 @@ def wandb_run(folder: Path) -> dict[str, Any]:
 def _holds(line: str, step: int) -> bool:
     """Whether a line of metrics.jsonl is whole and of a step that the run still has."""
     try:
-        return bool(json.loads(line)["step"] <= step)
+        return bool(parse_json(line)["step"] <= step)
     except (ValueError, KeyError, TypeError):
         return False

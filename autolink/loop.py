@@ -124,9 +124,9 @@ class Timer:
 def asked_to_stop(accelerator: Accelerator, stop: Stop) -> bool:
     """Whether any process was asked to stop; all then know by which signal."""
     if accelerator.num_processes > 1:
-        asked: torch.Tensor = accelerator.gather(torch.tensor([stop.number], device=accelerator.device))
+        asked: torch.Tensor = accelerator.gather(torch.tensor([stop.asked], device=accelerator.device))
         stop.number = int(asked.max())
-    return stop.number > 0
+    return stop.asked > 0
 
 
 def show(trainer: Trainer, folder: Path, log: Log) -> dict[str, str]:

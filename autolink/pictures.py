@@ -2,10 +2,12 @@
 
 import io
 import logging
+import lzma
 import os
 import struct
 import threading
 import warnings
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -57,7 +59,8 @@ _SIDEWAYS = frozenset(turn for orientation, turn in _TURNS.items() if orientatio
 
 DAMAGE = (
     OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError, MemoryError,
-    SyntaxError, AssertionError, struct.error, zlib.error, Image.DecompressionBombError,
+    SyntaxError, AssertionError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
+    Image.DecompressionBombError,
 )  # fmt: skip
 """What readers of files raise on damaged ones."""
 

@@ -11,7 +11,8 @@ from torch import nn
 
 from autolink.checkpoints import check_kind
 from autolink.errors import UsageError, UserError
-from autolink.files import atomic_folder, check_shapes, read_tensors, save_tensors, tensor_shapes
+from autolink.files import atomic_folder, check_shapes, parse_json, read_tensors, save_tensors, tensor_shapes
+from autolink.pictures import DAMAGE
 
 Config = TypeVar("Config")
 Network = TypeVar("Network", bound=nn.Module)
@@ -55,7 +56,7 @@ def read_config(kind: str, config_type: type[Config], folder: Path) -> Config:
     """
     path = folder / "config.json"
     try:
-        values = json.loads(path.read_text())
+        values = parse_json(path.read_text())
         if not isinstance(values, dict):
             raise ValueError("it holds no object")
     except FileNotFoundError:
@@ -71,7 +72,7 @@ def read_config(kind: str, config_type: type[Config], folder: Path) -> Config:
         if unknown:
             raise ValueError(f"unknown entries {', '.join(sorted(unknown))}")
         return config_type(**values)
-    except (ValueError, TypeError) as error:
+    except DAMAGE as error:
         raise UserError(f"{path} does not describe a {kind} model: {error}") from None
 
 
@@ -127,7 +128,7 @@ def _check_weights(network: Callable[[Config], Network], config: Config, folder:
     try:
         with torch.device("meta"):
             module = network(config)
-    except (RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:
+    except DAMAGE as error:
         raise UserError(f"{folder / 'config.json'} describes a network that cannot be ({error})") from None
     check_shapes(path, {current_name(module, name): shape for name, shape in held.items()}, _shapes(module))
 

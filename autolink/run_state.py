@@ -20,11 +20,13 @@ from autolink.files import (
     atomic_folder,
     clear_leftovers,
     is_temporary,
+    parse_json,
     read_tensors,
     remove_folder,
     save_tensors,
     write_text,
 )
+from autolink.pictures import DAMAGE
 from autolink.run_config import RunConfig
 
 Config = TypeVar("Config", bound=RunConfig)
@@ -47,7 +49,7 @@ WRITTEN = (
 
 def config_to_json(config: RunConfig) -> dict[str, Any]:
     """The configuration as plain JSON values."""
-    values: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
+    values: dict[str, Any] = parse_json(json.dumps(asdict(config), default=str))
     return values
 
 
@@ -72,10 +74,10 @@ def read_run_config(like: Config, folder: Path) -> Config:
     """
     path = folder / "config.json"
     try:
-        return config_from_json(like, json.loads(path.read_text()))
+        return config_from_json(like, parse_json(path.read_text()))
     except FileNotFoundError:
         raise UsageError(f"--resume: there is no run in {folder}; leave --resume out to start one") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except DAMAGE as error:
         raise UserError(f"{path} is not a run's configuration: {error}") from None
 
 
@@ -216,9 +218,9 @@ class RunFolder:
             raise UserError(f"{self.path} has no checkpoint yet; start again with --overwrite")
         try:
             tensors = read_tensors(found[-1] / "training.safetensors")
-            state = json.loads((found[-1] / "state.json").read_text())
+            state = parse_json((found[-1] / "state.json").read_text())
             return tensors, {**state, "step": int(state["step"])}
-        except (UserError, OSError, ValueError, KeyError, TypeError) as error:
+        except (UserError, *DAMAGE) as error:
             reason = "" if isinstance(error, UserError) else f" ({error})"
             raise UserError(f"{found[-1]} is damaged{reason}; delete it to resume from the one before") from None
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from autolink.errors import UserError
 from autolink.layers import synchronise_batch_norm
+from autolink.pictures import DAMAGE
 from autolink.run_config import RunConfig
 from autolink.run_state import (
     RunFolder,
@@ -173,11 +174,18 @@ class BaseTrainer(ABC, Generic[Config, Network]):
         """Resume from the newest checkpoint.
 
         Raises:
-            UserError: there is none, or data, processes or accumulated batches are others than when it was saved.
+            UserError: there is none, it is damaged, or data, processes or accumulated batches are others than when it
+                was saved.
         """
         tensors, state = folder.load_checkpoint()
         self.check_same_start(state)
-        self.restore(tensors, state)
+        try:
+            self.restore(tensors, state)
+        except DAMAGE as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{folder.checkpoints()[-1]} is damaged ({reason}); delete it to resume from the one before"
+            ) from None
         self.step = state["step"]
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:

@@ -31,8 +31,8 @@ from autolink.eval.features import (
     prepared_features,
 )
 from autolink.eval.results import Figure, Section, as_text, data_name, write_results
-from autolink.files import atomic_path
-from autolink.pictures import PictureError
+from autolink.files import atomic_path, parse_json
+from autolink.pictures import DAMAGE, PictureError
 from autolink.pretrained import check_output
 from autolink.run_state import versions
 
@@ -162,11 +162,14 @@ def load_statistics(path: Path, extractor: Extractor) -> Side:
     if not path.is_file():
         raise UsageError(f"--real {path} does not exist; make it with --save-statistics from a folder of pictures")
     try:
+        with zipfile.ZipFile(path) as archive:
+            if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):  # it may be a bomb
+                raise ValueError("--save-statistics compresses nothing")
         with np.load(path, allow_pickle=False) as file:
-            features, facts = file["features"], json.loads(str(file["facts"]))
+            features, facts = file["features"], parse_json(str(file["facts"]))
         theirs = {name: facts[name] for name in protocol_of(extractor)}
         side = Side(features, facts["data"], facts["skipped"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except DAMAGE:
         raise UserError(f"--real {path} holds no statistics written by --save-statistics; make them again") from None
     if theirs != protocol_of(extractor):
         raise UserError(

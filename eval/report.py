@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import os
 import re
 import shlex
-import shutil
 import statistics
 import sys
 import time
@@ -34,6 +32,7 @@ from autolink.eval.reporting.literature import beside
 from autolink.eval.reporting.measures import Measured, measure_gan, measure_judge, measure_keypoints, measure_transfer
 from autolink.eval.reporting.render import comparison_text, put_into, report_page, summary_text
 from autolink.eval.results import as_text, data_name, from_json, to_json
+from autolink.files import atomic_folder
 from autolink.run_state import HANDLING, versions
 from autolink.video.synthetic import tags
 
@@ -126,23 +125,16 @@ def check_folder(folder: Path, written: frozenset[str], overwrite: bool) -> None
 
 
 def write_folder(folder: Path, texts: dict[str, str], pictures: dict[str, Image]) -> None:
-    """Write all files beside the folder and put them in its place, so that it is there whole or not at all."""
-    beside_it, old = (folder.absolute().with_name(f".{folder.name}.{os.getpid()}{end}") for end in ("", ".old"))
-    try:
-        beside_it.mkdir()
+    """Write a report's files, each whole; those of an earlier report go when the new ones are there."""
+    with atomic_folder(folder) as beside:
         for name, text in texts.items():
-            (beside_it / name).write_text(text, encoding="utf-8")
+            (beside / name).write_text(text, encoding="utf-8")
         for name, image in pictures.items():
-            (beside_it / name).parent.mkdir(exist_ok=True)
-            draw.write_picture(beside_it / name, image, tags(f"AutoLink {__version__}", "pictures"))
-        if folder.exists():
-            folder.absolute().rename(old)
-        beside_it.rename(folder.absolute())
-    finally:
-        shutil.rmtree(beside_it, ignore_errors=True)
-        if old.exists() and not folder.exists():
-            old.rename(folder.absolute())
-        shutil.rmtree(old, ignore_errors=True)
+            (beside / name).parent.mkdir(exist_ok=True)
+            draw.write_picture(beside / name, image, tags(f"AutoLink {__version__}", "pictures"))
+    for file in folder.rglob("*"):
+        if file.is_file() and file.relative_to(folder).as_posix() not in texts.keys() | pictures.keys():
+            file.unlink()
 
 
 def measure(subject: Subject, config: ReportConfig, device: torch.device) -> Measured:

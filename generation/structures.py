@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -19,9 +18,10 @@ from autolink.data.picture import from_pixels, square, squares
 from autolink.data.source import Source, is_video
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError
+from autolink.files import parse_json
 from autolink.inference import detect_all
 from autolink.inputs import Picture, Pictures, read_pictures
-from autolink.pictures import PictureError
+from autolink.pictures import DAMAGE, PictureError
 from autolink.video import files as video
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _class_of(gan: Gan, name: str) -> int:
 def _from_json(gan: Gan, path: Path) -> Structures:
     """What `autolink detect` wrote, for pictures or for a video."""
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(path.read_text())
         if "frames" in content:
             sizes = content["width"], content["height"]
             found = [(f"{path.name}, frame {n}", *sizes, points) for n, points in enumerate(content["frames"])]
@@ -194,11 +194,13 @@ def _from_json(gan: Gan, path: Path) -> Structures:
                     f"--structures {path}: {name} has {len(p)} keypoints, the checkpoint {K}; use its own stage one"
                 )
         keypoints = np.stack(points).astype(np.float32)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        names = [name for name, *_ in found]
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError("an image must be named by a text")
+    except DAMAGE as error:
         raise UserError(
             f"--structures {path} is no keypoints file ({type(error).__name__}: {error}); give one of `autolink detect`"
         ) from None
-    names = [name for name, *_ in found]
     return Structures(names, keypoints, np.array([_class_of(gan, n) for n in names]), moving="frames" in content)
 
 

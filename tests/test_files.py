@@ -1,5 +1,6 @@
 """Whole or not at all, under names that nobody can foresee; weights by their header."""
 
+import errno
 import json
 import os
 import struct
@@ -16,8 +17,10 @@ from autolink.files import (
     atomic_folder,
     atomic_path,
     clear_leftovers,
+    parse_json,
     read_tensors,
     save_tensors,
+    temporary_folder,
     tensor_shapes,
     write_text,
 )
@@ -129,3 +132,16 @@ def test_a_configuration_of_another_size_allocates_nothing(tiny_checkpoint: Path
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"does not fit its config\.json|cannot be"):
         AutoLink.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000 + "]" * 100_000, "{", "", b"\xff\xfe\x00"])
+def test_damaged_json_is_a_value_error(text: str | bytes) -> None:
+    with pytest.raises(ValueError):
+        parse_json(text)
+    assert parse_json('{"a": [1, 2.5]}') == {"a": [1, 2.5]}
+
+
+def test_a_full_disk_names_the_folder_that_was_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as told, temporary_folder(tmp_path / "out"):
+        raise OSError(errno.ENOSPC, "No space left on device")  # of a write, which knows no name
+    assert told.value.filename == str(tmp_path / "out")

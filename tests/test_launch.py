@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from autolink.eval.judge_data import folder_data
 from autolink.generation import gan_options, train_gan, train_transfer
 from autolink.generation.pairs import rendered_views
 from autolink.run_state import RunFolder
+from autolink.stop import Stop
 from autolink.trainer import BaseTrainer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -258,6 +260,40 @@ def test_accelerates_own_launcher(pictures: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     train.run(options(pictures, tmp_path / "here"))
     assert same(tmp_path / "launched", tmp_path / "here")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_training_whose_launcher_dies_saves_and_stops(number: int, pictures: Path, tmp_path: Path) -> None:
+    """Accelerate's launcher passes no signal on."""
+    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "1"]
+    command += [str(ROOT / "train_autolink.py"), *options(pictures, tmp_path / "run", "--steps", "5000")]
+    told = tmp_path / "told.txt"
+    with told.open("w") as file, subprocess.Popen(command, stdout=file, stderr=file) as launcher:
+        try:
+            wait_for(lambda: (tmp_path / "run" / "metrics.jsonl").exists())
+            launcher.send_signal(number)
+            launcher.wait(60)
+        finally:
+            launcher.kill()
+    wait_for(lambda: "stopped and saved at step" in told.read_text())
+    assert len(RunFolder(tmp_path / "run").checkpoints()) == 1
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 300) -> None:
+    until = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_launched_process_stops_when_its_parent_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autolink.stop._LAUNCHED", False)
+    assert Stop().asked == 0
+    monkeypatch.setattr("os.getppid", lambda: 1)
+    assert Stop().asked == 0  # as under nohup, when the shell ends
+    monkeypatch.setattr("autolink.stop._LAUNCHED", True)
+    assert Stop().asked == signal.SIGTERM
 
 
 @pytest.mark.slow

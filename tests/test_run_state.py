@@ -2,18 +2,14 @@
 
 import json
 import os
-import shutil
-import signal
-import sys
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
+from faults import crashes
 
 from autolink import AutoLink, ModelConfig
 from autolink.config import PRESETS
@@ -23,37 +19,6 @@ from autolink.run_state import RunFolder, read_run_config
 
 MODEL = ModelConfig(keypoints=5, size=32, detector_channels=(4, 8, 8), decoder_channels=(4, 8, 8))
 CONFIG = replace(PRESETS["figures"], model=MODEL, mask_blocks=8)
-CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
-
-Work = Callable[[Path], Any]
-
-
-def killed_before(change: int, work: Work, folder: Path) -> bool:
-    """Do some work in a fork and kill it before one of the changes it makes on disk; whether it came so far."""
-    process = os.fork()
-    if process:
-        return os.WIFSIGNALED(os.waitpid(process, 0)[1])
-    changes = count()
-
-    def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        if (event in CHANGES or writes) and str(folder) in str(arguments[0]) and next(changes) == change:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(watch)
-    work(folder)
-    os._exit(0)
-
-
-def crashes(work: Work, folder: Path, before: Work = lambda folder: None) -> Iterator[int]:
-    """Kill some work before each change that it makes on disk, after the same preparation every time."""
-    for change in count():
-        shutil.rmtree(folder, ignore_errors=True)
-        before(folder)
-        if not killed_before(change, work, folder):
-            assert change > 10
-            return
-        yield change
 
 
 def train_in(folder: Path, first: int = 1, last: int = 3, **options: Any) -> None:

@@ -833,6 +833,18 @@ def test_what_is_no_regular_file_or_too_large_is_refused(tmp_path: Path) -> None
         list(files.read_frames(tmp_path / "bomb.gif"))
 
 
+def test_a_few_frames_are_not_repeated_for_days(tmp_path: Path) -> None:
+    """A day of four frames is refused before anything is decoded; an hour of a talk's eight slides is not."""
+    day, hour = 86_400_000, 3_600_000
+    bomb = encode(tmp_path / "day.mkv", grey(10, 20, 30, 40), times=[0, 40, 80, day])
+    with pytest.raises(VideoError, match=r"its 4 frames last 864\d\d s; .* re-encode it"):
+        next(read_frames(bomb))
+    slides = encode(
+        tmp_path / "hour.mkv", grey(*range(10, 90, 10)), times=[0, 40, *range(hour // 7, hour, hour // 7), hour]
+    )
+    assert next(read_frames(slides)).shape[2] == 3
+
+
 def test_side_data_of_an_unknown_kind_is_passed_over(tmp_path: Path) -> None:
     """EXIF in the frames of Motion JPEG, of which PyAV does not know that FFmpeg has it."""
     exif = Image.Exif()

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autolink.errors import UserError
-from autolink.files import write_text
+from autolink.files import parse_json, write_text
 
 
 class MotionError(UserError, ValueError):
@@ -135,10 +135,10 @@ def read_motion(path: Path) -> Motion:
         MotionError: there is no such file, or it is no motion; one sentence names the file and the fault.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise MotionError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise MotionError(f"{path} is not JSON; give a file that --keypoints or autolink.detect wrote") from None
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
         raise MotionError(f"{path} holds no frames of keypoints; give a file that was written for a video")
@@ -179,7 +179,7 @@ def _weights(graph: Any, keypoints: int) -> NDArray[np.float64]:
             if not 0 <= i < j < keypoints:
                 raise ValueError(f"its graph links {i} and {j}, there are {keypoints} keypoints")
             matrix[i, j] = float(edge["weight"])
-    except (TypeError, KeyError):
+    except (TypeError, KeyError, OverflowError):
         raise ValueError("its graph is not a list of from, to, weight") from None
     return matrix[np.triu_indices(keypoints, 1)]
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from autolink.data.listing import Listing, find, picture_sizes, read_table
 from autolink.data.picture import Box
 from autolink.errors import UserError
+from autolink.pictures import DAMAGE
 
 PARTS = 15
 """Annotated parts of a bird."""
@@ -110,7 +111,7 @@ def read_aligned(root: Path) -> Listing:
         path = find(root, f"{side}_kp.npy")
         try:
             points = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
+        except DAMAGE as error:
             raise UserError(f"{path} is damaged ({error}); download it again") from None
         if points.shape != (len(listed), PARTS, 3):
             raise UserError(f"{path} must be ({len(listed)}, {PARTS}, 3) as {side}.csv says, it is {points.shape}")

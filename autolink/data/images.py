@@ -18,8 +18,8 @@ from autolink.data.landmarks import Annotation, read_annotation, without_landmar
 from autolink.data.picture import Fit, square
 from autolink.data.source import Source
 from autolink.errors import UserError
-from autolink.files import atomic_path, write_text
-from autolink.pictures import PictureError, decode_reduced
+from autolink.files import atomic_path, parse_json, write_text
+from autolink.pictures import DAMAGE, PictureError, decode_reduced
 from autolink.video.container import VideoError
 
 DECODING = 2
@@ -114,10 +114,10 @@ def load_source(
 def _cached(stored: Path, index: Path) -> tuple[Decoded, NDArray[np.uint8]] | None:
     """What an earlier run decoded, None where there is nothing or it is damaged."""
     try:
-        facts: Decoded = json.loads(index.read_text())
+        facts: Decoded = parse_json(index.read_text())
         images = np.load(stored, mmap_mode="r")
         return (facts, images) if len(images) == len(facts["names"]) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except DAMAGE:
         return None
 
 

@@ -142,7 +142,7 @@ def picture_sizes(root: Path, names: Sequence[str]) -> list[tuple[int, int]]:
                 return picture.size
         except FileNotFoundError:
             raise UserError(f"{root / name} is missing; unpack the pictures again") from None
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        except DAMAGE:
             raise UserError(f"{root / name} is no picture; unpack the pictures again") from None
 
     with ThreadPoolExecutor(16) as pool:

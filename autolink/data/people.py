@@ -1,7 +1,6 @@
 """Human3.6M, Tai-Chi-HD and DeepFashion in-shop, as prepared for this line of work."""
 
 import csv
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,8 @@ from numpy.typing import NDArray
 from autolink.data.listing import Listing, find, picture_sizes, pictures, read_mat
 from autolink.data.pickled_table import read_names_and_points
 from autolink.errors import UserError
+from autolink.files import parse_json
+from autolink.pictures import DAMAGE
 
 SUBJECTS = {1: False, 5: False, 6: False, 7: False, 8: False, 9: False, 11: True}
 """Human3.6M: subject -> whether it is held out."""
@@ -88,8 +89,8 @@ def read_deepfashion(root: Path) -> Listing:
             raise UserError(f"{path} must be a header and rows whose second cell names a picture in img/")
         path = find(root, f"data_{side}.json")
         try:
-            points = np.array([person["keypoints"] for person in json.loads(path.read_text())], np.float64)
-        except (ValueError, TypeError, KeyError):
+            points = np.array([person["keypoints"] for person in parse_json(path.read_text())], np.float64)
+        except DAMAGE:
             raise UserError(f'{path} must be a list of {{"keypoints": [[x, y], ...]}}') from None
         if points.ndim != 3 or points.shape[2] != 2 or len(points) != len(rows):
             raise UserError(f"{path} has {len(points)} people and data_{side}.csv {len(rows)}; they must agree")

@@ -5,7 +5,6 @@ import os
 import re
 import stat
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from PIL import Image
 from autolink.data.picture import Box
 from autolink.errors import UsageError, UserError
 from autolink.pictures import (
+    DAMAGE,
     PICTURES,
     VIDEOS,
     PictureError,
@@ -115,10 +115,9 @@ class Source:
             return (self.path / name).read_bytes()
         except OSError as error:
             raise PictureError(error.strerror or str(error)) from None
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-            raise PictureError(f"damaged in the zip: {error}") from None
-        except RuntimeError as error:
-            raise PictureError("encrypted" if "encrypted" in str(error) else str(error)) from None
+        except DAMAGE as error:
+            told = "encrypted" if "encrypted" in str(error) else f"damaged in the zip: {error}"
+            raise PictureError(told) from None
 
     def picture(self, name: str) -> Image.Image:
         """One picture as `decode_picture` makes it.
@@ -174,11 +173,11 @@ def _find_in_zip(path: Path) -> Source:
                 try:
                     with archive.open(members[name]) as file:
                         return is_picture(file)
-                except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
+                except DAMAGE:
                     return False
 
             return _sorted(path, sorted(members), is_picture_inside, [], members, False)
-    except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
+    except DAMAGE as error:
         raise UserError(f"{path} is not a readable zip ({error}); pack it again") from None
 
 

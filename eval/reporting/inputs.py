@@ -1,6 +1,5 @@
 """Which checkpoints a report is about, and what is known of their training."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from autolink.data.source import TABLE
 from autolink.errors import UsageError, UserError
 from autolink.eval.clips import is_clips, videos_in
 from autolink.eval.reporting.content import Curve, Training
+from autolink.files import parse_json
+from autolink.pictures import DAMAGE
 
 KINDS = {
     "autolink": "keypoints and graph",
@@ -55,13 +56,14 @@ def read_curves(path: Path) -> dict[str, Curve]:
     curves: dict[str, list[tuple[float, float]]] = {}
     for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
-            values = json.loads(line)
+            values = parse_json(line)
             step = float(values.pop("step"))
-        except (ValueError, KeyError, TypeError, AttributeError):
+            numbers = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
+        except DAMAGE:
             continue
-        for name, value in values.items():
-            if isinstance(value, int | float) and math.isfinite(value) and math.isfinite(step):
-                curves.setdefault(name, []).append((step, float(value)))
+        for name, value in numbers.items():
+            if math.isfinite(value) and math.isfinite(step):
+                curves.setdefault(name, []).append((step, value))
     return {name: tuple(curve) for name, curve in curves.items()}
 
 
@@ -110,7 +112,7 @@ def _has_faces(folder: Path) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text())
+        values = parse_json(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path.parent} is no checkpoint and no run folder: it has no config.json") from None
     except (ValueError, OSError) as error:
