@@ -45,7 +45,7 @@ class Studio:
         from autolink.studio.models import Models
 
         device = pick_device(self.device)
-        prepare_cpu(device)
+        prepare_cpu(device, threads=1)  # small networks gain little by more, and browser and jobs want cores, too
         return Models(self.session, self.gan, device)
 
     async def compute(self, work: Callable[[Any], T]) -> T:

@@ -88,4 +88,5 @@ class Models:
         except PictureError as error:
             raise UserError(f"the webcam's frame cannot be read: {error}") from None
         height, width = frame.shape[:2]
-        return self.discoverer(checkpoint).find(frame, width, height)
+        discoverer = self.discoverer(checkpoint)
+        return discoverer.graph | discoverer.find(frame, width, height)

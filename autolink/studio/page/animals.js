@@ -316,7 +316,7 @@ function sweep(box, id, told, input, release) {
     input(0, slider);
     release(slider);
   };
-  box.append(slider);
+  box.append(h("label", {}, String(box.children.length + 1), slider));
 }
 
 function bind() {
@@ -345,6 +345,12 @@ function bind() {
       changed();
     });
   });
+  for (const button of $("#a-sweeps").children) {
+    button.onclick = () => {
+      press($("#a-sweeps"), button.dataset.value);
+      for (const kind of ["look", "pose"]) $(`#a-${kind}-sweeps`).hidden = kind !== button.dataset.value;
+    };
+  }
   $("#a-dice").onclick = () => surprise();
   for (const id of ["a-lock-look", "a-lock-pose"]) $(`#${id}`).onclick = (event) => toggle(event.currentTarget);
   $("#a-truncation").oninput = (event) => {
