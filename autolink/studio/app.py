@@ -142,7 +142,7 @@ def _serve_page(app: FastAPI, studio: Studio) -> None:
     async def example(name: str) -> FileResponse:
         from autolink.studio.gallery import example
 
-        return FileResponse(await studio.compute(lambda _: example(studio.session, name)))
+        return FileResponse(await asyncio.to_thread(example, studio.session, name))
 
 
 def _serve_uploads(app: FastAPI, studio: Studio) -> None:
@@ -157,7 +157,7 @@ def _serve_uploads(app: FastAPI, studio: Studio) -> None:
     async def take_example(name: str) -> Any:
         from autolink.studio.gallery import adopt_example
 
-        return await studio.compute(lambda _: adopt_example(session, name))
+        return await asyncio.to_thread(adopt_example, session, name)
 
     @app.get("/api/uploads/{identity}")
     async def facts(identity: str) -> Any:

@@ -87,7 +87,9 @@ class Train(_Asked):
         if data not in ("figures", "animals"):
             path = Path(data).expanduser()
             if not path.is_absolute() or not path.exists():
-                raise UserError(f"there is no folder {data}; give its whole path, such as {Path.home() / 'my_pictures'}")
+                raise UserError(
+                    f"there is no folder {data}; give its whole path, such as {Path.home() / 'my_pictures'}"
+                )
             data = str(path)
         if self.preset not in PRESETS:
             raise UserError(f"there is no preset {self.preset}; there are {', '.join(PRESETS)}")
@@ -155,13 +157,9 @@ def _switches(asked: BaseModel, names: tuple[str, ...]) -> list[str]:
 
 def run_facts(folder: Path) -> dict[str, Any]:
     """Curves and samples of a training's run folder, as far as they are there."""
-    rows: list[dict[str, float]] = []
     path = folder / "metrics.jsonl"
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:  # being written
-            continue
+    lines = path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else []
+    rows = [json.loads(line) for line in lines if line.endswith("}\n")]  # the last may be being written
     thinned = rows[:: max(1, len(rows) // 600)]
     samples = sorted(path.name for path in (folder / "samples").glob("*.png"))
     return {"metrics": thinned, "samples": samples, "model": (folder / "model" / "config.json").exists()}

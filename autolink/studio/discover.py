@@ -55,6 +55,7 @@ class Discoverer:
             "pairs": model.pairs.T.tolist(),
             "weights": self._relative_weights(),
             "parent_keypoints": K,
+            "blocks": [[start, m.config.keypoints] for start, m, _ in model.blocks],
             "colours": keypoint_colours(sum(m.config.keypoints for _, m, _ in model.blocks)).tolist(),
             "parts": {count: parts(weights, K, count) for count in PARTS if count <= K // 2},
             "owners": model.owners,
@@ -62,7 +63,7 @@ class Discoverer:
 
     def _relative_weights(self) -> list[float]:
         """Each block of the graph relative to its own strongest edge, for children are graphs of their own."""
-        shares = [m.edge_weights.detach() / m.edge_weights.max() for _, m, _ in self.model.blocks]
+        shares = [(w / w.max()) for w in (m.edge_weights.detach() for _, m, _ in self.model.blocks)]
         whole: list[float] = torch.cat(shares).cpu().numpy().round(4).tolist()
         return whole
 

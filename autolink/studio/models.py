@@ -1,7 +1,6 @@
 """The networks that the page uses, each loaded when it is first asked for."""
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -64,7 +63,7 @@ class Models:
         else:
             still, _ = decode_reduced(path, SHOWN_SIDE)
         still.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-        return np.asarray(still)
+        return np.array(still)  # a copy, for torch wants to write
 
     def best_for(self, upload: Upload) -> str:
         """The bundled stage one that knows an upload best."""
@@ -84,7 +83,7 @@ class Models:
             UserError: it is no picture.
         """
         try:
-            frame = np.asarray(decode_picture(jpeg))
+            frame = np.array(decode_picture(jpeg))
         except PictureError as error:
             raise UserError(f"the webcam's frame cannot be read: {error}") from None
         height, width = frame.shape[:2]

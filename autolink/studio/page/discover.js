@@ -112,6 +112,7 @@ function show(one) {
   place(one);
   stage.picture = one.image;
   $("#d-stage").style.aspectRatio = `${one.width} / ${one.height}`;
+  $("#d-stage").style.setProperty("--aspect", one.width / one.height);
   $("#d-chosen").textContent = one.checkpoint && $("#d-checkpoint").value === "auto" ? `Chosen: ${told(one.checkpoint)}` : "";
   $("#d-children-field").hidden = !one.owners?.length;
   $("#d-parts").max = Math.max(...Object.keys(one.parts ?? { 2: 0 }).map(Number));
@@ -128,14 +129,17 @@ function place(one) {
 
 function refresh() {
   if (!shown) return;
-  const share = Number($("#d-edges").value);
-  const children = $("#d-children").checked;
-  const ours = (e) => children || (shown.pairs[e][0] < shown.parent_keypoints && shown.pairs[e][1] < shown.parent_keypoints);
-  stage.weights = shown.weights.map((w, e) => (ours(e) ? w : -1));
-  stage.points = stage.points.length ? stage.points : [];
-  stage.least = 1 - share;
-  const count = stage.weights.filter((w) => w >= stage.least && w > 0).length;
-  $("#d-edges-told").value = `${count} of ${shown.pairs.length}`;
+  const most = Number($("#d-edges").value); // edges for each keypoint, in each block of the graph
+  const shownEdges = new Set();
+  shown.blocks.forEach(([start, count], n) => {
+    if (n && !$("#d-children").checked) return;
+    const edges = shown.pairs.map((_, e) => e).filter((e) => shown.pairs[e][0] >= start && shown.pairs[e][0] < start + count);
+    edges.sort((a, b) => shown.weights[b] - shown.weights[a]);
+    for (const e of edges.slice(0, Math.round(most * count))) shownEdges.add(e);
+  });
+  stage.weights = shown.weights.map((w, e) => (shownEdges.has(e) ? w : -1));
+  stage.least = 0;
+  $("#d-edges-told").value = `${shownEdges.size} of ${shown.pairs.length}`;
   $("#d-parts-told").value = $("#d-parts").value;
   stage.colours = shown.keypoints.map((_, k) => (view === "parts" ? partColour(k, k) : shown.colours[k].join(" ")));
   stage.numbers = $("#d-numbers").checked;

@@ -147,6 +147,7 @@ function cropLayer(editable) {
     return { scale, left: (canvas.clientWidth - width * scale) / 2, top: (canvas.clientHeight - height * scale) / 2 };
   };
   const paint = () => {
+    if (!crop || !canvas.isConnected) return;
     canvas.width = canvas.clientWidth;
     canvas.height = canvas.clientHeight;
     const { scale, left, top } = frame();
