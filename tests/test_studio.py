@@ -35,6 +35,7 @@ from autolink.studio.live import packed, unpacked
 from autolink.studio.session import Session, safe_name
 
 PORT = 8642
+LIVE = f"ws://127.0.0.1:{PORT}/live"
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def test_foreign_pages_are_refused(client: TestClient, person: bytes) -> None:
 
 @pytest.mark.parametrize("headers", [{"host": "evil.example"}, {"origin": "https://evil.example"}])
 def test_foreign_sockets_are_refused(headers: dict[str, str], client: TestClient) -> None:
-    with pytest.raises(WebSocketDisconnect), client.websocket_connect("/live", headers=headers):
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect(LIVE, headers=headers):
         pass
 
 
@@ -243,7 +244,7 @@ def answers(socket: Any) -> Iterator[tuple[dict[str, Any], bytes]]:
 def test_a_picture_is_that_of_the_gan(client: TestClient, tiny_gan: Path) -> None:
     facts = client.get("/api/animals").json()
     points = facts["structures"][3]
-    with client.websocket_connect("/live") as socket:
+    with client.websocket_connect(LIVE) as socket:
         look = {"seed": 4, "number": 2, "class_number": 1, "truncation": 0.6}
         ask(socket, "picture", 1, kind="paint", wanted={"keypoints": points, "look": look})
         header, jpeg = next(answers(socket))
@@ -265,7 +266,7 @@ def test_the_newest_request_wins(client: TestClient, studio: Studio, monkeypatch
         return paint(self, wanted)
 
     monkeypatch.setattr(Animals, "paint", slow)
-    with client.websocket_connect("/live") as socket:
+    with client.websocket_connect(LIVE) as socket:
         for number in range(1, 31):
             ask(socket, "picture", number, kind="paint", wanted={"keypoints": points})
         ask(socket, "tile", 99, kind="paint", wanted={"keypoints": points})
@@ -293,7 +294,7 @@ def test_the_newest_request_wins(client: TestClient, studio: Studio, monkeypatch
     ],
 )  # fmt: skip
 def test_a_wrong_request_is_told_and_the_line_stays(wanted: Any, reason: str, client: TestClient) -> None:
-    with client.websocket_connect("/live") as socket:
+    with client.websocket_connect(LIVE) as socket:
         ask(socket, "picture", 1, kind="paint", wanted=wanted)
         header, payload = next(answers(socket))
         assert reason in header["error"] and not payload
@@ -383,7 +384,7 @@ def test_children_look_into_their_regions(client: TestClient, person: bytes) -> 
 
 
 def test_the_webcam_is_looked_at(client: TestClient, person: bytes) -> None:
-    with client.websocket_connect("/live") as socket:
+    with client.websocket_connect(LIVE) as socket:
         for payload in (person, b"no picture"):
             socket.send_bytes(packed({"slot": "camera", "id": 1, "kind": "look", "checkpoint": "figures"}, payload))
             header, _ = next(answers(socket))
@@ -438,9 +439,10 @@ def test_what_cannot_be_moved_is_told_at_once(client: TestClient, person: bytes)
     assert "no checkpoint" in client.post("/api/jobs/report", json={"checkpoints": ["/etc"]}).json()["error"]
 
 
-def sleeper(jobs: Jobs, seconds: float = 60) -> Job:
+def sleeper(client: TestClient, jobs: Jobs, seconds: float = 60) -> Job:
     """A job that does nothing for a while."""
-    return jobs.add("report", "sleep", lambda folder: [f"sleep-{seconds}"])
+    assert client.portal
+    return client.portal.call(jobs.add, "report", "sleep", lambda folder: [f"sleep-{seconds}"])
 
 
 @pytest.fixture
@@ -458,7 +460,7 @@ def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_job_runs_at_a_time_and_can_be_stopped(asleep: None, client: TestClient, studio: Studio) -> None:
-    first, second, third = (sleeper(studio.jobs, seconds) for seconds in (60, 60, 0))
+    first, second, third = (sleeper(client, studio.jobs, seconds) for seconds in (60, 60, 0))
     until = time.monotonic() + 60
     while first.said != ["begun"] and time.monotonic() < until:
         time.sleep(0.05)
@@ -473,7 +475,7 @@ def test_one_job_runs_at_a_time_and_can_be_stopped(asleep: None, client: TestCli
 def test_jobs_survive_the_studio(asleep: None, tmp_path: Path, tiny_gan: Path) -> None:
     studio = Studio(tmp_path / "studio", str(tiny_gan), "cpu")
     with TestClient(make_app(studio, PORT), base_url=f"http://127.0.0.1:{PORT}") as client:
-        done, cut, never = (sleeper(studio.jobs, seconds) for seconds in (0, 60, 60))
+        done, cut, never = (sleeper(client, studio.jobs, seconds) for seconds in (0, 60, 60))
         ended(client, done.id, 60)
         while cut.said != ["begun"]:
             time.sleep(0.05)
@@ -485,12 +487,12 @@ def test_jobs_survive_the_studio(asleep: None, tmp_path: Path, tiny_gan: Path) -
 
 
 def test_a_page_is_told_of_every_job(asleep: None, client: TestClient, studio: Studio) -> None:
-    earlier = sleeper(studio.jobs, 0)
+    earlier = sleeper(client, studio.jobs, 0)
     ended(client, earlier.id, 60)
-    with client.websocket_connect("/live") as socket, client.websocket_connect("/live") as other:
+    with client.websocket_connect(LIVE) as socket, client.websocket_connect(LIVE) as other:
         for line in (socket, other):
             assert next(answers(line))[0]["job"]["id"] == earlier.id
-        job = client.post(f"/api/jobs/{sleeper(studio.jobs, 0).id}/stop").json()
+        job = client.post(f"/api/jobs/{sleeper(client, studio.jobs, 0).id}/stop").json()
         for line in (socket, other):
             states = []
             for header, _ in answers(line):
