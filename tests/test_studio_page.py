@@ -155,8 +155,11 @@ def open_animals(page: Any, served: Served, state: str = "") -> None:
 def state_of(page: Any) -> dict[str, Any]:
     import base64
 
-    page.wait_for_timeout(400)  # the address follows when all is quiet
-    packed = page.url.split("/")[-1]
+    url = ""
+    while url != page.url:  # the address follows when all is quiet
+        url = page.url
+        page.wait_for_timeout(800)
+    packed = url.split("/")[-1]
     content: dict[str, Any] = json.loads(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
     return content
 
