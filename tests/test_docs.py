@@ -159,8 +159,8 @@ def as_file(module: str) -> str:
     return (inner if "." in inner else f"autolink/{inner}").replace(".", "/") + ".py"
 
 
-ELSEWHERE = ("make", "git", "cd", "pip", "autolink demo")
-"""Of these, test_demo.py runs the demo."""
+ELSEWHERE = ("make", "git", "cd", "pip", "autolink demo", "autolink studio")
+"""Of these, test_demo.py runs the demo and test_studio.py the studio."""
 
 
 @pytest.mark.parametrize("command", [c for c in ALL if not c.startswith(ELSEWHERE)])

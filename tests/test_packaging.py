@@ -29,6 +29,7 @@ FLOORS = [
     {"autolink"},
     {"autolink.generation"},
     {"autolink.eval"},
+    {"autolink.studio"},
     {"autolink.__init__", "autolink.cli"},
 ]
 """From the ground up; a module belongs to the floor of its longest prefix, and imports from none above its own."""
@@ -155,6 +156,8 @@ def test_the_wheel_holds_the_package_with_its_checkpoints(wheel: Path) -> None:
     assert {f"autolink/bundled/{path.as_posix()}" for path in tracked} == {n for n in names if "/bundled/" in n}
     templates = {path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*.j2")}
     assert templates == {Path(name).name for name in names if name.endswith(".j2")}
+    page = {f"autolink/studio/page/{path.name}" for path in (ROOT / "autolink/studio/page").iterdir()}
+    assert page == {name for name in names if "/page/" in name}
     assert wheel.stat().st_size < LARGEST_WHEEL
 
 

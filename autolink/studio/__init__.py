@@ -1,0 +1,1 @@
+"""The studio: a page in the browser that plays with what AutoLink has learned; `autolink studio` serves it."""
