@@ -366,6 +366,7 @@ def test_names_that_are_no_utf8_are_read_cached_and_split(tmp_path: Path) -> Non
         (["train2017/1", "val2017/2"], " ", [0, 1]),
         (["cat/train/1", "cat/val/2", "dog/train/3", "dog/val/4"], "cat cat dog dog", [0, 1, 0, 1]),
         (["trains/1", "valley/2", "testers/3"], "trains valley testers", None),
+        (["\udcb9\udcb7/1", "dog/2"], r"\udcb9\udcb7 dog", None),
         (["my/cat/1", "my/dog/deep/2"], "cat dog", None),
         (["cat/1", "dog/2", "3"], "cat dog ", None),
         (["train/1", "test/2"], " ", [0, 1]),

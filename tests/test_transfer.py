@@ -276,6 +276,38 @@ def test_a_video_may_begin_in_the_dark(tmp_path: Path) -> None:
     assert driving.motion.keypoints.shape[0] == 9
 
 
+def test_empty_frames_are_not_searched_for_the_subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = figure_clip(1, 4, 96)[0][0]
+    with VideoWriter(tmp_path / "late.mp4", Fraction(25)) as writer:
+        for n in range(40):
+            writer.write(shown if n == 39 else np.full_like(shown, 255 * (n % 2)))
+    looked: list[float] = []
+    networks = Networks(PoseTransfer.from_pretrained("figures-transfer"), torch.device("cpu"))
+    original = networks.detect
+
+    def detect(crops: np.ndarray) -> np.ndarray:
+        looked.extend(crops.std((1, 2, 3)).tolist())
+        return original(crops)
+
+    monkeypatch.setattr(networks, "detect", detect)
+    late = Clip.of(tmp_path / "late.mp4")
+    seen = subjects.follow_driver(late, False, networks, silent)
+    assert seen.empty[:39].all() and not seen.empty[39]
+    assert sum(deviation < 3 for deviation in looked) <= 1  # the one that tells how many keypoints there are
+
+
+def test_a_head_out_of_a_whole_body_is_announced(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    scene = np.random.default_rng(0).integers(90, 110, (300, 400, 3)).astype(np.uint8)
+    scene[100:196, 150:246] = figure_clip(1, 4, 96)[0][0]
+    Image.fromarray(scene).save(tmp_path / "scene.png")
+    box = TransferConfig(src=tmp_path / "scene.png", driver=tmp_path / "scene.png", crop="150,100,96,96",
+                         checkpoint="figures-transfer", device="cpu", dry_run=True, out=tmp_path / "o.mp4")  # fmt: skip
+    transfer.run(box)
+    said = capsys.readouterr().out
+    assert "head only: no body model is bundled; of the source, 400x300, a square of 96 px is redrawn" in said
+    assert "square of 96 px (--size changes that)" in said
+
+
 def test_a_source_that_overfills_its_picture_is_seen_as_its_driver_is(tmp_path: Path) -> None:
     """One and the same video: its first frame must stand for the source's pose, though only the source is cut there."""
     with VideoWriter(tmp_path / "near.mp4", Fraction(25)) as writer:

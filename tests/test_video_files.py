@@ -15,6 +15,7 @@ from av.stream import Disposition
 from PIL import ExifTags, Image
 
 from autolink.data.figures import figure_clip
+from autolink.draw import write_picture
 from autolink.video import colour, container, files, synthetic, timing
 from autolink.video import sound as sound_tracks
 from autolink.video.container import VideoError
@@ -799,6 +800,28 @@ def test_a_pause_is_believed_where_the_sound_bears_it_out(tmp_path: Path, times:
     whole = times[-1] // 40 + 1
     assert len(levels(recording("talk.webm", times[-1] / 1000 + 0.1))) == whole
     assert len(levels(recording("silent.webm", 0.1))) == len(times)
+
+
+@pytest.mark.parametrize("sought", [100, 10**9])
+def test_frames_of_a_long_video_are_evenly_spread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sought: int) -> None:
+    monkeypatch.setattr(files, "SOUGHT", sought)
+    path = encode(tmp_path / "a.mp4", (np.full((16, 16, 3), n // 4, np.uint8) for n in range(801)), "libx264",
+                  "yuv420p", gop=100)  # fmt: skip
+    shades = [float(frame.mean()) for frame in files.spread_frames(path, 5)]
+    assert shades == pytest.approx([0, 50, 100, 150, 200], abs=2)
+    part = [float(frame.mean()) for frame in files.spread_frames(path, 3, 200, 601)]
+    assert part == pytest.approx([50, 100, 150], abs=2)
+
+
+@pytest.mark.parametrize("source_type", [synthetic.SOURCE_TYPE, synthetic.GENERATED])
+def test_a_generated_picture_says_so(tmp_path: Path, source_type: str) -> None:
+    said = synthetic.tags("AutoLink 1 & more", "picture", source_type)
+    write_picture(tmp_path / "a.png", grey(9)[0], said)
+    with Image.open(tmp_path / "a.png") as picture:
+        text = {name: str(value) for name, value in picture.info.items()}
+    assert text["Title"] == "Synthetic picture" and "Made with AutoLink 1 & more" in text["Comment"]
+    assert f"<Iptc4xmpExt:DigitalSourceType>{source_type}<" in text["XML:com.adobe.xmp"]
+    assert "AutoLink 1 &amp; more" in text["XML:com.adobe.xmp"]
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.gif"])

@@ -37,7 +37,8 @@ def read_folders(names: Sequence[str]) -> Folders:
             test = np.array(sides, bool)
             parts = _without_shared([part[:level] + part[level + 1 :] for part in parts])
             break
-    label = [part[0] if len(part) > 1 else "" for part in parts]
+    printable = [part[0].encode(errors="backslashreplace").decode() for part in parts]  # names may be no UTF-8
+    label = [name if len(part) > 1 else "" for part, name in zip(parts, printable, strict=True)]
     return Folders(label, test if test is not None and not test.all() and test.any() else None)
 
 
