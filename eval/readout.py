@@ -31,7 +31,7 @@ PROTOCOL = (
     "about their centre and over their radius, a child's in its region, or all of them, with or without products of "
     "two coordinates; which, and the ridge's strength, by cross-validation over the people fitted on. R2 in the "
     "clips of the people held out, opening and readout each about its own mean over a clip, all clips summed before "
-    "dividing."
+    f"dividing; of the correlation, clips whose opening has a standard deviation below {HARDLY} are left out."
 )
 
 
@@ -207,12 +207,12 @@ def readout_figures(frames: Frames, data: str, seed: int) -> Iterator[Figure]:
         found = read_opening(frames, part, test)
         yield made(
             f"{part}_r2", f"{part.capitalize()} opening, R2 within clips", found.r2, count=int(test.sum()),
-            samples=f"frames of {tested} clips of people held out, fitted on {fitted} clips", headline=True,
-            protocol=f"{PROTOCOL} Read from: {found.source}.",
+            samples=f"frames of {tested} clips of people held out, fitted on {fitted} clips, read from {found.source}",
+            headline=True, protocol=PROTOCOL,
         )  # fmt: skip
         yield made(
             f"{part}_correlation", f"{part.capitalize()} opening, median correlation",
             float(np.median(found.correlations)) if found.correlations else None, count=len(found.correlations),
             samples=f"of these clips, {found.left_out} left out whose {part} hardly moves",
-            protocol=f"{PROTOCOL} Clips whose opening has a standard deviation below {HARDLY} are left out.",
+            protocol=PROTOCOL,
         )  # fmt: skip

@@ -102,8 +102,8 @@ def test_the_people_held_out_do_not_choose() -> None:
 def test_figures_say_what_they_are() -> None:
     by_key = {figure.key: figure for figure in readout_figures(known_frames(0.01), "clips", 0)}
     mouth = by_key["mouth_r2"]
-    assert mouth.count == 96 and mouth.samples == "frames of 8 clips of people held out, fitted on 32 clips"
-    assert mouth.headline and "Read from: mouth with products" in mouth.protocol
+    read = "frames of 8 clips of people held out, fitted on 32 clips, read from mouth with products"
+    assert mouth.count == 96 and mouth.samples == read and mouth.headline
     assert by_key["eyes_correlation"].value is None and "8 left out" in by_key["eyes_correlation"].samples
 
 
