@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Pose transfer of faces, its stage one begun from checkpoints/faces, with mouth and eyes: three hours of one CPU core.
+# Pose transfer of faces, its stage one begun from checkpoints/faces, with mouth and eyes: five hours of one CPU core.
 # bash recipes/faces-transfer.sh TALK FEWER HEADS [OPTION ...]: from the root of a clone; the options go to every training.
 set -euo pipefail
 # TALK: faces and clips of talking heads; FEWER: every fourth picture of TALK; HEADS: faces and many clips of heads
@@ -25,4 +25,11 @@ python generation/train_local.py --stage-one runs/faces-transfer/model --child r
 python generation/train_local.py --stage-one runs/mouth-local/model --child runs/eyes/nested \
   --region eyes --channels 16 32 64 96 --bones 10 --motion-channels 24 48 96 --feature-size 80 --moving-pairs 0.7 \
   --steps 900 --data "$heads" --out runs/eyes-local "$@"
-python -m recipes.bundle runs/eyes-local/model checkpoints/faces-transfer
+# once more on all of these people: the mouth at 96 px, and the head, which so far knew clips of seven people
+python generation/train_local.py --stage-one runs/eyes-local/model --start-from runs/eyes-local/model \
+  --child runs/eyes-local/model/stage_one --region mouth --size 96 --moving-pairs 0.6 --adversarial-from 0.4 \
+  --learning-rate 7e-4 --steps 1500 --data "$heads" --out runs/mouth-local-2 "$@"
+accelerate launch generation/train_transfer.py --preset cpu --stage-one runs/talk-2/model \
+  --start-from runs/mouth-local-2/model --adversarial-from 0.3 --learning-rate 7e-4 --steps 1741 --data "$heads" \
+  --out runs/faces-transfer-2 "$@"
+python -m recipes.bundle runs/faces-transfer-2/model checkpoints/faces-transfer
