@@ -26,7 +26,6 @@ from autolink.files import (
     save_tensors,
     write_text,
 )
-from autolink.pictures import DAMAGE
 from autolink.run_config import RunConfig
 
 Config = TypeVar("Config", bound=RunConfig)
@@ -45,6 +44,9 @@ WRITTEN = (
 
 `cache` is kept, for it is worth the same to any run.
 """
+
+_WRONG = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+"""What comes of JSON that says something else than it should."""
 
 
 def config_to_json(config: RunConfig) -> dict[str, Any]:
@@ -77,7 +79,7 @@ def read_run_config(like: Config, folder: Path) -> Config:
         return config_from_json(like, parse_json(path.read_text()))
     except FileNotFoundError:
         raise UsageError(f"--resume: there is no run in {folder}; leave --resume out to start one") from None
-    except DAMAGE as error:
+    except _WRONG as error:
         raise UserError(f"{path} is not a run's configuration: {error}") from None
 
 
@@ -220,7 +222,7 @@ class RunFolder:
             tensors = read_tensors(found[-1] / "training.safetensors")
             state = parse_json((found[-1] / "state.json").read_text())
             return tensors, {**state, "step": int(state["step"])}
-        except (UserError, *DAMAGE) as error:
+        except (UserError, OSError, *_WRONG) as error:
             reason = "" if isinstance(error, UserError) else f" ({error})"
             raise UserError(f"{found[-1]} is damaged{reason}; delete it to resume from the one before") from None
 

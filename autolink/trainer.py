@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from autolink.errors import UserError
 from autolink.layers import synchronise_batch_norm
-from autolink.pictures import DAMAGE
 from autolink.run_config import RunConfig
 from autolink.run_state import (
     RunFolder,
@@ -181,7 +180,9 @@ class BaseTrainer(ABC, Generic[Config, Network]):
         self.check_same_start(state)
         try:
             self.restore(tensors, state)
-        except DAMAGE as error:
+        except torch.OutOfMemoryError:  # a RuntimeError
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(
                 f"{folder.checkpoints()[-1]} is damaged ({reason}); delete it to resume from the one before"

@@ -83,7 +83,7 @@ def damaged(content: bytes, dice: random.Random) -> bytes:
     return bytes(data)
 
 
-HOSTILE = (
+HOSTILE: tuple[Any, ...] = (
     10**9, 10**6, 65536, 0, -1, -(10**9), 1e308, float("nan"), float("inf"), 0.5, "x", "", None, True, [], {}, [[]],
     [0], [-1], [10**6] * 3, ["a", "b", "c"], [1.5, 2, 2], [8] * 60, [None], {"a": 1}, 2**63, 2**64, 10**400,
     "../../etc", "\0", "[3000]",

@@ -239,7 +239,7 @@ def test_a_transfer_killed_while_it_writes_leaves_the_earlier_video(kills: int, 
     out.write_bytes(b"an earlier one")
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT) * kills:
         process = started("autolink.generation.transfer", *arguments)
-        while process.is_alive() and not list(out.parent.glob(".result.part-*")):
+        while process.is_alive() and not list(out.parent.glob(f".result.part-*-{process.pid}-*")):
             time.sleep(0.001)
         os.kill(process.pid, number)
         process.join()
