@@ -246,7 +246,8 @@ def test_selection_pins_mirror_edges_and_keys(page: Any, served: Served) -> None
     assert state["pinned"] == [3] and not moved[3].any()
     assert np.allclose(np.delete(moved, 3, 0), [5 / 128 * 2 * 64 / 63, 0], atol=2e-3)
     # back to the original, mirrored twice is as before
-    canvas.press("p")
+    canvas.press("p")  # all pinned
+    canvas.press("p")  # none
     canvas.press("r")
     assert np.allclose(state_of(page)["keypoints"], points, atol=2e-4)
     canvas.press("m")
