@@ -2,12 +2,14 @@
 
 import io
 import json
+import re
 import shutil
 import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +120,27 @@ def test_nothing_from_elsewhere_may_be_loaded(client: TestClient) -> None:
         text = path.read_text().replace("http://www.w3.org/", "")
         assert "https://" not in text and "http://" not in text, path
         assert client.get(f"/{path.name}").content == path.read_bytes()
+
+
+def luminance(colour: str) -> float:
+    """As WCAG 2 defines it, of #rrggbb."""
+    parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+def test_contrast_is_that_of_wcag_aa(theme: int) -> None:
+    style = (Path(serve.__file__).parent / "page" / "style.css").read_text()
+    block = re.findall(r":root[^{]*\{(.*?)\}", style, re.DOTALL)[theme]
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
+    text = [(front, back) for front in ("ink", "soft", "accent") for back in ("paper", "surface", "sunken")]
+    text += [("on-accent", "accent"), ("accent", "accent-soft"), ("bad", "bad-soft"), ("warn", "warn-soft")]
+    parts = [("line-strong", "surface"), ("accent", "surface")]  # borders and handles of controls
+    for pairs, least in ((text, 4.5), (parts, 3.0)):
+        for front, back in pairs:
+            high, low = sorted((luminance(colours[front]), luminance(colours[back])), reverse=True)
+            assert (high + 0.05) / (low + 0.05) >= least, (front, back)
 
 
 def test_only_this_machine_can_connect(fails: Callable[..., str]) -> None:
@@ -392,6 +415,37 @@ def test_the_webcam_is_looked_at(client: TestClient, person: bytes) -> None:
                 assert len(header["keypoints"]) == 24 and header["checkpoint"] == "figures"
             else:
                 assert "the webcam's frame cannot be read" in header["error"]
+
+
+# transfer by hand
+
+
+def test_a_source_moved_by_hand_is_redrawn_as_by_the_command(client: TestClient, person: bytes, tmp_path: Path) -> None:
+    from autolink.generation.transfer_video import transfer_video
+    from autolink.video.motion import Motion, write_motion
+
+    held = sent(client, "me.png", person)
+    facts = client.get(f"/api/uploads/{held['id']}/puppet?crop=none").json()
+    assert facts["checkpoint"] == "figures-transfer" and facts["crop"] == [0, 0, 96, 96]
+    pose = np.array(facts["keypoints"])
+    pose[4] += [0.2, -0.1]
+    with client.websocket_connect(LIVE) as socket:
+        for number, points in enumerate((pose, pose[1:], pose + 9)):
+            wanted = {"upload": held["id"], "crop": "none", "keypoints": points.tolist()}
+            ask(socket, "picture", number, kind="move", wanted=wanted)
+            header, jpeg = next(answers(socket))
+            if number:
+                assert "24 keypoints" in header["error"]
+            else:
+                shown = np.asarray(Image.open(io.BytesIO(jpeg))).astype(float)
+    # the same pose by a motion file
+    pixels = (np.stack([facts["keypoints"], pose]) + 1) / 2 * 95
+    write_motion(tmp_path / "motion.json", Motion(pixels, Fraction(25), 96, 96))
+    source = Image.open(io.BytesIO(person))
+    frames = list(transfer_video(source, tmp_path / "motion.json", "figures-transfer", motion="absolute", crop="none"))
+    assert shown.shape == frames[1].shape == (96, 96, 3)
+    assert np.abs(shown - frames[1]).mean() < 3  # JPEG
+    assert np.abs(shown - frames[0]).mean() > 1.2 * np.abs(shown - frames[1]).mean()
 
 
 # jobs

@@ -462,6 +462,44 @@ def test_a_transfer_survives_a_reload_and_a_second_tab(
     other.context.close()
 
 
+def test_a_source_is_moved_by_hand(page: Any, served: Served, clips: tuple[Path, Path]) -> None:
+    page.goto(f"{served.address}#transfer")
+    page.wait_for_selector("#t-source [data-example]")
+    page.set_input_files("#t-source input[type=file]", clips[0])
+    page.click("#t-by-hand")
+    page.wait_for_selector("#h-frames .tile")
+    canvas = page.locator("#hand-stage canvas")
+    page.click("#h-graph")
+    page.wait_for_timeout(200)
+    seen = pixels(page, "#hand-stage canvas")
+    page.click("#h-graph")
+    canvas.focus()
+    for _ in range(3):
+        canvas.press(".")
+    moves = int(page.evaluate("Number(document.body.dataset.moves)"))
+    for _ in range(4):
+        canvas.press("Shift+ArrowUp")
+    page.wait_for_selector("#hand-latency:not([hidden])")
+    until = time.monotonic() + PATIENCE / 1000
+    while int(page.evaluate("Number(document.body.dataset.moves)")) == moves and time.monotonic() < until:
+        page.wait_for_timeout(100)
+    page.wait_for_timeout(1500)
+    page.click("#h-keep")
+    page.wait_for_selector("#h-frames .tile >> nth=1")
+    print("\nby hand:", page.inner_text("#hand-latency"))
+    everywhere(page, "hand")
+    page.click("#h-graph")
+    page.wait_for_timeout(200)
+    assert np.abs(pixels(page, "#hand-stage canvas") - seen).mean() > 0.2
+    with page.expect_download() as download:
+        page.click("#h-save")
+    motion = json.loads(Path(download.value.path()).read_text())
+    assert len(motion["frames"]) == 2 * 20 + 1 and motion["frames"][0] == motion["frames"][-1] != motion["frames"][20]
+    page.click("#h-use")
+    page.wait_for_selector("#t-driver [data-told]:has-text('by-hand.json')")
+    assert page.is_enabled("#t-go")
+
+
 def test_training_is_watched_stopped_and_resumed(page: Any, served: Served, many_pictures: Path) -> None:
     page.goto(f"{served.address}#train")
     everywhere(page, "train-empty")

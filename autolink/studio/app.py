@@ -65,6 +65,11 @@ class Studio:
 
         if header.get("kind") == "paint":
             return {}, self.models().animals().paint(Paint.model_validate(header.get("wanted")))
+        if header.get("kind") == "move":
+            from autolink.studio.puppet import Move
+
+            wanted = Move.model_validate(header.get("wanted"))
+            return {}, self.models().puppet(wanted.upload, wanted.crop).move(wanted.keypoints)
         if header.get("kind") == "look":
             return self.models().look(str(header.get("checkpoint")), payload), b""
         raise UserError("the studio does not know this request; load the page again")
@@ -189,6 +194,11 @@ def _serve_uploads(app: FastAPI, studio: Studio) -> None:
     async def structure(identity: str) -> dict[str, Any]:
         held = session.upload(identity)
         return {"keypoints": await studio.compute(lambda models: models.animals().structure(models.picture(held)))}
+
+    @app.get("/api/uploads/{identity}/puppet")
+    async def puppet(identity: str, crop: str = "auto") -> dict[str, Any]:
+        held = session.upload(identity)
+        return await studio.compute(lambda models: models.puppet(held.id, crop).facts())
 
 
 def _serve_jobs(app: FastAPI, studio: Studio) -> None:
