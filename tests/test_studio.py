@@ -160,7 +160,11 @@ def test_an_upload_is_looked_at_and_kept(client: TestClient, studio: Studio, per
     held = sent(client, "me.png", person)
     assert (held["kind"], held["name"], held["width"], held["height"]) == ("picture", "me.png", 96, 96)
     assert client.get(f"/api/uploads/{held['id']}").json() == held
-    assert client.get(f"/api/uploads/{held['id']}/file").content == person
+    file = client.get(f"/api/uploads/{held['id']}/file")
+    assert file.content == person and file.headers["content-type"] == "image/png"
+    as_page = sent(client, "page.html", person)  # a picture, whatever its name says
+    assert client.get(f"/api/uploads/{as_page['id']}/file").headers["content-type"] == "application/octet-stream"
+    shutil.rmtree(studio.session.uploads / as_page["id"])
     shown = Image.open(io.BytesIO(client.get(f"/api/uploads/{held['id']}/picture").content))
     assert shown.size == (96, 96) and shown.format == "JPEG"
     assert {path.name for path in studio.session.folder.rglob("*") if path.is_file()} == {"me.png", "upload.json"}
@@ -323,6 +327,14 @@ def test_a_wrong_request_is_told_and_the_line_stays(wanted: Any, reason: str, cl
         assert reason in header["error"] and not payload
         ask(socket, "picture", 2, kind="paint", wanted={"keypoints": [[0, 0]] * 5})
         assert next(answers(socket))[0] == {"slot": "picture", "id": 2}
+
+
+def test_a_broken_packet_ends_the_line(client: TestClient) -> None:
+    with client.websocket_connect(LIVE) as socket:
+        socket.send_bytes(b"nonsense")
+        with pytest.raises(WebSocketDisconnect) as closed:
+            socket.receive_bytes()
+    assert closed.value.code == 1003
 
 
 def test_packets() -> None:

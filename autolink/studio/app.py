@@ -1,6 +1,7 @@
 """The studio's server: the page, uploads, jobs, and pictures at once."""
 
 import asyncio
+import mimetypes
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -18,7 +19,7 @@ from autolink import __version__
 from autolink.checkpoints import bundled
 from autolink.errors import UserError
 from autolink.studio.commands import MeasureReport, Train, Transfer, resume, run_facts
-from autolink.studio.guard import REPORT_POLICY, Guard
+from autolink.studio.guard import FILE_POLICY, REPORT_POLICY, Guard
 from autolink.studio.jobs import Jobs
 from autolink.studio.live import Header, Line
 from autolink.studio.pictures import public
@@ -170,7 +171,10 @@ def _serve_uploads(app: FastAPI, studio: Studio) -> None:
 
     @app.get("/api/uploads/{identity}/file")
     async def file(identity: str) -> FileResponse:
-        return FileResponse(session.file_of(identity))
+        path = session.file_of(identity)
+        kind = mimetypes.guess_type(path)[0] or ""
+        plain = kind if kind.startswith(("image/", "video/")) else "application/octet-stream"
+        return FileResponse(path, media_type=plain, headers={"content-security-policy": FILE_POLICY})
 
     @app.get("/api/uploads/{identity}/picture")
     async def picture(identity: str) -> Response:
