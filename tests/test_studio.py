@@ -2,12 +2,14 @@
 
 import io
 import json
+import re
 import shutil
 import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,27 @@ def test_nothing_from_elsewhere_may_be_loaded(client: TestClient) -> None:
         assert client.get(f"/{path.name}").content == path.read_bytes()
 
 
+def luminance(colour: str) -> float:
+    """As WCAG 2 defines it, of #rrggbb."""
+    parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+def test_contrast_is_that_of_wcag_aa(theme: int) -> None:
+    style = (Path(serve.__file__).parent / "page" / "style.css").read_text()
+    block = re.findall(r":root[^{]*\{(.*?)\}", style, re.DOTALL)[theme]
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
+    text = [(front, back) for front in ("ink", "soft", "accent") for back in ("paper", "surface", "sunken")]
+    text += [("on-accent", "accent"), ("accent", "accent-soft"), ("bad", "bad-soft"), ("warn", "warn-soft")]
+    parts = [("line-strong", "surface"), ("accent", "surface")]  # borders and handles of controls
+    for pairs, least in ((text, 4.5), (parts, 3.0)):
+        for front, back in pairs:
+            high, low = sorted((luminance(colours[front]), luminance(colours[back])), reverse=True)
+            assert (high + 0.05) / (low + 0.05) >= least, (front, back)
+
+
 def test_only_this_machine_can_connect(fails: Callable[..., str]) -> None:
     with serve.listening(0) as first:
         address, port = first.getsockname()
@@ -137,7 +160,11 @@ def test_an_upload_is_looked_at_and_kept(client: TestClient, studio: Studio, per
     held = sent(client, "me.png", person)
     assert (held["kind"], held["name"], held["width"], held["height"]) == ("picture", "me.png", 96, 96)
     assert client.get(f"/api/uploads/{held['id']}").json() == held
-    assert client.get(f"/api/uploads/{held['id']}/file").content == person
+    file = client.get(f"/api/uploads/{held['id']}/file")
+    assert file.content == person and file.headers["content-type"] == "image/png"
+    as_page = sent(client, "page.html", person)  # a picture, whatever its name says
+    assert client.get(f"/api/uploads/{as_page['id']}/file").headers["content-type"] == "application/octet-stream"
+    shutil.rmtree(studio.session.uploads / as_page["id"])
     shown = Image.open(io.BytesIO(client.get(f"/api/uploads/{held['id']}/picture").content))
     assert shown.size == (96, 96) and shown.format == "JPEG"
     assert {path.name for path in studio.session.folder.rglob("*") if path.is_file()} == {"me.png", "upload.json"}
@@ -302,6 +329,14 @@ def test_a_wrong_request_is_told_and_the_line_stays(wanted: Any, reason: str, cl
         assert next(answers(socket))[0] == {"slot": "picture", "id": 2}
 
 
+def test_a_broken_packet_ends_the_line(client: TestClient) -> None:
+    with client.websocket_connect(LIVE) as socket:
+        socket.send_bytes(b"nonsense")
+        with pytest.raises(WebSocketDisconnect) as closed:
+            socket.receive_bytes()
+    assert closed.value.code == 1003
+
+
 def test_packets() -> None:
     assert unpacked(packed({"slot": "a", "n": 1}, b"xyz")) == ({"slot": "a", "n": 1}, b"xyz")
     for packet in (b"", b"abc", struct.pack(">I", 2) + b"[]", struct.pack(">I", 99) + b"{}", packed({})):
@@ -392,6 +427,37 @@ def test_the_webcam_is_looked_at(client: TestClient, person: bytes) -> None:
                 assert len(header["keypoints"]) == 24 and header["checkpoint"] == "figures"
             else:
                 assert "the webcam's frame cannot be read" in header["error"]
+
+
+# transfer by hand
+
+
+def test_a_source_moved_by_hand_is_redrawn_as_by_the_command(client: TestClient, person: bytes, tmp_path: Path) -> None:
+    from autolink.generation.transfer_video import transfer_video
+    from autolink.video.motion import Motion, write_motion
+
+    held = sent(client, "me.png", person)
+    facts = client.get(f"/api/uploads/{held['id']}/puppet?crop=none").json()
+    assert facts["checkpoint"] == "figures-transfer" and facts["crop"] == [0, 0, 96, 96]
+    pose = np.array(facts["keypoints"])
+    pose[4] += [0.2, -0.1]
+    with client.websocket_connect(LIVE) as socket:
+        for number, points in enumerate((pose, pose[1:], pose + 9)):
+            wanted = {"upload": held["id"], "crop": "none", "keypoints": points.tolist()}
+            ask(socket, "picture", number, kind="move", wanted=wanted)
+            header, jpeg = next(answers(socket))
+            if number:
+                assert "24 keypoints" in header["error"]
+            else:
+                shown = np.asarray(Image.open(io.BytesIO(jpeg))).astype(float)
+    # the same pose by a motion file
+    pixels = (np.stack([facts["keypoints"], pose]) + 1) / 2 * 95
+    write_motion(tmp_path / "motion.json", Motion(pixels, Fraction(25), 96, 96))
+    source = Image.open(io.BytesIO(person))
+    frames = list(transfer_video(source, tmp_path / "motion.json", "figures-transfer", motion="absolute", crop="none"))
+    assert shown.shape == frames[1].shape == (96, 96, 3)
+    assert np.abs(shown - frames[1]).mean() < 3  # JPEG
+    assert np.abs(shown - frames[0]).mean() > 1.2 * np.abs(shown - frames[1]).mean()
 
 
 # jobs

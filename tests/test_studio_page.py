@@ -89,10 +89,18 @@ def page(browser: Any, served: Served, faults: list[str]) -> Iterator[Any]:
 def opened(browser: Any, faults: list[str], **options: Any) -> Any:
     page = browser.new_context(viewport={"width": 1300, "height": 900}, **options).new_page()
     page.set_default_timeout(PATIENCE)
+
+    def heard(told: Any) -> None:
+        if told.type == "error":
+            faults.append(told.text)
+
+    def asked(request: Any) -> None:
+        if request.url.startswith(("http:", "https:", "ws:", "wss:")) and "//127.0.0.1:" not in request.url:
+            faults.append(f"asked for {request.url}")
+
     page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda told: told.type == "error" and faults.append(told.text))
-    page.on("request", lambda asked: asked.url.split("/")[2].startswith("127.0.0.1") or faults.append(asked.url)
-            if asked.url.startswith(("http", "ws")) else None)  # fmt: skip
+    page.on("console", heard)
+    page.on("request", asked)
     return page
 
 
@@ -246,7 +254,8 @@ def test_selection_pins_mirror_edges_and_keys(page: Any, served: Served) -> None
     assert state["pinned"] == [3] and not moved[3].any()
     assert np.allclose(np.delete(moved, 3, 0), [5 / 128 * 2 * 64 / 63, 0], atol=2e-3)
     # back to the original, mirrored twice is as before
-    canvas.press("p")
+    canvas.press("p")  # all pinned
+    canvas.press("p")  # none
     canvas.press("r")
     assert np.allclose(state_of(page)["keypoints"], points, atol=2e-4)
     canvas.press("m")
@@ -461,13 +470,51 @@ def test_a_transfer_survives_a_reload_and_a_second_tab(
     other.context.close()
 
 
+def test_a_source_is_moved_by_hand(page: Any, served: Served, clips: tuple[Path, Path]) -> None:
+    page.goto(f"{served.address}#transfer")
+    page.wait_for_selector("#t-source [data-example]")
+    page.set_input_files("#t-source input[type=file]", clips[0])
+    page.click("#t-by-hand")
+    page.wait_for_selector("#h-frames .tile")
+    canvas = page.locator("#hand-stage canvas")
+    page.click("#h-graph")
+    page.wait_for_timeout(200)
+    seen = pixels(page, "#hand-stage canvas")
+    page.click("#h-graph")
+    canvas.focus()
+    for _ in range(3):
+        canvas.press(".")
+    moves = int(page.evaluate("Number(document.body.dataset.moves)"))
+    for _ in range(4):
+        canvas.press("Shift+ArrowUp")
+    page.wait_for_selector("#hand-latency:not([hidden])")
+    until = time.monotonic() + PATIENCE / 1000
+    while int(page.evaluate("Number(document.body.dataset.moves)")) == moves and time.monotonic() < until:
+        page.wait_for_timeout(100)
+    page.wait_for_timeout(1500)
+    page.click("#h-keep")
+    page.wait_for_selector("#h-frames .tile >> nth=1")
+    print("\nby hand:", page.inner_text("#hand-latency"))
+    everywhere(page, "hand")
+    page.click("#h-graph")
+    page.wait_for_timeout(200)
+    assert np.abs(pixels(page, "#hand-stage canvas") - seen).mean() > 0.2
+    with page.expect_download() as download:
+        page.click("#h-save")
+    motion = json.loads(Path(download.value.path()).read_text())
+    assert len(motion["frames"]) == 2 * 20 + 1 and motion["frames"][0] == motion["frames"][-1] != motion["frames"][20]
+    page.click("#h-use")
+    page.wait_for_selector("#t-driver [data-told]:has-text('by-hand.json')")
+    assert page.is_enabled("#t-go")
+
+
 def test_training_is_watched_stopped_and_resumed(page: Any, served: Served, many_pictures: Path) -> None:
     page.goto(f"{served.address}#train")
     everywhere(page, "train-empty")
     page.select_option("#n-kind", "folder")
     page.fill("#n-folder", "/no/such/folder")
     page.click("#n-estimate")
-    page.wait_for_selector(".message.bad:has-text('there is no folder')".replace("there", "There"))
+    page.wait_for_selector(".message.bad:has-text('There is no folder')")
     page.fill("#n-folder", str(many_pictures))
     for name, value in (("keypoints", "4"), ("steps", "60"), ("batch", "4")):
         page.fill(f"#n-{name}", value)
@@ -488,7 +535,7 @@ def test_training_is_watched_stopped_and_resumed(page: Any, served: Served, many
         shoot(page, "train-stopped")
         page.wait_for_timeout(3000)
         page.click("#n-resume")
-    page.wait_for_selector("#n-head .tag.done")
+    page.wait_for_selector("#n-head .tag.done", timeout=5 * PATIENCE)
     page.wait_for_selector("#n-sample:not([hidden])")
     page.wait_for_timeout(500)
     everywhere(page, "train-done")

@@ -29,11 +29,11 @@ class Look(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    seed: int = Field(0, ge=0, lt=2**31)
-    number: int = Field(0, ge=0, lt=2**31)
-    class_number: int = Field(0, ge=0)
-    truncation: float = Field(0.75, ge=0, le=2)
-    sweep: list[float] = Field([], max_length=DIRECTIONS)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    number: int = Field(default=0, ge=0, lt=2**31)
+    class_number: int = Field(default=0, ge=0)
+    truncation: float = Field(default=0.75, ge=0, le=2)
+    sweep: list[float] = Field(default=[], max_length=DIRECTIONS)
     """Along the principal directions, in standard deviations."""
 
 

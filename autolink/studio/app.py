@@ -1,6 +1,7 @@
 """The studio's server: the page, uploads, jobs, and pictures at once."""
 
 import asyncio
+import mimetypes
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -18,7 +19,7 @@ from autolink import __version__
 from autolink.checkpoints import bundled
 from autolink.errors import UserError
 from autolink.studio.commands import MeasureReport, Train, Transfer, resume, run_facts
-from autolink.studio.guard import REPORT_POLICY, Guard
+from autolink.studio.guard import FILE_POLICY, REPORT_POLICY, Guard
 from autolink.studio.jobs import Jobs
 from autolink.studio.live import Header, Line
 from autolink.studio.pictures import public
@@ -65,6 +66,11 @@ class Studio:
 
         if header.get("kind") == "paint":
             return {}, self.models().animals().paint(Paint.model_validate(header.get("wanted")))
+        if header.get("kind") == "move":
+            from autolink.studio.puppet import Move
+
+            wanted = Move.model_validate(header.get("wanted"))
+            return {}, self.models().puppet(wanted.upload, wanted.crop).move(wanted.keypoints)
         if header.get("kind") == "look":
             return self.models().look(str(header.get("checkpoint")), payload), b""
         raise UserError("the studio does not know this request; load the page again")
@@ -165,7 +171,10 @@ def _serve_uploads(app: FastAPI, studio: Studio) -> None:
 
     @app.get("/api/uploads/{identity}/file")
     async def file(identity: str) -> FileResponse:
-        return FileResponse(session.file_of(identity))
+        path = session.file_of(identity)
+        kind = mimetypes.guess_type(path)[0] or ""
+        plain = kind if kind.startswith(("image/", "video/")) else "application/octet-stream"
+        return FileResponse(path, media_type=plain, headers={"content-security-policy": FILE_POLICY})
 
     @app.get("/api/uploads/{identity}/picture")
     async def picture(identity: str) -> Response:
@@ -189,6 +198,11 @@ def _serve_uploads(app: FastAPI, studio: Studio) -> None:
     async def structure(identity: str) -> dict[str, Any]:
         held = session.upload(identity)
         return {"keypoints": await studio.compute(lambda models: models.animals().structure(models.picture(held)))}
+
+    @app.get("/api/uploads/{identity}/puppet")
+    async def puppet(identity: str, crop: str = "auto") -> dict[str, Any]:
+        held = session.upload(identity)
+        return await studio.compute(lambda models: models.puppet(held.id, crop).facts())
 
 
 def _serve_jobs(app: FastAPI, studio: Studio) -> None:

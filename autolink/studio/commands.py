@@ -24,12 +24,12 @@ class Transfer(_Asked):
     source: str
     driver: str
     motion: Literal["relative", "absolute", "retarget"] = "relative"
-    lips: float = Field(1.0, ge=0, le=3)
-    eyes: float = Field(1.0, ge=0, le=3)
-    pose: float = Field(1.0, ge=0, le=3)
-    smooth: float = Field(0.0, ge=0, le=50)
-    start: float = Field(0.0, ge=0)
-    end: float = Field(0.0, ge=0)
+    lips: float = Field(default=1.0, ge=0, le=3)
+    eyes: float = Field(default=1.0, ge=0, le=3)
+    pose: float = Field(default=1.0, ge=0, le=3)
+    smooth: float = Field(default=0.0, ge=0, le=50)
+    start: float = Field(default=0.0, ge=0)
+    end: float = Field(default=0.0, ge=0)
     crop: tuple[float, float, float, float] | None = None
     """x, y, width and height in pixels of the source."""
     paste_back: bool = False
@@ -68,12 +68,12 @@ class Train(_Asked):
     data: str = "figures"
     """figures, animals, or a folder or zip on this machine."""
     preset: str = "figures"
-    keypoints: int = Field(16, ge=2, le=64)
-    steps: int = Field(1700, ge=1, le=1_000_000)
-    size: int = Field(64, ge=16, le=512)
-    batch: int = Field(32, ge=1, le=1024)
-    seed: int = Field(0, ge=0)
-    sample_minutes: float = Field(0.5, gt=0, le=60)
+    keypoints: int = Field(default=16, ge=2, le=64)
+    steps: int = Field(default=1700, ge=1, le=1_000_000)
+    size: int = Field(default=64, ge=16, le=512)
+    batch: int = Field(default=32, ge=1, le=1024)
+    seed: int = Field(default=0, ge=0)
+    sample_minutes: float = Field(default=0.5, gt=0, le=60)
     estimate: bool = False
     """Only say how long it would take."""
 
@@ -123,10 +123,10 @@ class MeasureReport(_Asked):
 
     checkpoints: list[str] = Field(min_length=1, max_length=8)
     data: str = "auto"
-    clips: int = Field(8, ge=2, le=40)
-    frames: int = Field(4, ge=2, le=10)
-    pictures: int = Field(64, ge=1, le=256)
-    generated: int = Field(100, ge=8, le=500)
+    clips: int = Field(default=8, ge=2, le=40)
+    frames: int = Field(default=4, ge=2, le=10)
+    pictures: int = Field(default=64, ge=1, le=256)
+    generated: int = Field(default=100, ge=8, le=500)
 
     def add_to(self, jobs: Jobs, session: Session, known: list[str]) -> Job:
         """Queue it.

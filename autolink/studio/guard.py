@@ -12,6 +12,9 @@ POLICY = (
 REPORT_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data: 'self'; frame-ancestors 'self'"
 """The same for reports, which are pages of one file without scripts."""
 
+FILE_POLICY = "sandbox; default-src 'none'"
+"""The same for uploads: data, whatever they are called."""
+
 HEADERS = {
     "content-security-policy": POLICY, "x-content-type-options": "nosniff", "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin", "cross-origin-opener-policy": "same-origin",
@@ -21,7 +24,7 @@ HEADERS = {
 
 def names(port: int) -> frozenset[str]:
     """What the studio may be called by a browser: values of the Host header."""
-    return frozenset(f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]"))
+    return frozenset(f"{name}:{port}".removesuffix(":80") for name in ("127.0.0.1", "localhost", "[::1]"))
 
 
 class Guard:

@@ -61,18 +61,32 @@ class Line:
         self.jobs.listeners.add(self.hear)
         self.news = dict(self.jobs.jobs)
         self.wake.set()
-        writing = asyncio.create_task(self._write())
+        parts = [asyncio.create_task(part) for part in (self._read(), self._write())]
         try:
-            while True:
-                header, payload = unpacked(await self.socket.receive_bytes())
-                if header["slot"] in self.slots or len(self.slots) < MOST_SLOTS:
-                    self.slots[header["slot"]] = header, payload
-                    self.wake.set()
-        except (WebSocketDisconnect, ValueError, KeyError):
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            for part in done:
+                part.result()
+        except WebSocketDisconnect:
             pass
+        except ValueError as error:
+            await self.socket.close(1003, str(error))
         finally:
             self.jobs.listeners.discard(self.hear)
-            writing.cancel()
+            for part in parts:
+                part.cancel()
+
+    async def _read(self) -> None:
+        """Take requests, the newest in the place of older ones.
+
+        Raises:
+            ValueError: a packet is none.
+            WebSocketDisconnect: the page has gone.
+        """
+        while True:
+            header, payload = unpacked(await self.socket.receive_bytes())
+            if header["slot"] in self.slots or len(self.slots) < MOST_SLOTS:
+                self.slots[header["slot"]] = header, payload
+                self.wake.set()
 
     def hear(self, job: Job) -> None:
         """Note that a job has news."""
@@ -80,6 +94,7 @@ class Line:
         self.wake.set()
 
     async def _write(self) -> None:
+        """Send what has happened to jobs, and answers, that of the slot `FIRST` before others."""
         loop = asyncio.get_running_loop()
         while True:
             await self.wake.wait()

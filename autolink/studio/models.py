@@ -1,6 +1,6 @@
 """The networks that the page uses, each loaded when it is first asked for."""
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
@@ -16,11 +16,16 @@ from autolink.nested import NestedAutoLink
 from autolink.pictures import PictureError, decode_picture, decode_reduced
 from autolink.studio.animals import Animals
 from autolink.studio.discover import Discoverer
+from autolink.studio.puppet import Puppet
 from autolink.studio.session import Session, Upload
+from autolink.video.clip import Clip
 from autolink.video.files import spread_frames
 
 SHOWN_SIDE = 1024
 """Longest side of a picture that is shown or looked at."""
+
+PUPPETS = 4
+"""Sources that are kept ready to be moved by hand."""
 
 NESTED = "faces-transfer/stage_one"
 """The bundled stage one that has children."""
@@ -33,6 +38,7 @@ class Models:
         self.session, self.gan, self.device = session, gan, device
         self.animals = cache(self._animals)
         self.discoverer = cache(self._discoverer)
+        self.puppet = lru_cache(PUPPETS)(self._puppet)
 
     def _animals(self) -> Animals:
         return Animals(Gan.from_pretrained(self.gan).to(self.device))
@@ -43,6 +49,9 @@ class Models:
         run = self.session.runs / name.removeprefix("runs/") / "model"
         folder = run if name.startswith("runs/") else find_checkpoint(name)
         return Discoverer(name, NestedAutoLink.from_folder(folder).to(self.device))
+
+    def _puppet(self, upload: str, crop: str) -> Puppet:
+        return Puppet(Clip.of(self.session.file_of(upload)), crop, self.device)
 
     def names(self) -> list[str]:
         """Stage ones: the bundled ones, and those trained here."""

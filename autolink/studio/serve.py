@@ -65,13 +65,20 @@ def run(config: StudioConfig) -> None:
     import uvicorn
 
     from autolink.studio.app import Studio, make_app
+    from autolink.studio.live import LARGEST_PACKET
 
     with listening(config.port) as listener:
         port = int(listener.getsockname()[1])
         address = f"http://{LOOPBACK}:{port}/"
         app = make_app(Studio(config.folder, config.gan, config.device), port)
         server = uvicorn.Server(
-            uvicorn.Config(app, log_level="warning", ws="websockets-sansio", timeout_graceful_shutdown=2)
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                ws="websockets-sansio",
+                ws_max_size=LARGEST_PACKET,
+                timeout_graceful_shutdown=2,
+            )
         )
         print(f"the studio is at {address} (Ctrl-C ends it); its files are in {config.folder}", flush=True)
         if config.browser:

@@ -1,5 +1,6 @@
 // Discover: keypoints, graph, parts and edge map of pictures, or of the webcam.
 
+import { jobs } from "./jobs.js";
 import { ask } from "./live.js";
 import { Stage } from "./stage.js";
 import { $, api, h, press, say, saveBlob, saveJson, showExamples, takesDrops, tried, upload } from "./util.js";
@@ -14,19 +15,19 @@ let shown = null;
 let camera = null; // the stream while the webcam is on
 
 export const discover = {
-  async open() {
+  async open(argument) {
     if (!stage) await start();
     const { stage_ones } = await api("checkpoints");
     const select = $("#d-checkpoint");
     const now = select.value;
     select.replaceChildren(h("option", { value: "auto" }, "the one that knows it best"), ...stage_ones.map((name) => h("option", { value: name }, told(name))));
-    select.value = ["auto", ...stage_ones].includes(now) ? now : "auto";
+    select.value = [argument, now].find((name) => stage_ones.includes(name)) ?? "auto";
   },
 };
 
 function told(name) {
   if (name === "faces-transfer/stage_one") return "faces, with mouth and eyes";
-  return name.startsWith("runs/") ? `trained here: ${name.slice(5)}` : name;
+  return name.startsWith("runs/") ? `trained here: ${jobs.get(name.slice(5))?.title ?? name.slice(5)}` : name;
 }
 
 async function start() {

@@ -25,7 +25,7 @@ async function start() {
   bound = true;
   const { all, stage_ones } = await api("checkpoints");
   const trained = stage_ones.filter((name) => name.startsWith("runs/")).map((name) => `${name}/model`);
-  $("#r-checkpoints").replaceChildren(...[...all.filter((name) => !name.endsWith("-judge")), ...trained].map((name) => h("label", { class: "check" }, h("input", { type: "checkbox", value: name, ...(name === "figures" ? { checked: true } : {}) }), name)));
+  $("#r-checkpoints").replaceChildren(...[...all.filter((name) => !name.endsWith("-judge")), ...trained].map((name) => h("label", { class: "check" }, h("input", { type: "checkbox", value: name, ...(name === "figures" ? { checked: true } : {}) }), name.startsWith("runs/") ? jobs.get(name.split("/")[1])?.title ?? name : name)));
   $("#r-kind").onchange = () => ($("#r-folder-field").hidden = $("#r-kind").value !== "folder");
   const care = $("#r-care");
   care.oninput = () => ($("#r-care-told").value = CARE[care.value].told);

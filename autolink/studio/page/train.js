@@ -105,7 +105,7 @@ function head() {
   const buttons = [];
   if (going(job)) buttons.push(h("button", { id: "n-stop", class: "push", onclick: (event) => stopJob(job, event.currentTarget) }, icon("stop"), "Stop and save"));
   if (job.state === "stopped") buttons.push(h("button", { id: "n-resume", class: "push primary", onclick: (event) => tried(async () => { jobs.set(job.id, await post(`jobs/${job.id}/resume`)); show(job.id); }, event.currentTarget) }, icon("play"), "Resume"));
-  if (facts.model) buttons.push(h("a", { class: "button", href: "#discover" }, icon("discover"), "Use in Discover"));
+  if (facts.model) buttons.push(h("a", { class: "button", href: `#discover/runs/${job.id}` }, icon("discover"), "Use in Discover"));
   const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
   $("#n-head")?.replaceChildren(
     h("div", { class: "row" }, h("h2", { class: "grow" }, job.title), h("span", { class: `tag ${job.state}` }, job.state), ...buttons),

@@ -1,6 +1,7 @@
 // Transfer: a source moved as a driver, as a job; crop, part of the driver, gains, and the result beside both.
 
 import { card, command, going, jobs, ofKind, progress, stopJob, told, watch } from "./jobs.js";
+import { closeHand, openHand } from "./hand.js";
 import { $, $$, api, h, icon, press, post, say, showExamples, takesDrops, tried, upload } from "./util.js";
 
 const MOTIONS = {
@@ -48,6 +49,15 @@ async function start() {
     crop = null;
     showMedia("source");
   };
+  $("#t-by-hand").onclick = () => openHand(chosen.source, crop, (held, square) => {
+    // what was drawn by hand starts from the source's own pose, in this very square
+    const [x, y, side] = square;
+    crop = { x, y, side };
+    showMedia("source");
+    choose("driver", held);
+    setMotion("relative");
+    $("#t-go").scrollIntoView({ behavior: "smooth", block: "center" });
+  });
   for (const button of $("#t-motion").children) button.onclick = () => setMotion(button.dataset.value);
   setMotion("relative");
   for (const name of ["pose", "smooth", "lips", "eyes"]) {
@@ -86,7 +96,10 @@ function choose(which, held) {
     return;
   }
   chosen[which] = held;
-  if (which === "source") crop = null;
+  if (which === "source") {
+    crop = null;
+    closeHand();
+  }
   showMedia(which);
   if (which === "driver") {
     $("#t-start").value = 0;

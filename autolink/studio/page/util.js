@@ -51,7 +51,7 @@ export const takeExample = (name) => post(`gallery/${name}`);
 
 /** One sentence at the foot of the page; errors stay until they are closed. */
 export function say(text, bad = false) {
-  const sentence = text.charAt(0).toUpperCase() + text.slice(1);
+  const sentence = /^[a-z]+[ ,:]/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text; // not of a file's name
   const box = h("div", { class: bad ? "message bad" : "message", ...(bad ? { role: "alert" } : {}) }, h("span", { class: "grow" }, sentence));
   box.append(h("button", { "aria-label": "Close", onclick: () => box.remove() }, icon("close")));
   $("#messages").replaceChildren(box);
