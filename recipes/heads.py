@@ -25,12 +25,13 @@ RATE = Fraction(25)
 SUPERSAMPLING = 2
 PARTS = {
     "body": 0, "helper-l-eye": 1, "helper-r-eye": 1, "helper-upper-teeth": 2, "helper-lower-teeth": 2,
-    "helper-tongue": 3, "helper-l-eyelashes-1": 4, "helper-l-eyelashes-2": 4, "helper-r-eyelashes-1": 4,
-    "helper-r-eyelashes-2": 4,
+    "helper-tongue": 3, "helper-l-eyelashes-2": 4, "helper-r-eyelashes-2": 4,
 }  # fmt: skip
 SKIN, EYE, TEETH, TONGUE, LASHES = range(5)
 EYES = np.array([[0.3078, 7.2842, 1.2453], [-0.3078, 7.2842, 1.2453]])
 """Centres of the left and the right eye of the undeformed mesh, in decimetres as all of it: x left, y up, z forward."""
+MOUTH = np.array([0.0, 6.6, 1.0])
+"""The middle of its mouth, about which the teeth are made a little smaller."""
 NECK = np.array([0.0, 6.2, 0.25])
 """The point of the undeformed mesh about which the head turns."""
 LOCAL_SHAPES = (
@@ -171,7 +172,7 @@ def person(seed: int, number: int) -> Person:
         hair=pick(HAIRS, 0, 2 if tone > 2 else None),
         iris=pick(IRISES, 0, 1 if tone > 2 else None),
         shirt=pick(SHIRTS),
-        lips=skin * np.array((0.92, 0.66, 0.66) if man else (0.88, 0.50, 0.52)),
+        lips=skin * np.array((0.88, 0.68, 0.68) if man else (0.86, 0.52, 0.55)),
         background=(background * 1.1, background * 0.75),
         hair_line=generator.uniform(-0.05, 0.08),
         hair_thickness=generator.uniform(0.05, 0.16) if man else generator.uniform(0.12, 0.2),
@@ -254,7 +255,7 @@ def step(values: Array, low: float, high: float) -> Array:
 def hairiness(base: Array, who: Person) -> Array:
     """How far inside the hair a point of the undeformed mesh lies, in decimetres, negative outside: (...)."""
     x, y, z = base[..., 0], base[..., 1], base[..., 2]
-    line = 7.15 - 0.35 * who.long_hair + 0.78 * (z - 0.15) + 0.12 * positive(0.55 - abs(x)) - who.hair_line
+    line = 7.05 - 0.35 * who.long_hair + 0.78 * (z - 0.15) + 0.12 * positive(0.55 - abs(x)) - who.hair_line
     return y - np.maximum(line, 6.2 - 0.2 * who.long_hair)
 
 
@@ -265,6 +266,8 @@ def pose(who: Person, act: Acting, frame: int) -> Array:
     for name, curve in act.units.items():
         if curve[frame] > 1e-3:
             moved += curve[frame] * unit(name)
+    teeth = np.unique(mesh.triangles[mesh.parts == TEETH])
+    moved[teeth] = (moved[teeth] - MOUTH) * (0.9, 1, 0.95) + MOUTH
     look = rotation(act.gaze[frame, 0], act.gaze[frame, 1], 0)
     for side in (1, -1):
         eye = np.unique(mesh.triangles[(mesh.parts == EYE) & (base[mesh.triangles[:, 0], 0] * side > 0)])
@@ -343,18 +346,22 @@ def skin_colour(base: Array, who: Person, masks: dict[str, Array]) -> Array:
     red = np.exp(-((x - 0.45) ** 2 + (y - 6.9) ** 2) / 0.05) + 0.8 * np.exp(-(x**2 + (y - 6.95) ** 2) / 0.02)
     colour = blend(colour, who.skin * (1.0, 0.72, 0.7), 0.4 * red * (z > 0.9))
     beard = step(-(y - 0.35 * x), -6.75, -6.6) * step(z + 0.35 * (y - 6.2), 0.55, 0.8) * step(y, 6.0, 6.2)
-    beard = np.maximum(beard, step(-abs(y - 6.82), -0.09, -0.05) * step(-x, -0.33, -0.25) * (z > 1.2))
+    beard = np.maximum(beard, step(-abs(y - 6.77 + 0.4 * x), -0.08, -0.03) * step(-x, -0.32, -0.22) * (z > 1.3))
     colour = blend(colour, who.hair * 0.9 + 0.1 * who.skin, who.beard * beard * (0.85 + 0.15 * grain(base, 60)))
     colour = blend(colour, who.lips, step(masks["lips"], 0.3, 0.7))
     colour = blend(colour, who.skin * (0.86, 0.74, 0.72), 0.5 * masks["eyelids"])
-    arc = 7.49 + 0.10 * np.sin(np.clip((x - 0.1) / 0.42, 0, 1) * 2.4)
-    brow = step(-abs(y - arc), -0.055, -0.02) * step(x, 0.09, 0.16) * step(-x, -0.56, -0.44) * (z > 0.9)
-    colour = blend(colour, who.hair * 0.9, 0.8 * brow * (0.85 + 0.15 * np.sin(140 * x + 60 * y)))
+    along = np.clip((x - 0.1) / 0.40, 0, 1)
+    thick = 0.045 - 0.025 * along
+    brow = step(-abs(y - 7.475 - 0.06 * np.sin(2.3 * along)) / thick, -1.3, -0.3) * (z > 0.9)
+    brow *= step(x, 0.09, 0.17) * step(-x, -0.52, -0.38)
+    colour = blend(colour, 0.85 * who.hair + 0.1 * who.skin, 0.75 * brow * (0.9 + 0.1 * np.sin(260 * x + 90 * y)))
     inside = masks["inside-mouth"]
     colour = blend(colour, np.array((0.45, 0.14, 0.14)) * step(z, 0.7, 1.45)[:, None], step(inside, 0.2, 0.6))
-    strands = 1 + 0.16 * np.sin(40 * np.arctan2(base[:, 0], y - 7.2 + 1e-6) + 3 * grain(base, 4)) + 0.08 * grain(base, 25)
-    hair = step(hairiness(base, who) + 0.02 * grain(base, 40), -0.02, 0.05) * (1 - step(masks["ears"], 0.1, 0.4))
+    around = np.arctan2(base[:, 0], y - 7.2 + 1e-6) + 0.1 * grain(base, 3)
+    strands = 1 + 0.10 * np.sin(90 * around) + 0.10 * np.sin(37 * around + 1) + 0.12 * grain(base, 12)
+    hair = step(hairiness(base, who) + 0.03 * grain(base, 40) + 0.03 * grain(base, 17), -0.03, 0.07) * (1 - step(masks["ears"], 0.1, 0.4))
     colour = blend(colour, who.hair * strands[:, None], hair)
+    colour *= 1 - 0.3 * (step(-y, -6.35, -6.1) * step(y + 0.45 * z, 5.9, 6.3) * step(-z, -1.25, -1.0))[:, None]
     shirt = who.shirt * (1 + 0.05 * grain(base, 6))[:, None]
     if who.stripes:
         shirt = shirt * (1 - 0.35 * step(np.sin(26 * y), 0.2, 0.5))[:, None]
@@ -374,7 +381,7 @@ def eye_colour(base: Array, who: Person) -> Array:
     return np.asarray(colour * step(angle, 0.15, 0.20))
 
 
-LIGHTS = (((-0.45, 0.55, 0.75), (0.78, 0.75, 0.71)), ((0.8, 0.15, 0.55), (0.26, 0.28, 0.32)))
+LIGHTS = (((-0.45, 0.55, 0.75), (0.66, 0.64, 0.61)), ((0.8, 0.15, 0.55), (0.26, 0.28, 0.31)))
 
 
 def shade(colour: Array, normals: Array, glossy: Array) -> Array:
@@ -410,12 +417,13 @@ def render(who: Person, vertices: Array, size: int) -> NDArray[np.uint8]:
     mix = lambda values: (values[corners] * (weights if values.ndim == 1 else weights[:, :, None])).sum(1)  # noqa: E731
     base, normals = mix(mesh.vertices), mix(vertex_normals(vertices, mesh.triangles))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12
+    normals[parts == TEETH] = 0.2 * normals[parts == TEETH] + (0, 0, 0.8)  # so coarse that they would show facets
     colour = skin_colour(base, who, {name: mix(mask) for name, mask in mesh.masks.items()})
     colour[parts == EYE] = eye_colour(base[parts == EYE], who)
-    depth = step(base[:, 2], 0.9, 1.45)[:, None]
-    colour = np.where((parts == TEETH)[:, None], np.array((0.88, 0.85, 0.78)) * (0.35 + 0.65 * depth), colour)
-    colour = np.where((parts == TONGUE)[:, None], np.array((0.72, 0.33, 0.33)) * (0.3 + 0.7 * depth), colour)
-    colour = np.where((parts == LASHES)[:, None], who.hair * 0.35, colour)
+    depth = step(base[:, 2], 0.9, 1.4)[:, None]
+    colour = np.where((parts == TEETH)[:, None], np.array((0.86, 0.83, 0.77)) * (0.25 + 0.75 * depth), colour)
+    colour = np.where((parts == TONGUE)[:, None], np.array((0.62, 0.28, 0.29)) * (0.3 + 0.7 * depth), colour)
+    colour = np.where((parts == LASHES)[:, None], 0.25 * who.hair + 0.2 * who.skin, colour)
     glossy = np.where(parts == EYE, 0.9, np.where(parts == SKIN, 0.10, 0.05)) * (base[:, 1] > 5.9)
     down = np.linspace(0, 1, fine)[:, None, None]
     canvas = who.background[0] * (1 - down) + who.background[1] * down + np.zeros((fine, fine, 1))
