@@ -215,13 +215,18 @@ class Acting:
 
 
 def acting(seed: int, number: int, frames: int) -> Acting:
-    """Random speech, blinks, brows, gaze and movements of the head."""
+    """Random speech, blinks, brows, gaze and movements of the head, from rest to rest, so that a clip can be a loop."""
     generator = np.random.default_rng((seed, number, 1))
-    noise = lambda period: smooth_noise(generator, frames, period)  # noqa: E731
-    speaking = np.clip(0.75 + 0.6 * noise(1.0), 0, 1)
-    opened = speaking * np.clip(0.38 + 0.42 * noise(0.17), 0, 1)
+    time = np.arange(frames) / float(RATE)
+    awake = step(np.minimum(time, time[-1] - time), 0, 0.5)
+
+    def noise(period: float) -> Array:
+        return awake * smooth_noise(generator, frames, period)
+
+    speaking = awake * np.clip(0.8 + 0.6 * noise(1.0), 0, 1)
+    opened = speaking * np.clip(0.40 + 0.45 * noise(0.17), 0, 1)
     pucker = 0.7 * speaking * np.clip(noise(0.3), 0, 1)
-    smile = np.clip(0.25 + 0.4 * noise(1.2), 0, 0.9) * (1 - 0.7 * pucker)
+    smile = np.clip(0.2 + 0.4 * noise(1.2), 0, 0.8) * (1 - 0.7 * pucker)
     lid, brow, frown = blinks(generator, frames), np.clip(0.6 * noise(0.9), 0, 1), np.clip(0.4 * noise(1.0), 0, 0.6)
     gaze = np.stack([0.05 * noise(0.8), 0.14 * noise(0.7)], 1)
     units = {
@@ -235,8 +240,8 @@ def acting(seed: int, number: int, frames: int) -> Acting:
         "eyeWideLeft": 0.4 * brow * (1 - lid), "eyeWideRight": 0.4 * brow * (1 - lid),
         "browDownLeft": frown, "browDownRight": frown,
     }  # fmt: skip
-    turn = np.stack([0.09 * noise(0.8), 0.24 * noise(1.1), 0.09 * noise(1.1)], 1)
-    return Acting(units, np.clip(turn, -0.55, 0.55), 0.07 * np.stack([noise(1.2), noise(1.2)], 1), gaze)
+    turn = np.stack([0.08 * noise(0.8), 0.2 * noise(1.1), 0.08 * noise(1.1)], 1)
+    return Acting(units, np.clip(turn, -0.4, 0.4), 0.07 * np.stack([noise(1.2), noise(1.2)], 1), gaze)
 
 
 def rotation(nod: float, turn: float, tilt: float) -> Array:
@@ -402,12 +407,12 @@ def render(who: Person, vertices: Array, size: int) -> NDArray[np.uint8]:
     mesh, fine = load_mesh(), size * SUPERSAMPLING
     face = who.vertices[(mesh.vertices[:, 1] > 6.2) & (mesh.vertices[:, 1] < 8.6)]
     centre, height = (face.max(0) + face.min(0)) / 2, np.ptp(face[:, 1])
-    scale, away = fine * 0.56 / height, 12.0  # of the camera, in decimetres
+    scale, away = fine * 0.7 / height, 12.0  # of the camera, in decimetres
     near = away / (away - (vertices[:, 2] - centre[2]))
     points = np.stack(
         [
             fine / 2 + (vertices[:, 0] - centre[0]) * scale * near,
-            fine * 0.46 - (vertices[:, 1] - centre[1]) * scale * near,
+            fine * 0.47 - (vertices[:, 1] - centre[1]) * scale * near,
             vertices[:, 2],
         ],
         1,
