@@ -177,7 +177,7 @@ def person(seed: int, number: int) -> Person:
         hair_line=generator.uniform(-0.05, 0.08),
         hair_thickness=generator.uniform(0.05, 0.16) if man else generator.uniform(0.12, 0.2),
         long_hair=0.0 if man else generator.uniform(0.0, 1.6),
-        beard=float(generator.choice((0.0, 0.15, 0.7))) if man else 0.0,
+        beard=float(generator.choice((0.0, 0.15, 0.6))) if man else 0.0,
         collar=generator.uniform(0.0, 0.25),
         stripes=bool(generator.random() < 0.3),
     )
@@ -186,7 +186,9 @@ def person(seed: int, number: int) -> Person:
 def smooth_noise(generator: np.random.Generator, frames: int, period: float) -> Array:
     """A smooth random curve of deviation 1 which changes its mind every `period` seconds, (frames,)."""
     width = period * float(RATE) / 2.5
-    noise = cv2.GaussianBlur(generator.normal(size=(1, frames + int(8 * width))), (0, 0), width, borderType=cv2.BORDER_REFLECT)
+    noise = cv2.GaussianBlur(
+        generator.normal(size=(1, frames + int(8 * width))), (0, 0), width, borderType=cv2.BORDER_REFLECT
+    )
     return (noise / noise.std())[0, int(4 * width) :][:frames]
 
 
@@ -306,7 +308,9 @@ def vertex_normals(vertices: Array, triangles: NDArray[np.int64]) -> Array:
     return normals / (np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12)
 
 
-def rasterise(points: Array, triangles: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+def rasterise(
+    points: Array, triangles: NDArray[np.int64], size: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
     """The nearest triangle at each covered pixel: pixel numbers (P,), triangles (P,), barycentric coordinates (P, 3).
 
     `points` (N, 3) are x and y in pixels and the depth, larger is nearer.
@@ -364,13 +368,15 @@ def skin_colour(base: Array, who: Person, masks: dict[str, Array]) -> Array:
     colour = blend(colour, np.array((0.45, 0.14, 0.14)) * step(z, 0.7, 1.45)[:, None], step(inside, 0.2, 0.6))
     around = np.arctan2(base[:, 0], y - 7.2 + 1e-6) + 0.1 * grain(base, 3)
     strands = 1 + 0.10 * np.sin(90 * around) + 0.10 * np.sin(37 * around + 1) + 0.12 * grain(base, 12)
-    hair = step(hairiness(base, who) + 0.03 * grain(base, 40) + 0.03 * grain(base, 17), -0.03, 0.07) * (1 - step(masks["ears"], 0.1, 0.4))
+    hair = step(hairiness(base, who) + 0.03 * grain(base, 40) + 0.03 * grain(base, 17), -0.03, 0.07) * (
+        1 - step(masks["ears"], 0.1, 0.4)
+    )
     colour = blend(colour, who.hair * strands[:, None], hair)
     colour *= 1 - 0.3 * (step(-y, -6.35, -6.1) * step(y + 0.45 * z, 5.9, 6.3) * step(-z, -1.25, -1.0))[:, None]
     shirt = who.shirt * (1 + 0.05 * grain(base, 6))[:, None]
     if who.stripes:
         shirt = shirt * (1 - 0.35 * step(np.sin(26 * y), 0.2, 0.5))[:, None]
-    collar = 5.92 - who.collar - 0.3 * positive(z - 0.1)
+    collar = 5.92 - who.collar - 0.3 * positive(z - 0.1) + 2 * positive(x - 0.6)
     return blend(colour, shirt, step(collar - y, 0.0, 0.02))
 
 

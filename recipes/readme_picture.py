@@ -62,8 +62,8 @@ def write_animation(path: Path, frames: list[Picture]) -> None:
 
 def run(
     out: Annotated[Path, tyro.conf.Positional] = Path("docs/transfer.webp"),
-    driver: int = 1,
-    sources: tuple[int, ...] = (0, 2, 3),
+    driver: int = 6,
+    sources: tuple[int, ...] = (2, 3, 5),
     seconds: float = 3.0,
     size: int = 176,
     checkpoint: str = "faces-transfer",
