@@ -402,7 +402,7 @@ def shade(colour: Array, normals: Array, glossy: Array) -> Array:
         towards = np.array(direction) / np.linalg.norm(direction)
         falling = (normals @ towards + 0.25) / 1.25  # wraps around the edge, as light does in skin
         lit += colour * np.array(strength) * positive(falling)[:, None]
-        half = towards + (0, 0, 1)
+        half = np.add(towards, (0, 0, 1))
         mirrored = positive(normals @ (half / np.linalg.norm(half)))
         lit += (glossy * mirrored ** np.where(glossy > 0.5, 60, 14))[:, None] * np.array(strength)
     return lit
