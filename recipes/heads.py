@@ -242,8 +242,8 @@ def acting(seed: int, number: int, frames: int) -> Acting:
         "eyeWideLeft": 0.4 * brow * (1 - lid), "eyeWideRight": 0.4 * brow * (1 - lid),
         "browDownLeft": frown, "browDownRight": frown,
     }  # fmt: skip
-    turn = np.stack([0.08 * noise(0.8), 0.2 * noise(1.1), 0.08 * noise(1.1)], 1)
-    return Acting(units, np.clip(turn, -0.4, 0.4), 0.07 * np.stack([noise(1.2), noise(1.2)], 1), gaze)
+    turn = np.stack([0.06 * noise(0.8), 0.15 * noise(1.1), 0.07 * noise(1.1)], 1)
+    return Acting(units, np.clip(turn, -0.3, 0.3), 0.07 * np.stack([noise(1.2), noise(1.2)], 1), gaze)
 
 
 def rotation(nod: float, turn: float, tilt: float) -> Array:
@@ -413,12 +413,12 @@ def render(who: Person, vertices: Array, size: int) -> NDArray[np.uint8]:
     mesh, fine = load_mesh(), size * SUPERSAMPLING
     face = who.vertices[(mesh.vertices[:, 1] > 6.2) & (mesh.vertices[:, 1] < 8.6)]
     centre, height = (face.max(0) + face.min(0)) / 2, np.ptp(face[:, 1])
-    scale, away = fine * 0.7 / height, 12.0  # of the camera, in decimetres
+    scale, away = fine * 0.77 / height, 12.0  # of the camera, in decimetres
     near = away / (away - (vertices[:, 2] - centre[2]))
     points = np.stack(
         [
             fine / 2 + (vertices[:, 0] - centre[0]) * scale * near,
-            fine * 0.47 - (vertices[:, 1] - centre[1]) * scale * near,
+            fine * 0.48 - (vertices[:, 1] - centre[1]) * scale * near,
             vertices[:, 2],
         ],
         1,

@@ -25,27 +25,21 @@ from recipes.heads import RATE, acting, person, pose, render
 Picture = NDArray[np.uint8]
 EVERY = 2
 """Of the frames of a clip, this one out of so many is shown."""
-CHILD_STRENGTH = 0.35
-"""How strong a child's edges are drawn beside its parent's, for they are close together."""
 
 
 def graphs(model: PoseTransfer, pictures: list[Picture]) -> list[Picture]:
-    """Each picture with the graph drawn on it: the parent's and, where there are children, theirs."""
-    nested = model.local.stage_one if model.local else None
-    stage_one = nested or model.stage_one
-    batch = to_network(torch.from_numpy(np.stack(pictures)), next(stage_one.parameters()).device)
+    """Each picture with its keypoints and the parent's graph; children's keypoints are dots, too close for lines."""
+    stage_one = model.local.stage_one if model.local else model.stage_one
+    batch = to_network(torch.from_numpy(np.stack(pictures)), model.stage_one.edge_logits.device)
     with torch.no_grad():
-        keypoints = stage_one.keypoints(batch).cpu().numpy()
-    blocks = nested.blocks if nested else [(0, model.stage_one, 1.0)]
-    weights = np.zeros((keypoints.shape[1],) * 2, np.float32)
-    for start, network, _ in blocks:
-        first, second = (edge_pairs(network.config.keypoints) + start).numpy()
-        own = network.edge_weights.detach().cpu().numpy()
-        weights[first, second] = own / own.max() * (CHILD_STRENGTH if start else 1.0)
+        keypoints = stage_one.keypoints(batch).cpu().numpy()  # the parent's come first
     first, second = edge_pairs(keypoints.shape[1]).numpy()
+    parents = np.maximum(first, second) < model.stage_one.config.keypoints
+    weights = np.zeros(len(first), np.float32)
+    weights[parents] = model.stage_one.edge_weights.detach().cpu().numpy()
     side = pictures[0].shape[0]
     return [
-        draw_graph(picture, (points + 1) / 2 * (side - 1), weights[first, second])
+        draw_graph(picture, (points + 1) / 2 * (side - 1), weights)
         for picture, points in zip(pictures, keypoints, strict=True)
     ]
 
