@@ -225,11 +225,16 @@ def acting(seed: int, number: int, frames: int) -> Acting:
     def noise(period: float) -> Array:
         return awake * smooth_noise(generator, frames, period)
 
-    speaking = awake * np.clip(0.8 + 0.6 * noise(1.0), 0, 1)
-    opened = speaking * np.clip(0.40 + 0.45 * noise(0.17), 0, 1)
+    speaking = awake * np.clip(0.9 + 0.4 * noise(1.0), 0.4, 1)
+    syllables = np.sin(2 * np.pi * 3.2 * time + noise(0.4))
+    opened = speaking * np.clip(0.42 + 0.32 * syllables + 0.25 * noise(0.4), 0, 1)
     pucker = 0.7 * speaking * np.clip(noise(0.3), 0, 1)
-    smile = np.clip(0.2 + 0.4 * noise(1.2), 0, 0.8) * (1 - 0.7 * pucker)
-    lid, brow, frown = blinks(generator, frames), np.clip(0.6 * noise(0.9), 0, 1), np.clip(0.4 * noise(1.0), 0, 0.6)
+    smile = np.clip(0.15 + 0.3 * noise(1.2), 0, 0.7) * (1 - 0.7 * pucker)
+    lid, brow, frown = (
+        awake * blinks(generator, frames),
+        np.clip(0.6 * noise(0.9), 0, 1),
+        np.clip(0.4 * noise(1.0), 0, 0.6),
+    )
     gaze = np.stack([0.05 * noise(0.8), 0.14 * noise(0.7)], 1)
     units = {
         "jawOpen": 0.8 * opened, "mouthFunnel": 0.5 * pucker, "mouthPucker": pucker,

@@ -38,11 +38,11 @@ def test_rasterising_equals_looking_at_every_triangle_at_every_pixel() -> None:
 
 def test_a_clip_goes_from_rest_to_rest_and_blinks_and_speaks() -> None:
     act = heads.acting(seed=0, number=1, frames=75)
-    for curve in (act.units["jawOpen"], act.turn, act.shift, act.gaze):
+    for curve in (act.units["jawOpen"], act.units["eyeBlinkLeft"], act.turn, act.shift, act.gaze):
         assert abs(curve[[0, -1]]).max() == 0 < abs(curve).max()
     assert all((curve >= 0).all() and (curve <= 1).all() for curve in act.units.values())
     closed = act.units["eyeBlinkLeft"]
-    assert closed.max() == 1
+    assert closed.max() > 0.9
     assert 0 < (closed > 0.5).mean() < 0.3  # short events
     assert act.units["jawOpen"].max() > 0.3
     assert abs(np.diff(act.turn, axis=0)).max() < 0.12  # nobody's head jumps
