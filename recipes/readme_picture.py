@@ -50,7 +50,7 @@ def write_animation(path: Path, frames: list[Picture]) -> None:
     duration = round(1000 * EVERY / RATE)
     with atomic_path(path) as temporary:
         first.save(
-            temporary, "WEBP", save_all=True, append_images=others, duration=duration, loop=0, quality=72, method=6
+            temporary, "WEBP", save_all=True, append_images=others, duration=duration, loop=0, quality=72, method=4
         )
 
 
