@@ -1,4 +1,4 @@
-"""What `make demo` runs: the bundled models on freshly rendered figures, and generated animals."""
+"""What `make demo` runs: the bundled models on rendered figures and faces, and generated animals."""
 
 import json
 import time
@@ -30,6 +30,9 @@ from autolink.run_state import versions
 from autolink.video.writer import VideoWriter
 
 OUT = Path("demo")
+EXAMPLES = Path(__file__).parent / "examples"
+"""Rendered faces: person 3's first frame and person 6's clip of `python -m recipes.heads DIR --people 8 --seconds 2
+--size 160`."""
 SHOWN_SIZE = 256
 FRAMES, RATE = 75, Fraction(25)
 
@@ -98,6 +101,16 @@ def pose_transfer(seed: int) -> dict[str, Any]:
     }
 
 
+def face_transfer() -> None:
+    """Move a rendered face as another speaks, blinks and turns."""
+    transfer.run(
+        TransferConfig(
+            src=EXAMPLES / "face.png", driver=EXAMPLES / "face_driver.mp4", out=OUT / "face.mp4", side_by_side=True,
+            overwrite=True,
+        )
+    )  # fmt: skip
+
+
 def animals(seed: int) -> None:
     """Cats and dogs of eight structures in seven appearances, and appearances that move from structure to structure."""
     sample.run(
@@ -109,11 +122,12 @@ def animals(seed: int) -> None:
 
 
 def run() -> None:
-    """Detect on fresh people, move one as another, and generate animals."""
+    """Detect on fresh people, move one as another, a face as another's, and generate animals."""
     seed = time.time_ns() % 1_000_000 + 1_000  # other people every time
     OUT.mkdir(exist_ok=True)
     found = detection(seed)
     moved = pose_transfer(seed)
+    face_transfer()
     animals(seed)
     figures = {"detection": found, "pose_transfer": moved, "seed": seed, "versions": versions()}
     write_text(OUT / "figures.json", json.dumps(figures, indent=2) + "\n")
@@ -121,6 +135,7 @@ def run() -> None:
     print(f"Keypoints and graph on 12 new rendered people: {OUT / 'figures.png'}")
     print(f"The same on a clip of 3 seconds:               {OUT / 'figures.mp4'}")
     print(f"One person moved as another, side by side:     {OUT / 'transfer.mp4'}")
+    print(f"A face moved as another, side by side:         {OUT / 'face.mp4'}")
     print(f"Generated animals, structure by appearance:    {OUT / 'animals.png'}")
     print(f"The same, moving from structure to structure:  {OUT / 'animals.mp4'}")
     error, baseline = found["regression_error_percent_of_side"], found["mean_pose_error_percent_of_side"]

@@ -1,10 +1,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import array
 
 from autolink.generation import demo
+from autolink.generation.transfer_video import transfer_video
+from autolink.generation.translator import PoseTransfer
 from autolink.video.files import read_frames
 
 
@@ -24,7 +27,21 @@ def test_the_demo_writes_what_it_names(
         assert len(list(read_frames(tmp_path / "demo" / name))) == 75
     assert array(tmp_path / "demo" / "animals.png").std() > 20
     assert len(list(read_frames(tmp_path / "demo" / "animals.mp4"))) == 96
+    assert len(list(read_frames(tmp_path / "demo" / "face.mp4"))) == 50
     said = capsys.readouterr().out
     assert all(
-        f"demo/{name}" in said for name in ("figures.png", "figures.mp4", "figures.json", "transfer.mp4", "animals.mp4")
+        f"demo/{name}" in said
+        for name in ("figures.png", "figures.mp4", "figures.json", "transfer.mp4", "face.mp4", "animals.mp4")
     )
+
+
+def test_the_bundled_face_turns_and_opens_its_mouth_as_the_driver_does() -> None:
+    source, driver = demo.EXAMPLES / "face.png", demo.EXAMPLES / "face_driver.mp4"
+    assert sum(path.stat().st_size for path in (source, driver)) < 300_000
+    transfer = transfer_video(source, driver)
+    assert transfer.checkpoint == "faces-transfer"  # auto recognises a rendered face
+    stage_one = PoseTransfer.from_pretrained("faces-transfer").stage_one
+    moved, led = (
+        stage_one.detect(list(frames)[::5]).mean(1)[:, 0].numpy() for frames in (transfer, read_frames(driver))
+    )
+    assert np.corrcoef(moved, led)[0, 1] > 0.8
