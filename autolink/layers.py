@@ -72,12 +72,9 @@ def up_block(c_in: int, c_out: int, convolutions: int) -> nn.Sequential:
 
 
 def initialise(network: nn.Module) -> None:
-    """He initialisation for leaky ReLU, biases zero.
-
-    Not of shapes alone (the meta device): there, normal_ imports torch's compiler, two seconds of every command's start.
-    """
+    """He initialisation for leaky ReLU, biases zero."""
     for module in network.modules():
-        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
+        if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, a=0.2)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -155,10 +155,7 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config
         widths, style, K = config.channels, config.latent, config.keypoints
-        weight = torch.empty(len(config.classes), style)
-        if not weight.is_meta:  # as in `initialise`
-            nn.init.normal_(weight)
-        self.embedding = nn.Embedding(*weight.shape, _weight=weight)
+        self.embedding = nn.Embedding(len(config.classes), style)
         self.mapping = nn.Sequential(nn.Linear(2 * style, style), activation(), nn.Linear(style, style))
         self.constant = nn.Parameter(torch.randn(1, widths[0], SMALLEST, SMALLEST))
         self.edge_encoder = EdgeEncoder(config)

@@ -606,18 +606,6 @@ def test_a_training_is_estimated_run_stopped_and_resumed(
     assert refused.status_code == 400 and "cannot be resumed" in refused.json()["error"]
 
 
-def test_loading_checkpoints_imports_no_compiler(tmp_path: Path) -> None:
-    """torch._dynamo, two seconds of imports, came with the check of shapes; the first picture waited for it."""
-    code = (
-        "import sys; from pathlib import Path; from autolink.studio.app import Studio\n"
-        "studio = Studio(Path('s')); studio.warm_up()\n"
-        "from autolink import AutoLink, PoseTransfer\n"
-        "AutoLink.from_pretrained('faces'); PoseTransfer.from_pretrained('faces-transfer')\n"
-        "sys.exit('torch._dynamo' in sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
-
-
 def test_the_command_tells_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
 ) -> None:
