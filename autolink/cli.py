@@ -18,7 +18,6 @@ class Subcommand(NamedTuple):
 
 COMMANDS = {
     "demo": Subcommand("autolink.generation.demo", "the bundled models on embedded data, in seconds"),
-    "studio": Subcommand("autolink.studio.serve", "a page in the browser: drag keypoints, discover, transfer, train"),
     "train": Subcommand("autolink.train", "stage one: keypoints and a graph from pictures, without labels"),
     "regions": Subcommand("autolink.discovery", "find the regions that a stage one's children should look at"),
     "detect": Subcommand("autolink.detect", "find keypoints in pictures or a video and draw the graph"),
@@ -26,6 +25,7 @@ COMMANDS = {
     "train-transfer": Subcommand("autolink.generation.train_transfer", "train a pose transfer on clips or pictures"),
     "train-local": Subcommand("autolink.generation.train_local", "train what redraws a child's region: lips, eyes"),
     "sample": Subcommand("autolink.generation.sample", "generate pictures of given structures"),
+    "studio": Subcommand("autolink.studio.serve", "a page in the browser: drag keypoints, discover, transfer, train"),
     "train-gan": Subcommand("autolink.generation.train_gan", "train a GAN whose structure is the edge map"),
     "export": Subcommand("autolink.export", "write the keypoint detector as an ONNX file"),
     "convert": Subcommand("autolink.convert", "make a checkpoint of one of the authors'"),

@@ -147,7 +147,6 @@ def test_only_this_machine_can_connect(fails: Callable[..., str]) -> None:
     with serve.listening(0) as first:
         address, port = first.getsockname()
         assert address == "127.0.0.1"
-        first.listen()
         assert f"--port {port}" in fails(2, lambda: serve.listening(port))
     assert "--port is 0 to 65535" in fails(2, lambda: serve.StudioConfig(port=70000))
     assert "is a file" in fails(2, lambda: serve.StudioConfig(folder=Path(__file__)))

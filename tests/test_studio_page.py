@@ -508,13 +508,16 @@ def test_a_source_is_moved_by_hand(page: Any, served: Served, clips: tuple[Path,
     assert page.is_enabled("#t-go")
 
 
-def test_training_is_watched_stopped_and_resumed(page: Any, served: Served, many_pictures: Path) -> None:
+def test_training_is_watched_stopped_and_resumed(
+    page: Any, served: Served, many_pictures: Path, faults: list[str]
+) -> None:
     page.goto(f"{served.address}#train")
     everywhere(page, "train-empty")
     page.select_option("#n-kind", "folder")
     page.fill("#n-folder", "/no/such/folder")
     page.click("#n-estimate")
     page.wait_for_selector(".message.bad:has-text('There is no folder')")
+    faults[:] = [fault for fault in faults if "400" not in fault]  # what the console says of a refused request
     page.fill("#n-folder", str(many_pictures))
     for name, value in (("keypoints", "4"), ("steps", "60"), ("batch", "4")):
         page.fill(f"#n-{name}", value)

@@ -50,6 +50,7 @@ def listening(port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((LOOPBACK, port))
+        listener.listen()  # whoever is early waits until the page is ready
     except OSError as error:
         listener.close()
         raise UsageError(f"--port {port}: {error.strerror}; choose another, or 0 for any that is free") from None
