@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -49,6 +50,12 @@ def encoded(path: Path, frames: NDArray[np.uint8], keyframes: int = 7, jitter: b
     return path
 
 
+def readable(frames: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+    """Frames up to a fault: of a video that begins late Matroska claims a duration that it does not have."""
+    with suppress(VideoError):
+        yield from frames
+
+
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three videos of 60, 30 and 10 frames in folders, and one that is none."""
@@ -82,10 +89,10 @@ def whole(clips: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathF
 @pytest.mark.parametrize("begin", [0, 520])
 def test_a_part_is_what_reading_all_gives(ending: str, jitter: bool, begin: int, tmp_path: Path) -> None:
     path = encoded(tmp_path / f"a.{ending}", np.stack(figure_clip(40, 3, 32)[0]), jitter=jitter, begin=begin)
-    known = list(read_frames(path))
+    known = list(readable(read_frames(path)))
     assert len(known) >= 40
     for first, last in ((0, 5), (5, 20), (14, 15), (21, None), (len(known) - 1, None), (len(known), None), (10, 999)):
-        part = list(read_part(path, first, last))
+        part = list(readable(read_part(path, first, last)))
         assert len(part) == len(known[first:last]), (first, last)
         assert all(np.array_equal(a, b) for a, b in zip(part, known[first:last], strict=True)), (first, last)
 
@@ -142,12 +149,7 @@ def test_if_all_failed_so_does_the_command(fails: Callable[..., str], tiny_check
 def test_a_truncated_video_keeps_what_can_be_read(tiny_checkpoint: Path, tmp_path: Path) -> None:
     path = encoded(tmp_path / "a.mkv", np.stack(figure_clip(60, 1, 64)[0]))
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    count = 0
-    try:
-        for _ in read_frames(path):
-            count += 1
-    except VideoError:
-        pass
+    count = len(list(readable(read_frames(path))))
     extract.run(config(path, tmp_path / "out", tiny_checkpoint))
     found = rows(tmp_path / "out")
     assert 0 < count < 60 and [row["frame"] for row in found] == list(range(count))
@@ -203,7 +205,7 @@ def test_the_motion_of_half_a_video_is_refused(clips: Path, whole: Path, tmp_pat
     shutil.copytree(whole, out)
     assert len(extraction.read_motion(out, clips / "a.mp4").keypoints) == 60
     (out / "points" / extraction.Segment(extraction.named(clips / "a.mp4"), 1, 3).name).unlink()
-    with pytest.raises(UserError, match="2 of the 3 segments of .*a.mp4; run autolink extract again"):
+    with pytest.raises(UserError, match="holds 2 of the 3 segments of"):
         extraction.read_motion(out, clips / "a.mp4")
     assert len(extraction.read_motion(out, clips / "b.mkv").keypoints) == 30
 

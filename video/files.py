@@ -131,8 +131,11 @@ def _sought(path: Path, facts: Timing, first: int, last: int | None) -> Iterator
         stream = decoding.stream
         renderer = Renderer(square_size(frame, stream.sample_aspect_ratio), stream.codec_context.name)
         container.seek(int((origin + first / facts.rate) / (stream.time_base or 1)), stream=stream)
+        coming = decoding.frames()
+        found = list(islice(coming, 1))
         # numbered from the file's first frame, which stands for all those that are not decoded
-        numbered = chain([(None, origin, Fraction(0))], decoding.frames())
+        passed_over = [(None, origin, Fraction(0))] if found and found[0][1] != origin else []
+        numbered = chain(passed_over, found, coming)
         shown, image = None, None
         for coded in islice(paced(numbered, facts.rate, decoding.clock.borne_out), first, last):
             if coded is not None and coded is not shown:
