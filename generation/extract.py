@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from autolink.checkpoints import find_checkpoint, kind_of
 from autolink.data.source import is_video
-from autolink.detect import Finder
+from autolink.detect import Finder, batches
 from autolink.device import pick_device, prepare_cpu, to_network, usable_cores
 from autolink.errors import UsageError, UserError, command
 from autolink.extraction import About, Rows, Segment, clear_error, named, read_motion, write_error, write_rows
@@ -133,13 +133,15 @@ class Looker:
     def look(self, frames: Iterator[Image]) -> Iterator[Looked]:
         """Keypoints of a video's frames, (H, W, 3) each, in order and constant memory."""
         found = self._followed(frames) if self.layout else self._whole(frames)
+        if not self.nested.named():
+            yield from (looked for _, looked in found)
         while some := list(islice(found, TOGETHER)):
             for (_, looked), points in zip(some, self._with_children(some), strict=True):
                 yield looked._replace(points=points)
 
     def _whole(self, frames: Iterator[Image]) -> Iterator[tuple[Image, Looked]]:
         finder = Finder(self.parent, self.device)
-        while some := list(islice(frames, TOGETHER)):
+        for some in batches(frames):
             for image, points in zip(some, finder.find(some), strict=True):
                 yield image, Looked(points, "seen", False)
 
@@ -162,8 +164,6 @@ class Looker:
     def _with_children(self, some: list[tuple[Image, Looked]]) -> list[NDArray[np.floating]]:
         """The keypoints of pictures of one size with those of the children, NaN where the parent's are."""
         own = [looked.points for _, looked in some]
-        if not self.nested.named():
-            return own
         pictures = to_network(torch.from_numpy(np.stack([image for image, _ in some])), self.device)
         points = torch.from_numpy(np.stack(own)).float().to(self.device)
         shown = points.isfinite().all(2).all(1)[:, None, None]
