@@ -62,7 +62,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clips")
     (folder / "more").mkdir()
     for name, count in (("a.mp4", 60), ("b.mkv", 30), ("more/c.mp4", 10)):
-        encoded(folder / name, np.stack(figure_clip(count, count, 64)[0]))
+        encoded(folder / name, figure_clip(count, count, 64)[0])
     (folder / "broken.mp4").write_bytes((folder / "a.mp4").read_bytes()[:2000])
     return folder
 
@@ -88,7 +88,7 @@ def whole(clips: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathF
 @pytest.mark.parametrize("jitter", [False, True])
 @pytest.mark.parametrize("begin", [0, 520])
 def test_a_part_is_what_reading_all_gives(ending: str, jitter: bool, begin: int, tmp_path: Path) -> None:
-    path = encoded(tmp_path / f"a.{ending}", np.stack(figure_clip(40, 3, 32)[0]), jitter=jitter, begin=begin)
+    path = encoded(tmp_path / f"a.{ending}", figure_clip(40, 3, 32)[0], jitter=jitter, begin=begin)
     known = list(readable(read_frames(path)))
     assert len(known) >= 40
     for first, last in ((0, 5), (5, 20), (14, 15), (21, None), (len(known) - 1, None), (len(known), None), (10, 999)):
@@ -98,7 +98,7 @@ def test_a_part_is_what_reading_all_gives(ending: str, jitter: bool, begin: int,
 
 
 def test_a_part_far_in_is_sought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = encoded(tmp_path / "a.mp4", np.stack(figure_clip(40, 3, 32)[0]))
+    path = encoded(tmp_path / "a.mp4", figure_clip(40, 3, 32)[0])
     monkeypatch.setattr("autolink.video.files.read_frames", lambda path: pytest.fail("all was read"))
     assert len(list(read_part(path, 30, 35))) == 5
 
@@ -147,7 +147,7 @@ def test_if_all_failed_so_does_the_command(fails: Callable[..., str], tiny_check
 
 
 def test_a_truncated_video_keeps_what_can_be_read(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    path = encoded(tmp_path / "a.mkv", np.stack(figure_clip(60, 1, 64)[0]))
+    path = encoded(tmp_path / "a.mkv", figure_clip(60, 1, 64)[0])
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     count = len(list(readable(read_frames(path))))
     extract.run(config(path, tmp_path / "out", tiny_checkpoint))
@@ -186,7 +186,7 @@ def test_a_bundled_transfer_finds_and_follows_and_its_rows_are_a_motion(tmp_path
     from autolink.generation.transfer_video import transfer_video
 
     frames = np.full((30, 96, 160, 3), 120, np.uint8)
-    frames[:, 16:80, 80:144] = np.stack(figure_clip(30, 0, 64)[0])  # small and beside the middle
+    frames[:, 16:80, 80:144] = figure_clip(30, 0, 64)[0]  # small and beside the middle
     path = encoded(tmp_path / "small.mp4", frames)
     motion = tmp_path / "motion.json"
     extract.run(config(path, tmp_path / "out", "figures-transfer", motion=motion, segment=60))
