@@ -47,14 +47,14 @@ class About:
     """Length of a segment."""
 
     @classmethod
-    def read(cls, out: Path) -> "About":
+    def read(cls, out: str | Path) -> "About":
         """What a folder says.
 
         Raises:
             UserError: it holds no extraction.
         """
         try:
-            values = parse_json((out / ABOUT).read_text(encoding="utf-8"))
+            values = parse_json((Path(out) / ABOUT).read_text(encoding="utf-8"))
             return cls(**{**values, "weights": tuple(map(float, values["weights"]))})
         except (OSError, ValueError, TypeError, KeyError):
             raise UserError(f"{out} holds no extraction; give the --out of autolink extract") from None
@@ -170,7 +170,7 @@ def _write(path: Path, table: "pyarrow.Table") -> None:
         parquet.write_table(table, beside, **OPTIONS)
 
 
-def read(out: Path, video: str | Path | None = None) -> "pyarrow.Table":
+def read(out: str | Path, video: str | Path | None = None) -> "pyarrow.Table":
     """The rows of an extraction, or of one video in it, each video's in order.
 
     Columns are video, segment, frame, time (seconds), points, state, cut (another shot begins here), checkpoint.
@@ -182,16 +182,16 @@ def read(out: Path, video: str | Path | None = None) -> "pyarrow.Table":
         UserError: the folder holds no extraction, or nothing of this video.
     """
     About.read(out)
-    files = _files(out / "points", video)
+    files = _files(Path(out) / "points", video)
     if not files:
         raise UserError(f"{out} holds no rows{f' of {video}' if video else ''}; run autolink extract to its end")
     return _joined(files)
 
 
-def read_errors(out: Path) -> list[dict[str, Any]]:
+def read_errors(out: str | Path) -> list[dict[str, Any]]:
     """What could not be read, a dictionary a segment: video, segment, frames that could, error."""
     About.read(out)
-    files = _files(out / "errors", None)
+    files = _files(Path(out) / "errors", None)
     return _joined(files).to_pylist() if files else []
 
 
@@ -213,7 +213,7 @@ def named(video: str | Path) -> str:
     return str(Path(video).absolute())
 
 
-def read_motion(out: Path, video: str | Path) -> Motion:
+def read_motion(out: str | Path, video: str | Path) -> Motion:
     """The parent's keypoints of a video as a motion, in pixels; frames before the subject was seen take its first pose.
 
     Raises:
@@ -222,7 +222,7 @@ def read_motion(out: Path, video: str | Path) -> Motion:
     from pyarrow import parquet
 
     about = About.read(out)
-    table, files = read(out, video), _files(out / "points", video)
+    table, files = read(out, video), _files(Path(out) / "points", video)
     told: dict[str, Any] = parse_json(parquet.read_schema(files[0]).metadata[b"autolink"])
     if len(files) != told["segments"]:
         raise UserError(

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from autolink.checkpoints import find_checkpoint, kind_of
 from autolink.data.source import is_video
 from autolink.detect import Finder, batches
-from autolink.device import pick_device, prepare_cpu, to_network, usable_cores
+from autolink.device import pick_device, prepare_cpu, to_network
 from autolink.errors import UsageError, UserError, command
 from autolink.extraction import About, Rows, Segment, clear_error, named, read_motion, write_error, write_rows
 from autolink.generation.translator import PoseTransfer
@@ -40,6 +40,7 @@ from autolink.video.crop import Crop
 from autolink.video.decoding import timing
 from autolink.video.files import VideoFacts, read_part, video_facts
 from autolink.video.following import State, follow
+from autolink.video.layout import Layout
 from autolink.video.motion import write_motion
 from autolink.video.stills import find_stills
 from autolink.video.subject import find_subject, thumbnail
@@ -112,12 +113,13 @@ class Looker:
         prepare_cpu(device)
         self.device = device
         folder = find_checkpoint(checkpoint)
+        self.layout: Layout | None = None
         if kind_of(folder) == "transfer":
             model = PoseTransfer.from_folder(folder)
             self.nested = model.local.stage_one if model.local else NestedAutoLink(model.stage_one, {})
             self.layout = model.layout
         else:
-            self.nested, self.layout = NestedAutoLink.from_folder(folder), None
+            self.nested = NestedAutoLink.from_folder(folder)
         self.nested.to(device).eval()
         self.parent = self.nested.parent
 
@@ -283,21 +285,15 @@ def by_ray(config: ExtractConfig, videos: list[str], out: Path) -> Iterator[Outc
     def plan(row: dict[str, Any]) -> list[dict[str, Any]]:
         return [vars(segment) for segment in unfinished(row["item"], config, out)]
 
-    workers = config.workers or (usable_cores() if "RAY_ADDRESS" not in os.environ else ceil(cluster_cores()))
+    workers = config.workers or int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call,unused-ignore]
     rows = ray.data.from_items(videos).flat_map(plan)
     done = rows.map(
-        Worker, fn_constructor_args=(config, out), compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
+        Worker,  # type: ignore[arg-type,unused-ignore]  # a class whose objects are called
+        fn_constructor_args=(config, out), compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
         num_cpus=1, num_gpus=config.gpus or None,
     )  # fmt: skip
     for row in done.iter_rows():
         yield Outcome(row["frames"], row["error"])
-
-
-def cluster_cores() -> float:
-    """Cores of the Ray cluster."""
-    import ray
-
-    return float(ray.cluster_resources().get("CPU", 1))
 
 
 def check_installed(ray: bool) -> None:
@@ -317,6 +313,8 @@ def run(config: ExtractConfig) -> None:
     videos, out = listed(config.videos), config.out.absolute()
     if config.motion and (len(videos) != 1 or config.motion.suffix.lower() != ".json"):
         raise UsageError(f"--motion is a .json file and of one video; got {config.motion} of {len(videos)} videos")
+    if config.motion and config.motion.exists():
+        raise UsageError(f"--motion {config.motion} exists; choose another name")
     worker = Worker(config, out)
     worker.about.claim(out)
     done = by_ray(config, videos, out) if config.ray else in_this_process(config, videos, out, worker)

@@ -224,6 +224,8 @@ def test_wrong_use_is_told(
     assert "i from 0 to n - 1" in said(2, shard="2/2")
     assert "--segment" in said(2, segment=0)
     assert "one video" in said(2, motion=tmp_path / "a.json")
+    (tmp_path / "there.json").touch()
+    assert "there.json exists" in said(2, clips / "a.mp4", motion=tmp_path / "there.json")
     (tmp_path / "empty").mkdir()
     assert "no videos" in said(2, tmp_path / "empty")
     assert "holds no extraction" in fails(1, lambda: extraction.read(tmp_path))

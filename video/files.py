@@ -122,10 +122,10 @@ def _sought(path: Path, facts: Timing, first: int, last: int | None) -> Iterator
     with opened(path) as container:
         decoding = Decoding(container, path, facts)
         begin = next(((frame, time) for frame, time, _ in decoding.frames()), None)
-    if begin is None or begin[1] is None:
+    frame, origin = begin or (None, None)
+    if frame is None or origin is None:
         yield None
         return
-    frame, origin = begin
     with opened(path) as container:
         decoding = Decoding(container, path, facts)
         stream = decoding.stream
