@@ -325,8 +325,10 @@ def run(config: ExtractConfig) -> None:
             errors.append(outcome.error)
     for error in errors[:8]:
         print(f"warning: {error}", file=sys.stderr)
-    if errors and not frames and len(errors) == segments:
-        raise UserError(f"all {segments} segments failed; {out / 'errors'} says why")
+    if errors and not frames and not any((out / "points").glob("*/*.parquet")):
+        raise UserError(
+            f"nothing could be read, {len(errors)} of {segments} segments failed; {out / 'errors'} says why"
+        )
     told = f", {len(errors)} of them not to their end: see {config.out / 'errors'}" if errors else ""
     print(f"{frames} frames in {segments} new segments{told}; {config.out}")
     if config.motion:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -143,7 +144,7 @@ def test_what_failed_is_tried_again_and_what_is_done_is_not(
 def test_if_all_failed_so_does_the_command(fails: Callable[..., str], tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "v.mp4").write_bytes(b"no video")
     said = fails(1, lambda: extract.run(config(tmp_path / "v.mp4", tmp_path / "out", tiny_checkpoint)))
-    assert "all 1 segments failed" in said and "v.mp4" in said
+    assert "1 of 1 segments failed" in said and "v.mp4" in said
 
 
 def test_a_truncated_video_keeps_what_can_be_read(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -157,13 +158,23 @@ def test_a_truncated_video_keeps_what_can_be_read(tiny_checkpoint: Path, tmp_pat
 
 
 def test_shards_together_are_the_whole(clips: Path, whole: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    readable = tuple(str(clips / name) for name in ("a.mp4", "b.mkv", "more/c.mp4"))
+    extract.run(
+        config(clips / "more", tmp_path / "both", tiny_checkpoint)
+    )  # else a shard may hold the broken one alone
     for shard in ("0/2", "1/2"):
         extract.run(config(clips, tmp_path / "both", tiny_checkpoint, shard=shard))
-        extract.run(config(clips, tmp_path / shard[0], tiny_checkpoint, shard=shard))
+        extract.run(config(clips, tmp_path / shard[0], tiny_checkpoint, shard=shard, videos=readable))
     assert rows(tmp_path / "both") == rows(whole)
-    parts = [rows(tmp_path / "0"), rows(tmp_path / "1")]
-    assert all(parts) and len(parts[0]) + len(parts[1]) == len(rows(whole))
+    names = [{path.name for path in (tmp_path / part).rglob("*.parquet")} for part in "01"]
+    assert not names[0] & names[1]
+    assert names[0] | names[1] == {path.name for path in (whole / "points").rglob("*.parquet")}
     assert len(extraction.read_errors(tmp_path / "both")) == 1
+
+
+def test_shards_are_dealt_evenly() -> None:
+    count = Counter(extraction.Segment(f"/{n}.mp4", part, 5).draw % 4 for n in range(200) for part in range(5))
+    assert sorted(count) == [0, 1, 2, 3] and min(count.values()) > 200
 
 
 @pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.slow)])
