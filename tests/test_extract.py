@@ -211,6 +211,23 @@ def test_a_bundled_transfer_finds_and_follows_and_its_rows_are_a_motion(tmp_path
     assert len(list(moved)) == 30
 
 
+def test_children_look_closer_as_in_a_nested_model(tmp_path: Path) -> None:
+    from faces import drawn_face
+
+    from autolink.nested import NestedAutoLink
+
+    frames = np.stack([np.asarray(drawn_face(3 + n, 5 - n)) for n in range(4)])
+    path = encoded(tmp_path / "face.mp4", frames)
+    extract.run(config(path, tmp_path / "out", "faces-transfer/stage_one"))
+    nested = NestedAutoLink.from_pretrained("faces-transfer/stage_one")
+    known = nested.detect(list(read_frames(path))).numpy()
+    found = extraction.points_of(extraction.read(tmp_path / "out")).astype(float)
+    about = extraction.About.read(tmp_path / "out")
+    assert nested.named() and known.shape == (4, about.keypoints + about.children, 2) == found.shape
+    assert np.abs(found - known).max() < 0.03  # resized by Pillow here, by torch there
+    assert extraction.read_motion(tmp_path / "out", path).keypoints.shape == (4, about.keypoints, 2)
+
+
 def test_the_motion_of_half_a_video_is_refused(clips: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(whole, out)
