@@ -21,6 +21,7 @@ COMMANDS = {
     "train": Subcommand("autolink.train", "stage one: keypoints and a graph from pictures, without labels"),
     "regions": Subcommand("autolink.discovery", "find the regions that a stage one's children should look at"),
     "detect": Subcommand("autolink.detect", "find keypoints in pictures or a video and draw the graph"),
+    "extract": Subcommand("autolink.generation.extract", "find keypoints in many videos, as a table"),
     "transfer": Subcommand("autolink.generation.transfer", "redraw the subject of one video in the motion of another"),
     "train-transfer": Subcommand("autolink.generation.train_transfer", "train a pose transfer on clips or pictures"),
     "train-local": Subcommand("autolink.generation.train_local", "train what redraws a child's region: lips, eyes"),

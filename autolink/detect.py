@@ -70,7 +70,7 @@ class Finder:
         self, pictures: Iterable[NDArray[np.uint8]]
     ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.floating]]]:
         """Each picture with its graph drawn on it, and its keypoints, in order and constant memory."""
-        for batch in _batches(pictures):
+        for batch in batches(pictures):
             for picture, keypoints in zip(batch, self.find(batch), strict=True):
                 yield draw_graph(picture, keypoints, self.weights), keypoints
 
@@ -86,7 +86,8 @@ def _short(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def _batches(pictures: Iterable[NDArray[np.uint8]]) -> Iterator[list[NDArray[np.uint8]]]:
+def batches(pictures: Iterable[NDArray[np.uint8]]) -> Iterator[list[NDArray[np.uint8]]]:
+    """Pictures in lists of `BATCH`, fewer of large ones."""
     batch: list[NDArray[np.uint8]] = []
     for picture in pictures:
         batch.append(picture)

@@ -12,6 +12,8 @@ from PIL import Image
 
 import autolink
 from autolink.data.figures import figure_clip
+from autolink.generation import extract
+from autolink.generation.extract import ExtractConfig
 from autolink.video.writer import VideoWriter
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,6 +42,8 @@ def test_the_lines_run(name: str, tiny_checkpoint: Path, tmp_path: Path, monkeyp
     (tmp_path / "runs" / "mine" / "model").symlink_to(tiny_checkpoint)
     names = {"images": torch.zeros(2, 3, 32, 32), "np": np}
     monkeypatch.chdir(tmp_path)
+    if name == "scaling.md":
+        extract.run(ExtractConfig(("my_pose.mp4",), Path("my_points"), str(tiny_checkpoint)))
     exec(compile(textwrap.dedent(SHOWN[name]), name, "exec"), names)
 
 

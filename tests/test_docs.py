@@ -221,7 +221,7 @@ def shortened(script: str, options: list[str], folder: Path) -> list[str]:
         options += ["--checkpoints", "checkpoints/figures-transfer"]
     if script == "autolink/convert.py":
         save(Restated(4), folder / options[0], hyper_parameters=PARAMETERS | {"n_parts": 4})
-    if "--keypoints" in options:
+    if "--keypoints" in options or (script == "generation/extract.py" and "--motion" in options):
         (folder / "pose.json").unlink()
     return options
 

@@ -1,11 +1,11 @@
 """Reads video: frame by frame in constant memory, at exact rates, upright and square."""
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from autolink.video.colour import Renderer, square_size
 from autolink.video.container import VideoError, opened
 from autolink.video.decoding import Decoding, frames_at, timing, video_stream
 from autolink.video.stills import find_stills, pace_of, read_stills
-from autolink.video.timing import paced
+from autolink.video.timing import Timing, paced
 
 Image = NDArray[np.uint8]
 
@@ -90,6 +90,59 @@ def read_frames(path: Path) -> Generator[Image, None, None]:
         raise VideoError(f"no frame of {path} can be decoded; it is empty or damaged, save or copy it again")
     if decoding.faults:
         raise VideoError(f"{path} is damaged: {decoding.faults[0]}; {count} frames could be read")
+
+
+def read_part(
+    path: Path, first: int, last: int | None = None, facts: Timing | None = None
+) -> Generator[Image, None, None]:
+    """The frames of `read_frames` from number `first` to before `last`, none where it is over before.
+
+    In a file that has an index they are sought out, else all before them are decoded too.
+
+    Args:
+        facts: what `timing` says of the file, where that is known.
+
+    Raises:
+        VideoError: as `read_frames`, of what was decoded.
+    """
+    if first and not find_stills(path):
+        facts = facts or timing(path)
+        if facts.seekable:
+            for image in _sought(path, facts, first, last):
+                if image is None:
+                    break
+                yield image
+            else:
+                return
+    yield from islice(read_frames(path), first, last)
+
+
+def _sought(path: Path, facts: Timing, first: int, last: int | None) -> Iterator[Image | None]:
+    """The frames of `read_part`; the first is None where its whole picture was not found."""
+    with opened(path) as container:
+        decoding = Decoding(container, path, facts)
+        begin = next(((frame, time) for frame, time, _ in decoding.frames()), None)
+    frame, origin = begin or (None, None)
+    if frame is None or origin is None:
+        yield None
+        return
+    with opened(path) as container:
+        decoding = Decoding(container, path, facts)
+        stream = decoding.stream
+        renderer = Renderer(square_size(frame, stream.sample_aspect_ratio), stream.codec_context.name)
+        container.seek(int((origin + first / facts.rate) / (stream.time_base or 1)), stream=stream)
+        coming = decoding.frames()
+        found = list(islice(coming, 1))
+        # numbered from the file's first frame, which stands for all those that are not decoded
+        passed_over = [(None, origin, Fraction(0))] if found and found[0][1] != origin else []
+        numbered = chain(passed_over, found, coming)
+        shown, image = None, None
+        for coded in islice(paced(numbered, facts.rate, decoding.clock.borne_out), first, last):
+            if coded is not None and coded is not shown:
+                image, shown = renderer.render(coded), coded
+            yield image
+    if decoding.faults:
+        raise VideoError(f"{path} is damaged: {decoding.faults[0]}")
 
 
 def spread_frames(path: Path, count: int, first: int = 0, last: int | None = None) -> list[Image]:

@@ -1,0 +1,97 @@
+"""What autolink extract costs: python benchmarks/extraction.py [--checkpoint figures] [--repeats 5].
+
+CPU seconds of one thread rather than seconds of the clock, which on a busy machine measure the others.
+"""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file: import from the clone, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import torch
+import tyro
+
+from autolink.data.figures import figure_clip
+from autolink.data.picture import squares
+from autolink.detect import DetectConfig
+from autolink.detect import run as detect
+from autolink.extraction import Segment
+from autolink.generation.extract import ExtractConfig, Worker
+from autolink.inference import detect_all
+from autolink.video.files import read_frames
+from autolink.video.writer import VideoWriter
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Measure extraction beside its parts."""
+
+    checkpoint: str = "figures"
+    """A stage one or a pose transfer."""
+    frames: int = 500
+    """Frames of the rendered video."""
+    side: int = 256
+    """Its sides in pixels."""
+    repeats: int = 5
+    """Rounds, in each of which everything is measured once."""
+    device: str = "cpu"
+    """cpu or cuda; on a card, seconds of the clock."""
+
+
+def run(config: Benchmark) -> None:
+    """Measure and print."""
+    torch.set_num_threads(1)
+    with TemporaryDirectory() as folder:
+        measure(config, Path(folder))
+
+
+def measure(config: Benchmark, folder: Path) -> None:
+    """The measurement, in a folder that is empty."""
+    video, out = folder / "v.mp4", folder / "out"
+    with VideoWriter(video, Fraction(25)) as writer:
+        for frame in figure_clip(config.frames, 0, config.side)[0]:
+            writer.write(frame)
+    options = ExtractConfig((str(video),), out, config.checkpoint, 3600, device=config.device)  # type: ignore[arg-type]
+    worker = Worker(options, out)
+    torch.set_num_threads(1)
+    worker.about.claim(out)
+    network, segment = worker.looker.parent.config, Segment(str(video), 0, 1)
+    crops = squares(list(read_frames(video)), network.size, network.fit)
+    clock = time.process_time if config.device == "cpu" else time.perf_counter
+
+    def seconds(work: Callable[[], Any]) -> float:
+        start = clock()
+        work()
+        return clock() - start
+
+    parts: dict[str, Callable[[], Any]] = {
+        "detector alone": lambda: detect_all(worker.looker.parent, crops, worker.looker.device),
+        "reading alone": lambda: sum(1 for _ in read_frames(video)),
+        "extraction": lambda: worker.work(segment),
+    }
+    rounds = [{name: seconds(work) for name, work in parts.items()} for _ in range(config.repeats + 1)][1:]
+    print(f"{config.frames} frames of {config.side} px, {config.checkpoint}, {network.keypoints} keypoints")
+    for name in parts:
+        spent = sorted(one[name] / config.frames * 1000 for one in rounds)
+        print(f"{name:16} {statistics.median(spent):7.3f} ms a frame ({spent[0]:.3f} to {spent[-1]:.3f})")
+    size = (out / "points" / segment.name).stat().st_size
+    print(f"{'parquet':16} {size / config.frames:7.1f} bytes a frame")
+    if not worker.looker.layout:
+        detect(DetectConfig(video, folder / "json", config.checkpoint))
+        text = (folder / "json" / "keypoints.json").read_text()
+        bare = json.dumps(json.loads(text)["frames"], separators=(",", ":"))  # noqa: TID251  # our own
+        print(f"{'JSON of detect':16} {len(text) / config.frames:7.1f} bytes a frame")
+        print(f"{'without spaces':16} {len(bare) / config.frames:7.1f} bytes a frame")
+
+
+if __name__ == "__main__":
+    run(tyro.cli(Benchmark))
