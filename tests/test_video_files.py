@@ -668,6 +668,35 @@ def test_the_default_streams_are_taken(tmp_path: Path) -> None:
     assert levels(path) == [200]
 
 
+def test_the_default_sound_is_heard_where_several_speak(tmp_path: Path) -> None:
+    source, out = tmp_path / "two.mkv", tmp_path / "out.mp4"
+    with av.open(str(source), "w") as container:
+        tracks = []
+        for n in range(2):
+            track = container.add_stream("pcm_s16le", rate=48000, layout="mono")
+            track.disposition = Disposition.default if n else Disposition(0)
+            tracks.append(track)
+        for track, second in zip(tracks, (0.25, 0.75), strict=True):
+            samples = np.zeros((1, 48000), np.int16)
+            samples[0, int(second * 48000) : int(second * 48000) + 480] = 20000
+            sound = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+            sound.sample_rate, sound.pts = 48000, 0
+            container.mux(track.encode(sound))
+            container.mux(track.encode())
+    with VideoWriter(out, Fraction(10), source) as writer:
+        for _ in range(10):
+            writer.write(np.zeros((32, 32, 3), np.uint8))
+    assert abs(heard(out) - 0.75) < 0.05
+
+
+def test_a_picture_of_tiles_is_read_whole() -> None:
+    """Four tiles of 512 px in one AVIF, as phones write HEIC; made with libavif's grid, 833 bytes."""
+    (picture,) = read_frames(Path(__file__).parent / "data" / "quad_grid.avif")
+    assert picture.shape == (1024, 1024, 3)
+    corners = [picture[y, x].astype(int) for y in (256, 768) for x in (256, 768)]
+    assert all(np.abs(a - b).max() > 100 for n, a in enumerate(corners) for b in corners[:n])
+
+
 def test_webm_that_is_transparent_is_white(tmp_path: Path) -> None:
     content = np.zeros((64, 64, 4), np.uint8)
     content[..., 0], content[:, 32:, 3] = 200, 255
