@@ -238,6 +238,7 @@ def picture_seconds() -> float:
     return statistics.median(times[2:])
 
 
+@pytest.mark.slow
 def test_selection_pins_mirror_edges_and_keys(page: Any, served: Served) -> None:
     open_animals(page, served)
     page.click("#a-graph")
@@ -284,6 +285,7 @@ def test_selection_pins_mirror_edges_and_keys(page: Any, served: Served) -> None
     assert np.array(state_of(page)["keypoints"])[0, 1] > points[0, 1]
 
 
+@pytest.mark.slow
 def test_a_link_opens_the_same_state_in_another_tab(browser: Any, page: Any, served: Served, faults: list[str]) -> None:
     open_animals(page, served)
     count = counted(page)
@@ -313,6 +315,7 @@ def test_a_link_opens_the_same_state_in_another_tab(browser: Any, page: Any, ser
     assert "holds no state" in broken.inner_text(".message.bad")
 
 
+@pytest.mark.slow
 def test_looks_poses_surprises_and_files(page: Any, served: Served, tmp_path: Path) -> None:
     open_animals(page, served)
     page.wait_for_selector("#a-looks .tile:nth-child(12)")
@@ -413,6 +416,7 @@ def test_discover(page: Any, served: Served, clips: tuple[Path, Path]) -> None:
     shoot(page, "discover-children")
 
 
+@pytest.mark.slow
 def test_the_webcam(page: Any, served: Served) -> None:
     page.goto(f"{served.address}#discover")
     page.wait_for_selector("#d-gallery img")
@@ -427,6 +431,7 @@ def test_the_webcam(page: Any, served: Served) -> None:
     page.wait_for_selector("#d-empty:not([hidden])")
 
 
+@pytest.mark.slow
 def test_a_transfer_survives_a_reload_and_a_second_tab(
     browser: Any, page: Any, served: Served, clips: tuple[Path, Path], faults: list[str]
 ) -> None:
@@ -470,6 +475,7 @@ def test_a_transfer_survives_a_reload_and_a_second_tab(
     other.context.close()
 
 
+@pytest.mark.slow
 def test_a_source_is_moved_by_hand(page: Any, served: Served, clips: tuple[Path, Path]) -> None:
     page.goto(f"{served.address}#transfer")
     page.wait_for_selector("#t-source [data-example]")
@@ -508,6 +514,7 @@ def test_a_source_is_moved_by_hand(page: Any, served: Served, clips: tuple[Path,
     assert page.is_enabled("#t-go")
 
 
+@pytest.mark.slow
 def test_training_is_watched_stopped_and_resumed(
     page: Any, served: Served, many_pictures: Path, faults: list[str]
 ) -> None:
