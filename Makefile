@@ -5,6 +5,8 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 # one package as the wheel lays it out, for the type checker
 TREE := .venv/tree
+# its forks need a process without the threads of other tests
+FORKING := tests/test_fuzz.py
 INSTALLED := .venv/.installed
 
 .PHONY: demo test test-all test-wheel check audit format clean
@@ -20,10 +22,12 @@ demo: $(INSTALLED)
 	$(BIN)/autolink demo
 
 test: $(INSTALLED) check
-	$(PYTEST) --cov --cov-report=
+	$(PYTEST) --ignore=$(FORKING) --cov --cov-report=
+	$(PYTEST) -n 0 --cov --cov-append --cov-report= $(FORKING)
 
 test-all: $(INSTALLED) check
-	$(PYTEST) -m ''
+	$(PYTEST) -m '' --ignore=$(FORKING)
+	$(PYTEST) -n 0 -m '' $(FORKING)
 
 # the wheel in an empty environment, without network
 test-wheel: $(INSTALLED)
