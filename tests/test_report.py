@@ -432,7 +432,7 @@ def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "out" / "report.json").write_text("before")
     picture = {"pictures/a.png": np.zeros((4, 4, 3), np.uint8)}
 
-    def full(path: Path, image: object) -> None:
+    def full(path: Path, image: object, metadata: object = None) -> None:
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
