@@ -196,6 +196,15 @@ class NestedAutoLink(Pretrained):
                 found.append(child.keypoints(seen(images, maps[:, len(found)], child.config.size)))
         return found
 
+    def look_from(self, images: Tensor, points: Tensor) -> tuple[list[Tensor], Tensor]:
+        """What `look` finds, and the maps, by the parent's keypoints in pixels: (B, K, 2) -> P (B, k, 2), (B, P, 2, 3).
+
+        Where those are not finite, neither are the children's.
+        """
+        shown = points.isfinite().all(2).all(1)[:, None, None]
+        maps = self.regions(torch.where(shown, points.float(), 0))
+        return [place.where(shown, torch.nan) for place in self.look(images, maps)], maps
+
     def beliefs(self, found: list[Tensor], maps: Tensor, width: int, height: int) -> Tensor:
         """How far each place's keypoints can be believed: (B, P) in [0, 1]; less where a region leaves the picture."""
         own = [self._child(n).belief(points) for n, points in enumerate(found)]

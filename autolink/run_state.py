@@ -45,7 +45,7 @@ WRITTEN = (
 `cache` is kept, for it is worth the same to any run.
 """
 
-_WRONG = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+WRONG = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 """What comes of JSON that says something else than it should."""
 
 
@@ -79,7 +79,7 @@ def read_run_config(like: Config, folder: Path) -> Config:
         return config_from_json(like, parse_json(path.read_text()))
     except FileNotFoundError:
         raise UsageError(f"--resume: there is no run in {folder}; leave --resume out to start one") from None
-    except _WRONG as error:
+    except WRONG as error:
         raise UserError(f"{path} is not a run's configuration: {error}") from None
 
 
@@ -222,9 +222,13 @@ class RunFolder:
             tensors = read_tensors(found[-1] / "training.safetensors")
             state = parse_json((found[-1] / "state.json").read_text())
             return tensors, {**state, "step": int(state["step"])}
-        except (UserError, OSError, *_WRONG) as error:
-            reason = "" if isinstance(error, UserError) else f" ({error})"
-            raise UserError(f"{found[-1]} is damaged{reason}; delete it to resume from the one before") from None
+        except (UserError, OSError, *WRONG) as error:
+            raise self.damaged("" if isinstance(error, UserError) else str(error)) from None
+
+    def damaged(self, reason: str) -> UserError:
+        """What to say of the newest checkpoint when it cannot be resumed from."""
+        why = f" ({reason})" if reason else ""
+        return UserError(f"{self.checkpoints()[-1]} is damaged{why}; delete it to resume from the one before")
 
 
 def optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

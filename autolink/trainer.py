@@ -15,6 +15,7 @@ from autolink.errors import UserError
 from autolink.layers import synchronise_batch_norm
 from autolink.run_config import RunConfig
 from autolink.run_state import (
+    WRONG,
     RunFolder,
     load_module_tensors,
     load_optimizer_tensors,
@@ -182,11 +183,8 @@ class BaseTrainer(ABC, Generic[Config, Network]):
             self.restore(tensors, state)
         except torch.OutOfMemoryError:  # a RuntimeError
             raise
-        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"{folder.checkpoints()[-1]} is damaged ({reason}); delete it to resume from the one before"
-            ) from None
+        except (RuntimeError, *WRONG) as error:
+            raise folder.damaged(" ".join(str(error).split())[:200]) from None
         self.step = state["step"]
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from autolink.eval.clips import Clip
 from autolink.eval.mediapipe import Face, FaceJudge
 from autolink.eval.metrics import optical_flow, warping_error
-from autolink.eval.results import Better, Figure
+from autolink.eval.results import Figure, Metric
 
 Array = NDArray[Any]
 
@@ -144,19 +144,6 @@ def person_distances(made: Look, wanted: Look, other: Look, frames: int) -> Row:
     return {"aed": mean_or_none(apart), "beside_aed": mean_or_none(beside), "same_percent": mean_or_none(same)}
 
 
-class Measure(NamedTuple):
-    """A column of the rows, as its figure names it."""
-
-    key: str
-    name: str
-    unit: str
-    digits: int
-    better: Better
-    protocol: str
-    beside: str = ""
-    """The column of the baseline."""
-
-
 GAIN = (
     "Slope of the result's opening on the driver's over a clip, each about its own mean, averaged over clips: 0 where "
     "nothing moves, 1 as the driver. Openings:"
@@ -170,9 +157,9 @@ AED = (
     f"and {{}}, {IDENTIFIED} frames a clip; the same person is mostly below {SAME_PERSON}."
 )
 WHO = {"self": "the real frame", "cross": "the source"}
-MEASURES = (
+METRICS = (
     *(
-        Measure(f"{part}_{key}", f"{part.capitalize()}, {name}", "", 2, "higher", f"{how} {OPENINGS[part]}")
+        Metric(f"{part}_{key}", f"{part.capitalize()}, {name}", "", 2, "higher", f"{how} {OPENINGS[part]}", NETWORKS)
         for part in ("mouth", "eyes")
         for key, name, how in (
             ("gain", "gain (1 as the driver)", GAIN),
@@ -180,20 +167,21 @@ MEASURES = (
              "averaged over clips. Openings:"),
         )
     ),
-    Measure(
+    Metric(
         "mesh_distance", "AKD of the face mesh", "% of inter-ocular distance", 2, "lower",
-        "Mean distance of the 468 points of the mesh on the result from those on the real frame.", "copy_mesh_distance",
+        "Mean distance of the 468 points of the mesh on the result from those on the real frame.", NETWORKS,
+        beside="copy_mesh_distance",
     ),
-    Measure("aed", "AED", "", 3, "lower", AED, "beside_aed"),
-    Measure("same_percent", f"Same person, AED below {SAME_PERSON}", "%", 1, "higher", AED),
-    Measure(
+    Metric("aed", "AED", "", 3, "lower", AED, PERSON, beside="beside_aed"),
+    Metric("same_percent", f"Same person, AED below {SAME_PERSON}", "%", 1, "higher", AED, PERSON),
+    Metric(
         "flicker_over_real", "Flicker over the driver's", "", 2, "lower",
         "Mean absolute difference of a frame from the one before it, moved along the optical flow between them (DIS at "
         "256 px), of the result over that of the driver; clips averaged. Blur lowers it, too.",
     ),
-    Measure(
+    Metric(
         "lost_percent", "Frames without a face", "%", 1, "lower",
-        "Share of the driver's frames that show a face in which the result shows none.",
+        "Share of the driver's frames that show a face in which the result shows none.", NETWORKS,
     ),
 )  # fmt: skip
 
@@ -208,25 +196,24 @@ def face_figures(rows: dict[str, list[Row]], made: Callable[..., Figure], path: 
         size: side of the clips in pixels.
     """
     for table, group in (("self", "Same person, face"), ("cross", "Another person's motion, face")):
-        for measure in MEASURES:
-            values = column(rows[table], measure.key)
-            if not values and not any(measure.key in row for row in rows[table]):
+        for metric in METRICS:
+            values = column(rows[table], metric.key)
+            if not values and not any(metric.key in row for row in rows[table]):
                 continue
             most = max(int(row["frames"] or 0) for row in rows[table])
             left_out = len(rows[table]) - len(values)
             why = f", {left_out} left out" if left_out else ""
-            if left_out and measure.key.endswith(("gain", "correlation")):
+            if left_out and metric.key.endswith(("gain", "correlation")):
                 why += ": their driver hardly moves, or no face was found"
-            beside = column(rows[table], measure.beside)
+            beside = column(rows[table], metric.beside)
             yield made(
-                f"face.{table}.{measure.key}", measure.name, mean_or_none(values), count=len(values),
-                samples=f"clips of {most} frames at most, {size} px{why}", unit=measure.unit, digits=measure.digits,
-                better=measure.better, group=group, headline=True,
-                protocol=f"{measure.protocol.format(WHO[table])} {path}", spread_over="clips",
+                f"face.{table}.{metric.key}", metric.name, mean_or_none(values), count=len(values),
+                samples=f"clips of {most} frames at most, {size} px{why}", unit=metric.unit, digits=metric.digits,
+                better=metric.better, group=group, headline=True,
+                protocol=f"{metric.protocol.format(WHO[table])} {path}", spread_over="clips",
                 spread=float(np.std(values)) if values else None, baseline=mean_or_none(beside),
                 baseline_name="" if not beside else "copying the source" if table == "self" else "the driver",
-                measured_by=PERSON if measure.key in ("aed", "same_percent")
-                else "" if measure.key == "flicker_over_real" else NETWORKS,
+                measured_by=metric.measured_by,
             )  # fmt: skip
 
 

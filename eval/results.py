@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from autolink.data import RENDERED
 from autolink.data.published import PUBLISHED
@@ -128,6 +128,21 @@ class Picture:
     """What a column shows."""
     width: int
     height: int
+
+
+class Metric(NamedTuple):
+    """What a measurement becomes a `Figure` by, before it is measured."""
+
+    key: str
+    name: str
+    unit: str
+    digits: int
+    better: Better
+    protocol: str
+    measured_by: str = ""
+    headline: bool = False
+    beside: str = ""
+    """Where the baseline is found, if not by the table."""
 
 
 @dataclass(frozen=True)

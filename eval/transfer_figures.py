@@ -1,10 +1,9 @@
 """The measurements of a pose transfer as figures: names, units, how each is measured."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from autolink.eval.measure import Appearance, Measurements
-from autolink.eval.results import Better, Figure
+from autolink.eval.results import Figure, Metric
 
 GROUPS = {
     "self": (
@@ -51,19 +50,6 @@ KEPT = (
     "are those of the second half."
 )
 GAP = "Mean distance of the driver's true joints from the truth's: what a copy of the driver's joints would miss by."
-
-
-class Metric(NamedTuple):
-    """A measurement of `measure`, as its figure names it."""
-
-    key: str
-    name: str
-    unit: str
-    digits: int
-    better: Better
-    protocol: str
-    measured_by: str = ""
-    headline: bool = False
 
 
 JUDGE = "judge"

@@ -30,6 +30,7 @@ from autolink.detect import Finder, batches
 from autolink.device import pick_device, prepare_cpu, to_network
 from autolink.errors import UsageError, UserError, command
 from autolink.extraction import About, Rows, Segment, clear_error, named, read_motion, write_error, write_rows
+from autolink.generation.subjects import LOOKED_AT
 from autolink.generation.translator import PoseTransfer
 from autolink.inference import detect_all
 from autolink.nested import NestedAutoLink, fingerprint
@@ -47,9 +48,6 @@ from autolink.video.subject import find_subject, thumbnail
 from autolink.video.timing import Timing
 
 Image = NDArray[np.uint8]
-
-TOGETHER = 8
-"""Frames that the children look at together."""
 
 SEARCHED = 32
 """Frames of a segment of which the first that is not empty is searched for the subject."""
@@ -137,7 +135,8 @@ class Looker:
         found = self._followed(frames) if self.layout else self._whole(frames)
         if not self.nested.named():
             yield from (looked for _, looked in found)
-        while some := list(islice(found, TOGETHER)):
+            return
+        while some := list(islice(found, LOOKED_AT)):
             for (_, looked), points in zip(some, self._with_children(some), strict=True):
                 yield looked._replace(points=points)
 
@@ -168,10 +167,9 @@ class Looker:
         own = [looked.points for _, looked in some]
         pictures = to_network(torch.from_numpy(np.stack([image for image, _ in some])), self.device)
         points = torch.from_numpy(np.stack(own)).float().to(self.device)
-        shown = points.isfinite().all(2).all(1)[:, None, None]
-        maps = self.nested.regions(torch.where(shown, points, 0))
-        places = [moved(maps[:, n], found) for n, found in enumerate(self.nested.look(pictures, maps))]
-        return list(torch.cat([points, *(place.where(shown, torch.nan) for place in places)], 1).cpu().numpy())
+        found, maps = self.nested.look_from(pictures, points)
+        places = [moved(maps[:, n], place) for n, place in enumerate(found)]
+        return list(torch.cat([points, *places], 1).cpu().numpy())
 
 
 class Outcome(NamedTuple):

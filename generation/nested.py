@@ -122,11 +122,8 @@ class LocalTransfer(nn.Module):
         Where those are not finite, neither are the children's, and they are not believed.
         """
         height, width = pictures.shape[2:]
-        shown = points.isfinite().all(2).all(1)
-        maps = self.stage_one.regions(torch.where(shown[:, None, None], points.float(), 0))
-        found = self.stage_one.look(pictures, maps)
-        beliefs = self.stage_one.beliefs(found, maps, width, height) * shown[:, None]
-        return Details([points.where(shown[:, None, None], torch.nan) for points in found], beliefs)
+        found, maps = self.stage_one.look_from(pictures, points)
+        return Details(found, self.stage_one.beliefs(found, maps, width, height))
 
     def wanted(self, source: Details, driver: Details, gains: Mapping[str, float], relative: bool = True) -> Details:
         """The expressions to redraw the source in, for every frame of the driver.

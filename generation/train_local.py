@@ -24,7 +24,7 @@ from autolink.data.regions import Region, region_crops
 from autolink.errors import UsageError, UserError, command
 from autolink.generation.nested import LocalTransfer
 from autolink.generation.pairs import Pairs, Views, draw_pairs, named_scenes
-from autolink.generation.train_transfer import SHAPE, TransferTrainer, with_keypoints
+from autolink.generation.train_transfer import TransferTrainer, begin_with, with_keypoints
 from autolink.generation.transfer_training_options import TransferData, TransferLoss, TransferTrainConfig
 from autolink.generation.translator import PoseTransfer, Translation, Translator, translate
 from autolink.generation.translator_config import TranslatorConfig
@@ -33,7 +33,6 @@ from autolink.loop import start
 from autolink.model import AutoLink
 from autolink.nested import Child, NestedAutoLink
 from autolink.options import help_text, read_options
-from autolink.pretrained import check_same_shape
 
 EXAMPLES = (
     "python generation/train_local.py --child runs/mouth/nested --region mouth --data my_clips --out runs/mouth-local",
@@ -151,8 +150,7 @@ class LocalTrainer(TransferTrainer):
         known = local.parts()[1].get(self.local_config.region) if local else None
         if not known:
             raise UserError(f"--start-from {config.start_from} has no translator of {self.local_config.region}")
-        check_same_shape(config.start_from, known.config, config.model, SHAPE)
-        translator.load_state_dict(known.state_dict())
+        begin_with(known, config, translator)
 
     def parameter_groups(self, network: Translator) -> list[dict[str, Any]]:
         """The child's learn at a rate of their own."""

@@ -113,8 +113,7 @@ class TransferTrainer(AdversarialTrainer[TransferTrainConfig, Translator, PatchD
                 f"--start-from {config.start_from} learned from another stage one; give its own, --stage-one "
                 f"{config.start_from}/stage_one"
             )
-        check_same_shape(config.start_from, known.translator.config, config.model, SHAPE)
-        translator.load_state_dict(known.translator.state_dict())
+        begin_with(known.translator, config, translator)
         self.local = known.local
 
     def learning(self, translator: Translator) -> Translator:
@@ -207,6 +206,16 @@ class TransferTrainer(AdversarialTrainer[TransferTrainConfig, Translator, PatchD
             f"{config.model.bones} bones, {parameters / 1e6:.2f} M parameters; "
             f"{self.accelerator.device}, precision {self.accelerator.mixed_precision}",
         ]
+
+
+def begin_with(known: Translator, config: TransferTrainConfig, translator: Translator) -> None:
+    """Give a translator the weights of the one of --start-from.
+
+    Raises:
+        UserError: their networks have other shapes.
+    """
+    check_same_shape(config.start_from, known.config, config.model, SHAPE)
+    translator.load_state_dict(known.state_dict())
 
 
 def with_keypoints(config: TransferTrainConfig, keypoints: int) -> TransferTrainConfig:

@@ -20,7 +20,8 @@ from autolink.files import atomic_path
 from autolink.generation.transfer_video import transfer_video
 from autolink.generation.translator import PoseTransfer
 from autolink.progress import bar
-from recipes.heads import RATE, acting, person, pose, render
+from recipes.heads import render
+from recipes.people import RATE, acting, person, pose
 
 Picture = NDArray[np.uint8]
 EVERY = 2

