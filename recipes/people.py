@@ -193,9 +193,12 @@ def positive(values: Array) -> Array:
 
 
 def blinks(generator: np.random.Generator, frames: int) -> Array:
-    """How far the lids are closed: a fifth of a second each, every two seconds or so, (frames,) in [0, 1]."""
+    """How far the lids are closed: a fifth of a second each, every two seconds or so, (frames,) in [0, 1].
+
+    Each blink is whole: they are open in the first and in the last frame.
+    """
     closed, at = np.zeros(frames), generator.uniform(0.3, 1.0) * float(RATE)
-    while at < frames:
+    while at < frames - 1 - 3.2:
         closed = np.maximum(closed, np.clip(1.6 - abs(np.arange(frames) - at) / 2.0, 0, 1))
         at += generator.uniform(1.0, 2.6) * float(RATE)
     return closed
@@ -226,7 +229,7 @@ def acting(seed: int, number: int, frames: int) -> Acting:
     pucker = 0.7 * speaking * np.clip(noise(0.3), 0, 1)
     smile = np.clip(0.15 + 0.3 * noise(1.2), 0, 0.7) * (1 - 0.7 * pucker)
     lid, brow, frown = (
-        awake * blinks(generator, frames),
+        blinks(generator, frames),
         np.clip(0.6 * noise(0.9), 0, 1),
         np.clip(0.4 * noise(1.0), 0, 0.6),
     )

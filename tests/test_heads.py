@@ -42,7 +42,7 @@ def test_a_clip_goes_from_rest_to_rest_and_blinks_and_speaks() -> None:
         assert abs(curve[[0, -1]]).max() == 0 < abs(curve).max()
     assert all((curve >= 0).all() and (curve <= 1).all() for curve in act.units.values())
     closed = act.units["eyeBlinkLeft"]
-    assert closed.max() > 0.75  # at 25 frames a second no frame need show the lids at their lowest
+    assert closed.max() > 0.9
     assert 0 < (closed > 0.5).mean() < 0.3  # short events
     assert act.units["jawOpen"].max() > 0.3
     assert abs(np.diff(act.turn, axis=0)).max() < 0.12  # nobody's head jumps

@@ -564,4 +564,7 @@ def test_a_report_is_made_and_read(page: Any, served: Served) -> None:
     page.wait_for_selector("#r-frame:not([hidden])", timeout=10 * PATIENCE)
     frame = page.frame_locator("#r-frame")
     frame.locator("h1").first.wait_for()
+    assert (
+        page.locator("#r-checkpoints input:checked").first.get_attribute("value") in frame.locator("body").inner_text()
+    )
     everywhere(page, "report-done")
