@@ -24,15 +24,15 @@ from autolink.data.regions import Region, region_crops
 from autolink.errors import UsageError, UserError, command
 from autolink.generation.nested import LocalTransfer
 from autolink.generation.pairs import Pairs, Views, draw_pairs, named_scenes
-from autolink.generation.train_transfer import TransferTrainer, begin_with, with_keypoints
+from autolink.generation.train_transfer import SHAPE, TransferTrainer, with_keypoints
 from autolink.generation.transfer_training_options import TransferData, TransferLoss, TransferTrainConfig
 from autolink.generation.translator import PoseTransfer, Translation, Translator, translate
 from autolink.generation.translator_config import TranslatorConfig
 from autolink.inference import detect_all
 from autolink.loop import start
-from autolink.model import AutoLink
 from autolink.nested import Child, NestedAutoLink
 from autolink.options import help_text, read_options
+from autolink.pretrained import check_same_shape
 
 EXAMPLES = (
     "python generation/train_local.py --child runs/mouth/nested --region mouth --data my_clips --out runs/mouth-local",
@@ -128,29 +128,18 @@ class LocalTrainer(TransferTrainer):
         nested: NestedAutoLink,
         base: PoseTransfer,
         views: Views,
+        known: Translator | None = None,
     ) -> None:
         if accelerator.num_processes > 1:
             raise UsageError("a region is trained by one process: run python generation/train_local.py without launch")
         self.local_config, self.nested, self.base = config, nested, base
         self.child = dict(nested.named())[config.region]
-        super().__init__(config, accelerator, self.child, views)
+        super().__init__(config, accelerator, self.child, views, known)
         self.child.detector.requires_grad_(config.child_rate > 0)
 
     def learning(self, translator: Translator) -> Translator:
         """Child and translator."""
         return LearningTranslator(translator, self.child)
-
-    def take_over(self, config: TransferTrainConfig, stage_one: AutoLink, translator: Translator) -> None:
-        """Begin with the region's translator of --start-from.
-
-        Raises:
-            UserError: it has none, or one of another shape.
-        """
-        local = PoseTransfer.from_pretrained(config.start_from).local
-        known = local.parts()[1].get(self.local_config.region) if local else None
-        if not known:
-            raise UserError(f"--start-from {config.start_from} has no translator of {self.local_config.region}")
-        begin_with(known, config, translator)
 
     def parameter_groups(self, network: Translator) -> list[dict[str, Any]]:
         """The child's learn at a rate of their own."""
@@ -203,6 +192,22 @@ def equivariance_loss(child: Child, images: Tensor, rng: np.random.Generator) ->
     return away.abs().mean()
 
 
+def known_translator(config: LocalTrainConfig) -> Translator | None:
+    """The region's translator of what --start-from names, None without that.
+
+    Raises:
+        UserError: it has none, or one of another shape.
+    """
+    if not config.start_from:
+        return None
+    local = PoseTransfer.from_pretrained(config.start_from).local
+    known = local.parts()[1].get(config.region) if local else None
+    if not known:
+        raise UserError(f"--start-from {config.start_from} has no translator of {config.region}")
+    check_same_shape(config.start_from, known.config, config.model, SHAPE)
+    return known
+
+
 def region_views(nested: NestedAutoLink, data: str, name: str, size: int) -> Views:
     """A child's region in a folder's clips, one in five of which is held out, and in its pictures, scene by scene.
 
@@ -245,10 +250,11 @@ def run(arguments: list[str]) -> None:
     NestedAutoLink(base.stage_one, {config.region: children[config.region]})  # refuses another one's child
     keypoints = children[config.region].config.keypoints
     config = replace(config, model=with_keypoints(config, keypoints).model)
+    known = known_translator(config)
 
     def build(accelerator: Accelerator, cache: Path | None) -> LocalTrainer:
         views = region_views(nested, config.data, config.region, config.model.size)
-        return LocalTrainer(config, accelerator, nested, base, views)
+        return LocalTrainer(config, accelerator, nested, base, views, known)
 
     start(config, "python generation/train_local.py", build)
 

@@ -54,8 +54,15 @@ class TransferTrainer(AdversarialTrainer[TransferTrainConfig, Translator, PatchD
     """Translator and discriminator against pairs of views; the frozen stage one says where the keypoints are."""
 
     def __init__(
-        self, config: TransferTrainConfig, accelerator: Accelerator, stage_one: AutoLink, views: Views
+        self,
+        config: TransferTrainConfig,
+        accelerator: Accelerator,
+        stage_one: AutoLink,
+        views: Views,
+        begun: Translator | None = None,
+        local: LocalTransfer | None = None,
     ) -> None:
+        """Where a translator is given, it is trained on, with its bones and framing; children are kept beside it."""
         torch.manual_seed(config.seed)
         translator = Translator(config.model)
         weights = stage_one.edge_weights.detach()
@@ -64,9 +71,9 @@ class TransferTrainer(AdversarialTrainer[TransferTrainConfig, Translator, PatchD
             stage_one, views.images[:: max(1, len(views.images) // LAYOUT_PICTURES)], torch.device("cpu")
         )
         translator.remember_layout(Layout.measure(known, weights.numpy()))
-        self.local: LocalTransfer | None = None
-        if config.start_from:
-            self.take_over(config, stage_one, translator)
+        self.local = local
+        if begun:
+            translator.load_state_dict(begun.state_dict())
         super().__init__(config, accelerator, self.learning(translator), PatchDiscriminator())
         self.stage_one = stage_one.to(accelerator.device).requires_grad_(False).eval()
         self.views = views
@@ -100,21 +107,6 @@ class TransferTrainer(AdversarialTrainer[TransferTrainConfig, Translator, PatchD
         config = self.config
         begins = math.ceil(config.adversarial_from * config.steps)
         return [0, begins] if config.adversarial_weight > 0 and 0 < begins < config.steps else [0]
-
-    def take_over(self, config: TransferTrainConfig, stage_one: AutoLink, translator: Translator) -> None:
-        """Begin with --start-from: its weights, bones, framing of subjects and, where it has any, its children.
-
-        Raises:
-            UserError: its networks have another shape, or learned from another stage one.
-        """
-        known = PoseTransfer.from_pretrained(config.start_from)
-        if fingerprint(known.stage_one) != fingerprint(stage_one):
-            raise UserError(
-                f"--start-from {config.start_from} learned from another stage one; give its own, --stage-one "
-                f"{config.start_from}/stage_one"
-            )
-        begin_with(known.translator, config, translator)
-        self.local = known.local
 
     def learning(self, translator: Translator) -> Translator:
         """What learns."""
@@ -208,14 +200,22 @@ class TransferTrainer(AdversarialTrainer[TransferTrainConfig, Translator, PatchD
         ]
 
 
-def begin_with(known: Translator, config: TransferTrainConfig, translator: Translator) -> None:
-    """Give a translator the weights of the one of --start-from.
+def known_transfer(config: TransferTrainConfig, stage_one: AutoLink) -> PoseTransfer | None:
+    """What --start-from names, None without it.
 
     Raises:
-        UserError: their networks have other shapes.
+        UserError: its networks have another shape, or learned from another stage one.
     """
-    check_same_shape(config.start_from, known.config, config.model, SHAPE)
-    translator.load_state_dict(known.state_dict())
+    if not config.start_from:
+        return None
+    known = PoseTransfer.from_pretrained(config.start_from)
+    if fingerprint(known.stage_one) != fingerprint(stage_one):
+        raise UserError(
+            f"--start-from {config.start_from} learned from another stage one; give its own, --stage-one "
+            f"{config.start_from}/stage_one"
+        )
+    check_same_shape(config.start_from, known.translator.config, config.model, SHAPE)
+    return known
 
 
 def with_keypoints(config: TransferTrainConfig, keypoints: int) -> TransferTrainConfig:
@@ -235,10 +235,13 @@ def run(arguments: list[str]) -> None:
     config = parse_config(arguments)
     stage_one = AutoLink.from_pretrained(config.stage_one)
     config = with_keypoints(config, stage_one.config.keypoints)
+    known = known_transfer(config, stage_one)
     check_views(config.data)
 
     def build(accelerator: Accelerator, cache: Path | None) -> TransferTrainer:
-        return TransferTrainer(config, accelerator, stage_one, load_views(config.data, config.model.size))
+        views = load_views(config.data, config.model.size)
+        start_from = (known.translator, known.local) if known else ()
+        return TransferTrainer(config, accelerator, stage_one, views, *start_from)
 
     start(config, "accelerate launch generation/train_transfer.py", build)
 

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -97,3 +98,18 @@ def test_pictures_of_one_person_are_views_of_one_scene(tmp_path: Path) -> None:
     assert sorted(views.lengths.tolist()) == [1, 1, 1, 1, 2, 2]  # twice each: the child has two places
     assert len(views.images) == views.lengths.sum() == 8 and not views.test.any()
     assert list(views.skipped) == ["broken.jpg"]
+
+
+def test_what_is_trained_on_is_refused_before_anything_is_cropped(
+    tmp_path: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = parent_model()
+    NestedAutoLink(parent, {"part": child_of(parent)}).save_pretrained(tmp_path / "nested")
+    PoseTransfer(parent, Translator(SMALL)).save_pretrained(tmp_path / "base")
+    monkeypatch.setattr("autolink.generation.train_local.region_views", lambda *_: pytest.fail("cropped"))
+    arguments = [
+        "--child", str(tmp_path / "nested"), "--stage-one", str(tmp_path / "base"), "--region", "part", "--bones", "2",
+        "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--start-from", str(tmp_path / "base"),
+    ]  # fmt: skip
+    assert "has no translator of part" in fails(1, lambda: run(arguments))
+    assert not (tmp_path / "run").exists()
