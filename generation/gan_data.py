@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autolink.data.images import ImageSet
+from autolink.data.images import ImageSet, Pictures
 from autolink.device import to_network
 from autolink.generation.classes import classes_of, held_out_pictures
 from autolink.generation.gan import REMEMBERED, Generator
@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 class GanData:
     """Pictures with their structures and classes."""
 
-    images: NDArray[np.uint8]
+    images: Pictures
     """(N, size, size, 3), RGB."""
     keypoints: Tensor
     """(1 or 2, N, K, 2), (x, y) in [-1, 1], of the pictures and, where they may be mirrored, of their mirrors."""
@@ -47,8 +47,8 @@ class GanData:
         cls, data: ImageSet, classes: tuple[str, ...], stage_one: AutoLink, flip: bool, device: torch.device
     ) -> "GanData":
         """The structures of pictures as stage one, which is on `device`, finds them."""
-        sides = [data.images, data.images[:, :, ::-1]] if flip else [data.images]
-        keypoints = np.stack([detect_all(stage_one, side, device) for side in sides])
+        sides = (False, True) if flip else (False,)
+        keypoints = np.stack([detect_all(stage_one, data.images, device, mirrored=side) for side in sides])
         test = held_out_pictures(data)
         return cls(
             data.images, torch.from_numpy(keypoints), classes_of(data.names, classes),
@@ -60,9 +60,13 @@ class GanData:
         """Pictures whose structures are shown and measured: those held out, if any."""
         return self.test_rows if len(self.test_rows) > 1 else self.train_rows
 
+    def rows(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """The pictures of a batch, (count,)."""
+        return rng.choice(self.train_rows, count)
+
     def batch(self, count: int, rng: np.random.Generator, device: torch.device) -> Batch:
         """Random pictures, half of them mirrored."""
-        rows = rng.choice(self.train_rows, count)
+        rows = self.rows(count, rng)
         images = self.images[rows]
         mirrored = rng.integers(len(self.keypoints), size=count)
         images[mirrored == 1] = images[mirrored == 1, :, ::-1]
