@@ -57,18 +57,16 @@ class PackConfig:
     side: int = 256
     """Larger pictures become so small that this is their shorter side; smaller ones stay as they are."""
     pictures: int = 10_000
-    """Pictures of a shard at most."""
+    """Pictures of a shard at most, but a video is not divided."""
     frames: int = 200
     """Frames taken of a video at most, evenly spread, their central squares."""
 
     def __post_init__(self) -> None:
         if self.side < 8:
             raise UsageError(f"--side is in pixels, at least 8, got {self.side}")
-        if not 1 <= self.frames <= self.pictures:
-            raise UsageError(
-                f"--frames must be at least 1 and at most --pictures {self.pictures}, for a video is not divided; got "
-                f"{self.frames}"
-            )
+        for name in ("pictures", "frames"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name} must be at least 1, got {getattr(self, name)}")
 
 
 class Item(NamedTuple):
@@ -167,11 +165,11 @@ def _finished(items: list[Item]) -> list[Item]:
 
 
 def _ranges(items: list[Item], config: PackConfig) -> Iterator[tuple[int, int]]:
-    """Items in order of which no shard has more pictures than --pictures."""
+    """Items in order of which no shard has more pictures than --pictures, unless they are of one video."""
     first, held = 0, 0
     for n, item in enumerate(items):
         weight = config.frames if item.is_video else 1
-        if held + weight > config.pictures:
+        if held and held + weight > config.pictures:
             yield first, n
             first, held = n, 0
         held += weight
@@ -260,7 +258,7 @@ def write_shard(
                             _write(archive, plan, item, sample)
                     bar.update()
         if skipped:
-            write_text(path.with_suffix(SKIPPED), "".join(skipped))
+            write_text(path.with_suffix(SKIPPED), "".join(skipped).encode(errors="backslashreplace").decode())
     scan(path).save(index_file(path), path)
 
 
