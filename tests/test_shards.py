@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -246,7 +247,12 @@ def test_what_is_packed_is_not_packed_again(
         check_data(str(out))
     done: list[Path] = []
     write_shard = pack.write_shard
-    monkeypatch.setattr(pack, "write_shard", lambda path, *rest: (done.append(path), write_shard(path, *rest)))
+
+    def noted(path: Path, *rest: Any) -> None:
+        done.append(path)
+        write_shard(path, *rest)
+
+    monkeypatch.setattr(pack, "write_shard", noted)
     packed(out, pictures, pictures=7)
     assert done == [out / "0002.tar"]
     assert "other options" in fails(2, lambda: packed(out, pictures, pictures=8))
