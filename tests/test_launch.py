@@ -245,7 +245,7 @@ def test_two_processes_stop_and_resume_as_one_run(pictures: Path, tmp_path: Path
 
 @pytest.mark.slow
 def test_two_processes_are_one_with_the_doubled_batch(pictures: Path, tmp_path: Path) -> None:
-    """On gloo, the same pictures and masks, half of them in each process or all in one; the loss a mean over pictures."""
+    """On gloo, the same pictures and masks in two halves or in one batch; the loss a mean over pictures."""
     script = tmp_path / "doubled.py"
     script.write_text(
         "import os, sys\n"
