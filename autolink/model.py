@@ -250,10 +250,13 @@ class AutoLink(Pretrained):
         output: AutoLinkOutput = self(images, mask)
         return output.reconstruction
 
-    def forward(self, images: Tensor, mask: Tensor, spread: float = 0.0) -> AutoLinkOutput:
-        """One training pass; arguments as in `reconstruct` and `Detector.forward`."""
+    def forward(self, images: Tensor, mask: Tensor, spread: float = 0.0, seen: Tensor | None = None) -> AutoLinkOutput:
+        """One training pass; arguments as in `reconstruct` and `Detector.forward`.
+
+        `seen` are the same images in another light, (B, 3, H, W) in [-1, 1], for the detector alone.
+        """
         images = self._resized(images)
-        keypoints = self.detector(images, spread)
+        keypoints = self.detector(images if seen is None else self._resized(seen), spread)
         edges = self.draw(keypoints)
         masked = images * F.interpolate(mask, size=images.shape[2:], mode="nearest")
         return AutoLinkOutput(self.decoder(masked, edges), keypoints, edges)

@@ -1,6 +1,7 @@
 """The GAN's training data: pictures, the keypoints that stage one finds on them, and their classes."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -60,9 +61,16 @@ class GanData:
         """Pictures whose structures are shown and measured: those held out, if any."""
         return self.test_rows if len(self.test_rows) > 1 else self.train_rows
 
+    @cached_property
+    def chances(self) -> NDArray[np.float64]:
+        """How likely each training picture is in a batch: every class as likely as any other."""
+        classes = self.classes[self.train_rows]
+        counts = np.bincount(classes)
+        return 1 / (counts[classes] * (counts > 0).sum())
+
     def batch(self, count: int, rng: np.random.Generator, device: torch.device) -> Batch:
-        """Random pictures, half of them mirrored."""
-        rows = rng.choice(self.train_rows, count)
+        """Random pictures, of each class about as many, half of them mirrored."""
+        rows = rng.choice(self.train_rows, count, p=self.chances)
         images = self.images[rows]
         mirrored = rng.integers(len(self.keypoints), size=count)
         images[mirrored == 1] = images[mirrored == 1, :, ::-1]
