@@ -11,10 +11,16 @@ from torch import Tensor
 
 from autolink.data.images import ImageSet
 from autolink.device import to_network
+from autolink.draw import to_image
 from autolink.generation.classes import classes_of, held_out_pictures
 from autolink.generation.gan import REMEMBERED, Generator
 from autolink.inference import detect_all
-from autolink.model import AutoLink
+from autolink.model import BATCH, AutoLink
+from autolink.relight import draw_lights, relit
+
+
+RELIT = 4
+"""Lights in which each picture's keypoints are found beside its own."""
 
 
 class Batch(NamedTuple):
@@ -35,7 +41,9 @@ class GanData:
     images: NDArray[np.uint8]
     """(N, size, size, 3), RGB."""
     keypoints: Tensor
-    """(1 or 2, N, K, 2), (x, y) in [-1, 1], of the pictures and, where they may be mirrored, of their mirrors."""
+    """(V, N, K, 2), (x, y) in [-1, 1], of views of the pictures: first as they are, then mirrored, in other lights."""
+    mirrored: NDArray[np.bool_]
+    """(V,), which views are mirrored."""
     classes: NDArray[np.int64]
     """(N,)."""
     train_rows: NDArray[np.int64]
@@ -45,14 +53,22 @@ class GanData:
 
     @classmethod
     def find(
-        cls, data: ImageSet, classes: tuple[str, ...], stage_one: AutoLink, flip: bool, device: torch.device
+        cls, data: ImageSet, classes: tuple[str, ...], stage_one: AutoLink, flip: bool, device: torch.device,
+        relight: float = 0.0,
     ) -> "GanData":
-        """The structures of pictures as stage one, which is on `device`, finds them."""
+        """The structures of pictures as stage one, which is on `device`, finds them.
+
+        With `relight`, also in other lights of that strength: what keypoints tell of colour is then noise.
+        """  # fmt: skip
         sides = [data.images, data.images[:, :, ::-1]] if flip else [data.images]
-        keypoints = np.stack([detect_all(stage_one, side, device) for side in sides])
+        dice = torch.Generator().manual_seed(0)
+        views = [detect_all(stage_one, side, device) for side in sides]
+        for _ in range(RELIT if relight else 0):
+            views += [detect_all(stage_one, relit_pictures(side, relight, dice), device) for side in sides]
+        mirrored = np.tile(np.arange(len(sides)) == 1, len(views) // len(sides))
         test = held_out_pictures(data)
         return cls(
-            data.images, torch.from_numpy(keypoints), classes_of(data.names, classes),
+            data.images, torch.from_numpy(np.stack(views)), mirrored, classes_of(data.names, classes),
             np.flatnonzero(~test), np.flatnonzero(test),
         )  # fmt: skip
 
@@ -72,11 +88,12 @@ class GanData:
         """Random pictures, of each class about as many, half of them mirrored."""
         rows = rng.choice(self.train_rows, count, p=self.chances)
         images = self.images[rows]
-        mirrored = rng.integers(len(self.keypoints), size=count)
-        images[mirrored == 1] = images[mirrored == 1, :, ::-1]
+        views = rng.integers(len(self.keypoints), size=count)
+        mirrored = self.mirrored[views]
+        images[mirrored] = images[mirrored, :, ::-1]
         classes = torch.from_numpy(self.classes[rows])
         return Batch(
-            to_network(torch.from_numpy(images), device), self.keypoints[mirrored, rows].to(device), classes.to(device)
+            to_network(torch.from_numpy(images), device), self.keypoints[views, rows].to(device), classes.to(device)
         )
 
     def remember(self, generator: Generator, stage_one: AutoLink) -> None:
@@ -85,3 +102,13 @@ class GanData:
         generator.graph.copy_(stage_one.edge_weights.detach())
         generator.structures.copy_(self.keypoints[0, rows])
         generator.structure_classes.copy_(torch.from_numpy(self.classes[rows]))
+
+
+def relit_pictures(pictures: NDArray[np.uint8], strength: float, dice: torch.Generator) -> NDArray[np.uint8]:
+    """Pictures (N, H, W, 3), 8-bit, each in a random light."""
+    changed = np.empty_like(pictures)
+    for n in range(0, len(pictures), BATCH):
+        images = to_network(torch.from_numpy(pictures[n : n + BATCH].copy()), torch.device("cpu"))
+        relit_images = relit(images, draw_lights(len(images), strength, dice))
+        changed[n : n + BATCH] = to_image(relit_images.permute(0, 2, 3, 1).numpy())
+    return changed

@@ -60,7 +60,9 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
         self.stage_one = stage_one.to(accelerator.device).requires_grad_(False).eval()
         accelerator.print(f"finding the keypoints of {len(pictures)} pictures")
         self.skipped = pictures.skipped
-        self.data = GanData.find(pictures, config.model.classes, self.stage_one, config.flip, accelerator.device)
+        self.data = GanData.find(
+            pictures, config.model.classes, self.stage_one, config.flip, accelerator.device, config.relight
+        )
         if len(self.data.train_rows) < 2:
             raise UserError(
                 f"--data {config.data}: {len(self.data.train_rows)} pictures to train on ({len(pictures)} in all); a "

@@ -15,10 +15,11 @@ from conftest import TINY_GAN, array
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from autolink.data import load_data
 from autolink.generation import gan_progress, train_gan
 from autolink.generation.classes import class_names, classes_of
 from autolink.generation.gan import REMEMBERED, Gan
-from autolink.generation.gan_data import GanData
+from autolink.generation.gan_data import RELIT, GanData
 from autolink.model import AutoLink
 from autolink.run_state import RunFolder
 
@@ -224,9 +225,24 @@ def test_it_begins_with_a_gan_of_another_stage_one(
     torch.testing.assert_close(learned.constant, known.constant)
 
 
+def test_keypoints_are_found_in_other_lights_too(animals: Path, tiny_checkpoint: Path) -> None:
+    stage_one, pictures = AutoLink.from_pretrained(tiny_checkpoint), load_data(str(animals), 32, "stretch")
+    plain, relit = (
+        GanData.find(pictures, ("cat", "dog"), stage_one, True, torch.device("cpu"), strength) for strength in (0.0, 1.0)
+    )
+    assert plain.mirrored.tolist() == [False, True] and relit.mirrored.tolist() == [False, True] * (1 + RELIT)
+    torch.testing.assert_close(relit.keypoints[:2], plain.keypoints)
+    assert all((view - plain.keypoints[n % 2]).abs().max() > 1e-4 for n, view in enumerate(relit.keypoints) if n > 1)
+    batch = relit.batch(64, np.random.default_rng(0), torch.device("cpu"))
+    assert batch.images.shape == (64, 3, 32, 32) and batch.keypoints.shape == (64, 5, 2)
+
+
 def test_every_class_is_as_likely_as_any_other() -> None:
     classes = np.array([0] * 90 + [1] * 10)
-    data = GanData(np.zeros((100, 8, 8, 3), np.uint8), torch.zeros(1, 100, 5, 2), classes, np.arange(100), np.arange(0))
+    data = GanData(
+        np.zeros((100, 8, 8, 3), np.uint8), torch.zeros(1, 100, 5, 2), np.array([False]), classes, np.arange(100),
+        np.arange(0),
+    )  # fmt: skip
     drawn = data.batch(2000, np.random.default_rng(0), torch.device("cpu")).classes
     assert 0.45 < drawn.float().mean() < 0.55
 
