@@ -46,7 +46,10 @@ def reconstruction_loss(
 
 
 def equivariance_loss(keypoints: Tensor, moved_keypoints: Tensor, moves: Tensor) -> Tensor:
-    """|k(I) - A k(I o A)|_2, a mean over keypoints (Thewlis et al., 2017): both (B, K, 2), A (B, 2, 3) as of `moved`."""
+    """|k(I) - A k(I o A)|_2, a mean over keypoints (Thewlis et al., 2017).
+
+    Keypoints of the images and of the moved ones, (B, K, 2) each; A (B, 2, 3) as of `relight.draw_moves`.
+    """
     brought_back = moved_keypoints @ moves[:, :, :2].mT + moves[:, None, :, 2]
     distances: Tensor = (keypoints - brought_back).norm(dim=2)
     return distances.mean()

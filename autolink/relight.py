@@ -34,19 +34,20 @@ def relit(images: Tensor, lights: Tensor) -> Tensor:
     colour = torch.eye(3, device=images.device, dtype=images.dtype) - grey
     turn = images.new_tensor([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)  # a quarter turn about that axis
     turned = hue.cos()[:, None, None] * colour + hue.sin()[:, None, None] * turn
-    x: Tensor = torch.einsum("bij,bjhw->bihw", grey + (1 + saturation)[:, None, None] * turned, lights[:, 4:, None, None] * images)
+    colours = lights[:, 4, None, None] * (grey + (1 + saturation)[:, None, None] * turned)
+    x: Tensor = torch.einsum("bij,bjhw->bihw", colours, images)
     level = x.mean((1, 2, 3), keepdim=True)
     x = level + (1 + contrast)[:, None, None, None] * (x - level) + brightness[:, None, None, None]
     return x.clamp(-1, 1)
 
 
-TURN, SCALE, SHIFT = 0.3, 0.2, 0.15
-"""Largest turn (radians), change of scale (relative) and shift ([-1, 1] units) of `draw_moves`."""
+MOVES = (0.3, 0.2, 0.15, 0.15)
+"""Largest turn (radians), change of scale (relative) and shift along x and y ([-1, 1] units) of `draw_moves`."""
 
 
 def draw_moves(count: int, generator: torch.Generator) -> Tensor:
     """Random turns, scales and shifts, (count, 2, 3): of a point of the moved image, (x, y, 1), where it was before."""
-    turn, scale, x, y = (torch.rand(4, count, generator=generator) * 2 - 1) * torch.tensor([[TURN], [SCALE], [SHIFT], [SHIFT]])
+    turn, scale, x, y = ((torch.rand(count, 4, generator=generator) * 2 - 1) * torch.tensor(MOVES)).T
     cosine, sine = (1 + scale) * turn.cos(), (1 + scale) * turn.sin()
     return torch.stack([cosine, -sine, x, sine, cosine, y], 1).view(-1, 2, 3)
 

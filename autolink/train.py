@@ -28,8 +28,8 @@ from autolink.nest import Nest
 from autolink.options import help_text, read_options
 from autolink.perceptual import PerceptualLoss
 from autolink.pretrained import check_same_shape
-from autolink.relight import draw_lights, draw_moves, moved, relit
 from autolink.regression import default_lengths, regression_error
+from autolink.relight import draw_lights, draw_moves, moved, relit
 from autolink.trainer import BaseTrainer
 
 MEASURED_TRAIN, MEASURED_TEST = 2000, 800

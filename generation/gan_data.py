@@ -18,7 +18,6 @@ from autolink.inference import detect_all
 from autolink.model import BATCH, AutoLink
 from autolink.relight import draw_lights, relit
 
-
 RELIT = 4
 """Lights in which each picture's keypoints are found beside its own."""
 
@@ -53,7 +52,12 @@ class GanData:
 
     @classmethod
     def find(
-        cls, data: ImageSet, classes: tuple[str, ...], stage_one: AutoLink, flip: bool, device: torch.device,
+        cls,
+        data: ImageSet,
+        classes: tuple[str, ...],
+        stage_one: AutoLink,
+        flip: bool,
+        device: torch.device,
         relight: float = 0.0,
     ) -> "GanData":
         """The structures of pictures as stage one, which is on `device`, finds them.

@@ -30,7 +30,6 @@ from autolink.loop import start
 from autolink.model import AutoLink
 from autolink.pretrained import check_same_shape
 
-
 OTHER_STRUCTURES = (
     "note: --start-from {} was trained with another stage one; what the edge map of this one means is learned anew"
 )

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from autolink.losses import equivariance_loss
-from autolink.relight import LIMITS, NEGATIVES, SHIFT, draw_lights, draw_moves, moved, relit
+from autolink.relight import LIMITS, MOVES, NEGATIVES, draw_lights, draw_moves, moved, relit
 
 
 def one_light(**changes: float) -> torch.Tensor:
@@ -73,4 +73,4 @@ def test_a_moved_dot_is_brought_back_to_where_it_was() -> None:
     assert (before - after).norm(dim=2).min() > 0.02
     assert equivariance_loss(before, after, moves) < 0.01
     assert equivariance_loss(before, before, moves) > 0.05
-    assert moves[:, :, 2].abs().max() <= SHIFT
+    assert moves[:, :, 2].abs().max() <= MOVES[-1]

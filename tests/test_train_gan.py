@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from conftest import TINY_GAN, array
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from autolink.data import load_data
 from autolink.generation import gan_progress, train_gan
@@ -227,9 +227,8 @@ def test_it_begins_with_a_gan_of_another_stage_one(
 
 def test_keypoints_are_found_in_other_lights_too(animals: Path, tiny_checkpoint: Path) -> None:
     stage_one, pictures = AutoLink.from_pretrained(tiny_checkpoint), load_data(str(animals), 32, "stretch")
-    plain, relit = (
-        GanData.find(pictures, ("cat", "dog"), stage_one, True, torch.device("cpu"), strength) for strength in (0.0, 1.0)
-    )
+    classes, device = ("cat", "dog"), torch.device("cpu")
+    plain, relit = (GanData.find(pictures, classes, stage_one, True, device, strength) for strength in (0.0, 1.0))
     assert plain.mirrored.tolist() == [False, True] and relit.mirrored.tolist() == [False, True] * (1 + RELIT)
     torch.testing.assert_close(relit.keypoints[:2], plain.keypoints)
     assert all((view - plain.keypoints[n % 2]).abs().max() > 1e-4 for n, view in enumerate(relit.keypoints) if n > 1)
