@@ -198,7 +198,7 @@ def monge(
         return values[kept[indices]].view(projections, -1)
 
     def distance(x: Tensor, y: Tensor) -> float:
-        return 3 * D * (x - y).square().mean().item()
+        return float(3 * D * (x - y).square().mean())
 
     value = distance(sides[0][0], sides[1][0])
     halves = [distance(half(*sides[0]), half(*sides[1])) for _ in range(subsets)]

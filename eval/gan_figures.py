@@ -41,7 +41,7 @@ DISTRIBUTION: dict[str, tuple[str, int, Better, str]] = {
         "lower",
         "Monge Inception Distance (Berthet et al. 2026): the squared sliced Wasserstein distance of the features, "
         f"1,000 directions, times three times their number. It falls with the number of pictures. {JACKKNIFE}",
-    ),  # fmt: skip
+    ),
     "precision": ("Precision", 3, "higher", "Kynkäänniemi et al. 2019, third neighbours, on the features."),
     "recall": ("Recall", 3, "higher", "Kynkäänniemi et al. 2019, third neighbours, on the features."),
 }

@@ -23,7 +23,7 @@ MASK_SIDE = 128
 """Side in pixels at which subjects are told from their background; at 64, GrabCut takes half of the pictures whole."""
 
 MASK_BEGIN = ((1.25, cv2.GC_PR_BGD), (0.9, cv2.GC_PR_FGD), (0.6, cv2.GC_FGD))
-"""Radii, in half sides, of the discs from which GrabCut begins; the corners beyond the first are background for sure."""
+"""Radii, in half sides, of the discs from which GrabCut begins; corners beyond the first are background for sure."""
 
 PER_EDGE = 33
 """Points of an edge whose place is looked up."""
@@ -36,7 +36,8 @@ def centre_colours(pictures: NDArray[np.uint8]) -> Array:
     side = pictures.shape[1]
     centre = np.ascontiguousarray(pictures[:, side // 4 : side - side // 4, side // 4 : side - side // 4])
     pixels = centre.reshape(len(centre), -1, 3).astype(np.float32) / 255
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)).mean(1)
+    lab: Array = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB))
+    return np.asarray(lab.mean(1))
 
 
 class Explained(NamedTuple):
@@ -83,7 +84,7 @@ def explained(known: Array, wanted: Array, classes: NDArray[np.int64], seed: int
 
 def _without_means(values: Array, classes: NDArray[np.int64], fitted: NDArray[np.bool_]) -> Array:
     """Values (N, D) less the mean of their class among the fitted ones, or of all where the class has none."""
-    centred = values - values[fitted].mean(0)
+    centred = np.asarray(values - values[fitted].mean(0))
     for c in np.unique(classes[fitted]):
         centred[classes == c] = values[classes == c] - values[fitted & (classes == c)].mean(0)
     return centred
