@@ -430,10 +430,10 @@ def test_monge_equals_a_naive_one() -> None:
 
 
 def test_monge_of_a_shift_is_three_times_its_square_whatever_the_counts() -> None:
-    real = gaussian(3000, [0] * 4, [1] * 4, 0)
-    assert monge(real, real, 0, 2).value == 0
-    assert monge(real, real + 2, 0, 2).value == pytest.approx(3 * 16, rel=0.1)  # |shift|^2 / D a direction, times 3 D
-    assert monge(real, gaussian(2000, [2] * 4, [1] * 4, 1), 0, 2).value == pytest.approx(3 * 16, rel=0.1)
+    real = gaussian(600, [0] * 4, [1] * 4, 0)
+    assert monge(real, real, 0, 2, 500).value == 0
+    assert monge(real, real + 2, 0, 2, 500).value == pytest.approx(3 * 16, rel=0.1)  # |shift|^2 / D a direction, by 3 D
+    assert monge(real, gaussian(400, [2] * 4, [1] * 4, 1), 0, 2, 500).value == pytest.approx(3 * 16, rel=0.1)
 
 
 @pytest.mark.parametrize("subset_size", [50, 20])
@@ -448,8 +448,8 @@ def test_intervals_are_as_wide_as_repeated_measurements_differ(subset_size: int)
 
 def test_monges_interval_is_as_wide_as_repeated_measurements_differ() -> None:
     found = [
-        monge(gaussian(100, [0] * 3, [1] * 3, 2 * seed), gaussian(100, [1] * 3, [1] * 3, 2 * seed + 1), 0, 40, 50)
-        for seed in range(60)
+        monge(gaussian(100, [0] * 3, [1] * 3, 2 * seed), gaussian(100, [1] * 3, [1] * 3, 2 * seed + 1), 0, 30, 50)
+        for seed in range(40)
     ]
     widths = [high - low for low, high in (one.interval_95 or (0, 0) for one in found)]
     assert np.mean(widths) == pytest.approx(2 * 1.96 * np.std([one.value for one in found]), rel=0.35)
@@ -459,7 +459,6 @@ def test_monges_interval_is_as_wide_as_repeated_measurements_differ() -> None:
 def test_torch_fidelity_gives_the_same_figures_on_the_same_features() -> None:
     metric_fid = pytest.importorskip("torch_fidelity.metric_fid", reason="pip install torch-fidelity")
     from torch_fidelity.metric_kid import kid_features_to_metric
-    from torch_fidelity.metric_mind import mind_features_to_metric
     from torch_fidelity.metric_prc import prc_features_to_metric
 
     extractor = load_extractor("efficientnet-lite0", CPU)
@@ -473,7 +472,5 @@ def test_torch_fidelity_gives_the_same_figures_on_the_same_features() -> None:
     kid = kid_features_to_metric(b, a, **options)["kernel_inception_distance_mean"]
     ours = kernel(real, fake, 0, 200, 50)
     assert abs(ours.mean - kid) < 4 * ours.spread / np.sqrt(200)
-    mind = mind_features_to_metric(a, b, mind_num_projections=100, cuda=False, verbose=False, rng_seed=3)
-    assert monge(real, fake, 3, 2, 100).value == pytest.approx(mind["monge_inception_distance"], rel=1e-4)
     shares = prc_features_to_metric(b, a, prc_neighborhood=3, prc_batch_size=1000, verbose=False)
     assert precision_recall(real, fake) == pytest.approx((shares["precision"], shares["recall"]), abs=0.011)
