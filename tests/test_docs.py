@@ -16,6 +16,7 @@ import torch
 from conftest import TINY, TINY_GAN, TINY_TRANSFER
 from faces import drawn_face
 from PIL import Image
+from test_afhq import miniature
 from test_convert import PARAMETERS, Restated, save
 from test_mediapipe import PREPARED
 from test_published import celeba
@@ -79,8 +80,7 @@ def prepare(folder: Path, pictures: Path, scenes: Path, tiny_checkpoint: Path) -
 def prepare_gan(folder: Path, animals: Path, tiny_gan: Path, tiny_checkpoint: Path) -> None:
     """The files that the commands on the GAN name."""
     (folder / "my_animals").symlink_to(animals)
-    (folder / "afhq").mkdir()
-    (folder / "afhq" / "train").symlink_to(animals)
+    miniature(folder, "v1", zipped=True)
     for name in ("mine-gan", "pets-gan", "pets-gan-2"):
         shutil.copytree(tiny_gan, folder / "runs" / name / "model")
     for name in ("mine-judge", "afhq"):

@@ -14,14 +14,9 @@ from autolink.edge_map import edge_pairs
 from autolink.errors import UserError
 from autolink.generation.gan import Gan
 from autolink.generation.structures import OUTSIDE, as_structures
+from autolink.generation.styles import DIRECTIONS, principal, style_directions
 from autolink.inputs import Picture
 from autolink.studio.pictures import jpeg
-
-DIRECTIONS = 5
-"""Principal directions that the page offers."""
-
-SWEPT = 1024
-"""Styles whose principal directions are found."""
 
 
 class Look(BaseModel):
@@ -78,12 +73,8 @@ class Animals:
 
     @cached_property
     def look_directions(self) -> torch.Tensor:
-        """(DIRECTIONS, latent), each as long as the styles' deviation along it."""
-        C = len(self.gan.config.classes)
-        styles = self.gan.appearances(range(SWEPT), seed=0).cpu().numpy().astype(np.float64)
-        for n in range(C):
-            styles[n::C] -= styles[n::C].mean(0)
-        return torch.from_numpy(principal(styles)).float()
+        """As `style_directions`."""
+        return style_directions(self.gan)
 
     def style(self, look: Look) -> torch.Tensor:
         """(1, latent)."""
@@ -119,16 +110,6 @@ class Animals:
         """The keypoints of a picture, (K, 2) in [-1, 1]."""
         found: list[list[float]] = as_structures(self.gan, picture).keypoints[0].round(4).tolist()
         return found
-
-
-def principal(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The first principal directions of (N, D), each as long as the deviation along it: (DIRECTIONS, D)."""
-    centred = values.astype(np.float64) - values.mean(0)
-    _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
-    scaled: NDArray[np.float64] = directions[:DIRECTIONS] * (lengths[:DIRECTIONS, None] / np.sqrt(len(values)))
-    flat = np.zeros((DIRECTIONS, values.shape[1]))
-    flat[: len(scaled)] = scaled
-    return flat
 
 
 def mirrored_partners(structures: NDArray[np.floating]) -> NDArray[np.int64]:
