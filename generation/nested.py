@@ -185,11 +185,9 @@ class LocalTransfer(nn.Module):
         translator = self._named()[name]
         child = dict(self.stage_one.named())[name]
         side = max(translator.config.size, min(256, round(float(scale_of(place)) * 2)))
-        B = len(wanted)
-        small, large = (seen(source, place[None], size)[None].expand(B, 1, 3, size, size)
-                        for size in (translator.config.size, side))  # fmt: skip
+        small, large = (seen(source, place[None], size)[None] for size in (translator.config.size, side))
         with torch.autocast(source.device.type, amp, enabled=amp is not None):
-            drawn, _ = translate(child, translator, small, keypoints[None].expand(B, -1, -1, -1), wanted)
+            drawn, _ = translate(child, translator, small, keypoints[None], wanted)
         return drawn.on(large)
 
 

@@ -13,6 +13,7 @@ from autolink.generation.nested import Details, LocalSource
 from autolink.generation.networks import Networks
 from autolink.generation.subjects import Appearance, DrivingMotion, crop_at
 from autolink.generation.transfer_options import TransferOptions
+from autolink.overlap import overlapped
 from autolink.video.clip import Clip
 from autolink.video.motion import edge_matrix, smooth
 
@@ -71,7 +72,6 @@ def expressions(
     return local.wanted(source, driver.smoothed(options.smooth), gains, options.motion != "absolute")
 
 
-@torch.no_grad()
 def redraw(
     networks: Networks,
     appearance: Appearance,
@@ -79,8 +79,12 @@ def redraw(
     wanted: Details | None,
     side: int,
     batch: int,
+    workers: int = 1,
 ) -> Iterator[Image]:
-    """The source's square, `side` pixels, in each pose of (T, K, 2) and expression, `batch` of them at a time."""
+    """The source's square, `side` pixels, in each pose of (T, K, 2) and expression, `batch` of them at a time.
+
+    So many `workers` compute a batch each at once; the pictures are the same with any number.
+    """
     crop = appearance.crop
     small = networks.tensor([crop.take(p, networks.model.size) for p in appearance.pictures])
     large = networks.tensor([crop.take(p, side) for p in appearance.pictures])
@@ -88,16 +92,21 @@ def redraw(
     local = networks.model.local
     points = torch.from_numpy(crop.to_pixels(appearance.keypoints[:1]) - [crop.x, crop.y]).to(keypoints)
     points = points * ((side - 1) / (crop.side - 1))
-    for n, driving in enumerate(torch.from_numpy(poses).float().to(networks.device).split(batch)):
-        B = len(driving)
+    driving = torch.from_numpy(poses).float().to(networks.device)
+
+    @torch.no_grad()
+    def redrawn(start: int) -> list[Image]:
+        frames = slice(start, min(start + batch, len(driving)))
         with torch.autocast(networks.device.type, networks.amp, enabled=networks.amp is not None):
-            result = networks.model(small.expand(B, *small.shape), keypoints.expand(B, *keypoints.shape), driving)
-        images = result.on(large.expand(B, *large.shape))
+            result = networks.model(small[None], keypoints[None], driving[frames])
+        images = result.on(large[None])
         if local and wanted and appearance.details:
             source = LocalSource(large[:1], points, appearance.details)
-            images = local.compose(images, result, source, wanted.part(slice(n * batch, n * batch + B)), networks.amp)
-        for image in images:
-            yield to_image(image.permute(1, 2, 0).cpu().numpy())
+            images = local.compose(images, result, source, wanted.part(frames), networks.amp)
+        return [to_image(image) for image in images.permute(0, 2, 3, 1).cpu().numpy()]
+
+    for images in overlapped(redrawn, range(0, len(driving), batch), workers):
+        yield from images
 
 
 def composed(

@@ -19,6 +19,7 @@ from autolink.generation.redrawing import composed, driver_frames, driving_poses
 from autolink.generation.subjects import read_appearance, read_driving_motion
 from autolink.generation.transfer_options import LARGEST, TransferOptions
 from autolink.generation.translator import PoseTransfer
+from autolink.overlap import workers_on
 from autolink.progress import Progress, silent
 from autolink.video.clip import Clip, ClipLike
 from autolink.video.synthetic import tags, watermarked
@@ -78,7 +79,8 @@ class VideoTransfer:
         networks = self._finetuned() if self.options.finetune else self.networks
         poses = driving_poses(self.options, networks, self.appearance, self.driving)
         wanted = expressions(self.options, networks, self.appearance, self.driving)
-        patches = redraw(networks, self.appearance, poses, wanted, self.side, self.options.batch)
+        workers = workers_on(networks.device)
+        patches = redraw(networks, self.appearance, poses, wanted, self.side, self.options.batch, workers)
         beside = driver_frames(self.driver, self.driving) if self.options.side_by_side else iter(())
         frames = composed(self.options, self.appearance, patches, self.side, beside)
         if self.options.watermark:
@@ -94,7 +96,7 @@ class VideoTransfer:
         made_with = f"AutoLink {__version__}, pose transfer, checkpoint {Path(self.checkpoint).name}"
         begins = Fraction(self.options.start).limit_denominator(1000) if audio == self.driver.path else Fraction(0)
         with VideoWriter(Path(out), self.rate, audio, tags(made_with), begins) as writer:
-            for frame in self:
+            for frame in self:  # encoded while the next are redrawn
                 writer.write(frame)
 
     @property
