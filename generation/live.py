@@ -248,8 +248,9 @@ def run_live(config: TransferConfig, show: Callable[[Image], bool] = show_in_win
     if not latencies:
         raise UserError(f"--driver {config.driver}: no frame showed a subject that this checkpoint knows")
     median, slow = np.percentile(latencies, [50, 95]) * 1000
+    dropped = newest.captured - newest.taken
     print(
-        f"{len(latencies)} frames shown, {len(latencies) / seconds:.1f} a second; from capture to shown {median:.0f} ms "
-        f"in the median, {slow:.0f} ms at the 95th percentile; {newest.captured - newest.taken} of {newest.captured} "
-        "captured frames dropped"
+        f"{len(latencies)} frames shown, {len(latencies) / seconds:.1f} a second; from capture to shown "
+        f"{median:.0f} ms in the median, {slow:.0f} ms at the 95th percentile; {dropped} of {newest.captured} captured "
+        "frames dropped"
     )

@@ -222,7 +222,7 @@ def like_source(own: Tensor, track: Tensor, beliefs: Tensor) -> Tensor:
 
 
 def likest(own: Tensor, track: Tensor, beliefs: Tensor) -> Tensor:
-    """The few believed frames most like the source: (1, k, 2), (T, k, 2), (T,) -> their numbers, in no order of time."""
+    """The few believed frames most like the source: (1, k, 2), (T, k, 2), (T,) -> their numbers, the likest first."""
     away = (track - track.mean(1, keepdim=True) - own + own.mean(1, keepdim=True)).square().sum((1, 2))
     away = away + (1 - beliefs) * 1e3
     return away.argsort()[:LIKE]

@@ -13,6 +13,7 @@ from autolink.generation.nested import Details, LocalSource
 from autolink.generation.networks import Networks
 from autolink.generation.subjects import Appearance, DrivingMotion, crop_at
 from autolink.generation.transfer_options import LARGEST, TransferOptions
+from autolink.layers import folded
 from autolink.overlap import overlapped
 from autolink.video.clip import Clip
 from autolink.video.motion import edge_matrix, smooth
@@ -104,7 +105,7 @@ def redrawer(
     networks: Networks, appearance: Appearance, side: int
 ) -> Callable[[NDArray[np.float64], Details | None], list[Image]]:
     """What redraws the source's square, `side` pixels, in some poses (B, K, 2) and expressions at once."""
-    crop, local = appearance.crop, networks.model.local
+    model, crop = folded(networks.model), appearance.crop
     small = networks.tensor([crop.take(p, networks.model.size) for p in appearance.pictures])
     large = networks.tensor([crop.take(p, side) for p in appearance.pictures])
     keypoints = torch.from_numpy(appearance.keypoints).float().to(networks.device)
@@ -115,11 +116,11 @@ def redrawer(
     def draw(poses: NDArray[np.float64], wanted: Details | None) -> list[Image]:
         driving = torch.from_numpy(poses).to(keypoints)
         with torch.autocast(networks.device.type, networks.amp, enabled=networks.amp is not None):
-            result = networks.model(small[None], keypoints[None], driving)
+            result = model(small[None], keypoints[None], driving)
         images = result.on(large[None])
-        if local and wanted and appearance.details:
+        if model.local and wanted and appearance.details:
             source = LocalSource(large[:1], points, appearance.details)
-            images = local.compose(images, result, source, wanted, networks.amp)
+            images = model.local.compose(images, result, source, wanted, networks.amp)
         return [to_image(image) for image in images.permute(0, 2, 3, 1).cpu().numpy()]
 
     return draw
