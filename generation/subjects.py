@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from itertools import chain, islice
 from typing import NamedTuple
@@ -15,10 +15,11 @@ from autolink.generation.motion import best_frame, shots
 from autolink.generation.nested import Details
 from autolink.generation.networks import LOOKS, Networks
 from autolink.generation.transfer_options import TransferOptions
+from autolink.overlap import ahead, workers_on
 from autolink.progress import Progress
 from autolink.video.clip import Clip
 from autolink.video.crop import Crop, parse_crop
-from autolink.video.following import describe_absence, filled, follow
+from autolink.video.following import describe_absence, filled, posed, tracked
 from autolink.video.motion import Motion, read_motion
 from autolink.video.subject import find_subject, thumbnail
 
@@ -177,17 +178,19 @@ def follow_driver(clip: Clip, still: bool, networks: Networks, progress: Progres
     """Keypoints in every frame of the driving clip, in a crop that follows or stands still."""
     facts = clip.facts()
     damage: list[str] = []
-    with closing(clip.readable_frames(damage)) as frames:
+    workers = workers_on(networks.device)
+    layout, size = None if still else networks.model.layout, networks.detector_size
+    with ExitStack() as stack:
+        frames = stack.enter_context(closing(clip.readable_frames(damage)))
         first = next(frames)
         start = (
             Crop.centre(facts.width, facts.height)
             if still
             else frame_with_subject(first, clip, networks, "--driver")[1]
         )
-        following = follow(
-            progress(chain([first], frames), facts.frames, "driver"),
-            networks.detect, None if still else networks.model.layout, start, networks.detector_size,
-        )  # fmt: skip
+        shown = progress(chain([first], frames), facts.frames, "driver")
+        crops = stack.enter_context(closing(ahead(tracked(shown, networks.detect, layout, start, size), workers - 1)))
+        following = posed(crops, networks.detect, size)
         followed, looks = [], []
         while some := list(islice(following, LOOKED_AT)):
             followed += [(frame.keypoints, frame.state, frame.cut) for frame in some]

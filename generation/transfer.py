@@ -26,6 +26,11 @@ def run(config: TransferConfig) -> None:
     """The command: find both subjects, move one as the other, write, say what was done."""
     check_files(config)
     prepare_cpu(pick_device(config.device))
+    if config.show:
+        from autolink.generation.live import run_live
+
+        run_live(config)
+        return
     source, driver = Clip.of(config.src), Clip.of(config.driver)
     models = " or ".join(bundled("transfer")) if config.checkpoint == "auto" else config.checkpoint
     print(f"looking for the subjects of {config.src} and {config.driver}, checkpoint {models}", flush=True)
