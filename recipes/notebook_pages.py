@@ -3,12 +3,13 @@
 Cells are shown as they stand: text, code, and what it printed or drew. Nothing is run, no script is added.
 """
 
-import json
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+
+from autolink.files import parse_json
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -34,7 +35,7 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """The Markdown of a notebook."""
     if not page.file.src_uri.endswith(".ipynb"):
         return markdown
-    return "\n\n".join(cell_markdown(cell) for cell in json.loads(markdown)["cells"])
+    return "\n\n".join(cell_markdown(cell) for cell in parse_json(markdown)["cells"])
 
 
 def cell_markdown(cell: dict[str, Any]) -> str:
