@@ -176,7 +176,7 @@ def test_pypi_and_pip_take_what_is_built(built: Path, wheel: Path) -> None:
     """`make release-check` does the same in the clone."""
     checks = [["twine", "check", "--strict", *map(str, built.iterdir())], ["check_wheel_contents", str(wheel)]]
     for words in checks:
-        done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False)
+        done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -190,6 +190,8 @@ def test_names_and_versions_agree(built: Path, wheel: Path) -> None:
         about = f"autolink_keypoints-{version}.dist-info"
         said = Parser().parsestr(held.read(f"{about}/METADATA").decode())
         assert (said["Name"], said["Version"], said["License-Expression"]) == (name, version, "MIT")
+        links = re.findall(r"\]\(([^)]+)\)", said.get_payload())
+        assert len(links) > 10 and all(link.startswith("https://") for link in links)
         for text in ("LICENSE", "CITATION.cff"):
             assert held.read(f"{about}/licenses/{text}") == (ROOT / text).read_bytes()
     installs = [

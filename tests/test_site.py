@@ -95,3 +95,9 @@ def test_notebooks_are_pages_with_their_pictures(site: Path) -> None:
     for path in DOCS.glob("*.ipynb"):
         page = (site / path.with_suffix(".html").name).read_text()
         assert page.count("data:image/jpeg;base64,") >= 3, path
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / "README.md").read_text())
+    assert len(links) > 15
+    assert not [link for link in links if not (ROOT / link).exists()]
