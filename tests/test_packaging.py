@@ -180,6 +180,11 @@ def test_pypi_and_pip_take_what_is_built(built: Path, wheel: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_citation_is_of_this_version() -> None:
+    assert f"\nversion: {autolink.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"## [{autolink.__version__}] - 20" in (ROOT / "CHANGELOG.md").read_text()
+
+
 @pytest.mark.slow
 def test_names_and_versions_agree(built: Path, wheel: Path) -> None:
     name, version = "autolink-keypoints", autolink.__version__
@@ -255,7 +260,7 @@ def test_the_installed_studio_serves_its_page_and_ends(installed: Path, tmp_path
                 urllib.request.urlopen(address + part, timeout=120).close()
         finally:
             studio.send_signal(signal.SIGINT)
-        assert studio.wait(60) in (0, 130)
+        assert studio.wait(300) in (0, 130)
     assert "<title>" in page and not (installed / "network.log").exists()
 
 
