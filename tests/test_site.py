@@ -82,6 +82,14 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     ]
 
 
+def test_lists_and_tables_are_shown_as_such(site: Path) -> None:
+    """Unlike GitHub, the site's Markdown wants an empty line before them."""
+    for page in site.glob("*.html"):
+        text = re.sub(r"<(pre|code)\b.*?</\1>", "", page.read_text(), flags=re.DOTALL)
+        raw = re.findall(r"^(?:- |\d\. |\|).*", re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL), re.MULTILINE)
+        assert not raw, f"{page.name}: {raw[:3]}"
+
+
 def test_the_reference_has_what_the_package_offers(site: Path) -> None:
     page = (site / "api.html").read_text()
     assert {name for name in autolink.__all__ if name not in re.findall(r'id="autolink[.\w]*\.(\w+)"', page)} <= {
