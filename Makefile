@@ -45,7 +45,7 @@ tree: $(INSTALLED)
 
 # the pages of docs/ as a site, in site/; every warning is an error, and no network is used
 docs: tree
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # what is uploaded to PyPI, in dist/, and whether PyPI and pip will take it
 release-check: $(INSTALLED)

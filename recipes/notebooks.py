@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 import nbformat
 import tyro
-from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 from PIL import Image
+from traitlets.config import Config
 
 from autolink.errors import command
 from autolink.files import write_text
@@ -30,8 +30,9 @@ def execute(path: Path, folder: Path, replaced: dict[str, str] | None = None) ->
     commands = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     clone = str(Path(__file__).resolve().parents[1])
     environment = {**os.environ, "PATH": commands, "PYTHONPATH": clone, "ACCELERATE_USE_CPU": "1"}
-    kernel = KernelManager(transport="ipc")  # a socket file in place of ports that others of this machine could open
-    NotebookClient(notebook, km=kernel, resources={"metadata": {"path": str(folder)}}).execute(env=environment)
+    sockets = Config({"KernelManager": {"transport": "ipc"}})  # files in place of ports that others could open
+    client = NotebookClient(notebook, config=sockets, resources={"metadata": {"path": str(folder)}})
+    client.execute(env=environment)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", []):
