@@ -31,7 +31,8 @@ def execute(path: Path, folder: Path, replaced: dict[str, str] | None = None) ->
     clone = str(Path(__file__).resolve().parents[1])
     environment = {**os.environ, "PATH": commands, "PYTHONPATH": clone, "ACCELERATE_USE_CPU": "1"}
     sockets = Config({"KernelManager": {"transport": "ipc"}})  # files in place of ports that others could open
-    client = NotebookClient(notebook, config=sockets, resources={"metadata": {"path": str(folder)}})
+    where = {"metadata": {"path": str(folder)}}
+    client = NotebookClient(notebook, config=sockets, resources=where, startup_timeout=600)
     client.execute(env=environment)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
