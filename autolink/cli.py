@@ -17,7 +17,7 @@ class Subcommand(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Subcommand("autolink.generation.demo", "the bundled models on embedded data, in seconds"),
+    "demo": Subcommand("autolink.generation.demo", "the bundled models on embedded data, in a minute or two"),
     "train": Subcommand("autolink.train", "stage one: keypoints and a graph from pictures, without labels"),
     "regions": Subcommand("autolink.discovery", "find the regions that a stage one's children should look at"),
     "detect": Subcommand("autolink.detect", "find keypoints in pictures or a video and draw the graph"),
