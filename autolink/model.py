@@ -16,7 +16,7 @@ from typing_extensions import Self
 from autolink.checkpoints import Pretrained
 from autolink.data.picture import squares, to_pixels
 from autolink.device import to_network
-from autolink.edge_map import edge_map, edge_pairs
+from autolink.edge_map import edge_map
 from autolink.inputs import Image, Pictures, check_range, read_pictures
 from autolink.layers import ResidualBlock, activation, channels_last, down_block, initialise, up_block
 from autolink.pretrained import load_folder, save_folder
@@ -165,8 +165,10 @@ class AutoLink(Pretrained):
         self.config = config
         self.detector = Detector(config)
         self.decoder = Decoder(config)
-        E = len(edge_pairs(config.keypoints)[0])
-        self.edge_logits = nn.Parameter((config.edge_initial + 0.1 * torch.randn(E)) / config.edge_learning_rate_scale)
+        E = config.keypoints * (config.keypoints - 1) // 2
+        self.edge_logits = nn.Parameter(torch.empty(E))
+        scale = config.edge_learning_rate_scale
+        nn.init.normal_(self.edge_logits, config.edge_initial / scale, 0.1 / scale)
         channels_last(self)
 
     @classmethod

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from autolink.checkpoints import check_kind
 from autolink.errors import UsageError, UserError
@@ -114,6 +115,16 @@ def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
+class _Unset(TorchFunctionMode):
+    """Weights are not drawn: on the meta device, which holds none, drawing imports torch's compiler for a second."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.Tensor.normal_ or getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
 def _check_weights(network: Callable[[Config], Network], config: Config, folder: Path) -> None:
     """Refuse weights that do not fit the configuration before anything of its size is allocated.
 
@@ -126,7 +137,7 @@ def _check_weights(network: Callable[[Config], Network], config: Config, folder:
     except FileNotFoundError:
         raise UserError(f"{folder} is no whole checkpoint: model.safetensors is missing") from None
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Unset():
             module = network(config)
     except DAMAGE as error:
         raise UserError(f"{folder / 'config.json'} describes a network that cannot be ({error})") from None

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.optimize import linear_sum_assignment
 
 from autolink.draw import keypoint_colours, to_image
 from autolink.edge_map import edge_pairs
@@ -135,7 +134,7 @@ def mirrored_partners(structures: NDArray[np.floating]) -> NDArray[np.int64]:
     """Which keypoint takes each one's place in a mirrored picture, by where they lie on average: (S, K, 2) -> (K,)."""
     mean = structures.mean(0)
     away = np.square(mean[:, None] * [-1, 1] - mean).sum(2)
-    _, partners = linear_sum_assignment(away)
+    partners = away.argmin(1)
     alone = np.arange(len(mean))
     mutual: NDArray[np.int64] = np.where(partners[partners] == alone, partners, alone)
     return mutual
