@@ -49,8 +49,8 @@ class Paint(BaseModel):
 class Animals:
     """The GAN as the page uses it."""
 
-    def __init__(self, gan: Gan) -> None:
-        self.gan = gan.eval()
+    def __init__(self, gan: Gan, name: str = "") -> None:
+        self.gan, self.name = gan.eval(), name
 
     def facts(self) -> dict[str, Any]:
         """What the page needs to draw and drag: graph, classes, remembered structures, principal directions."""
@@ -58,6 +58,7 @@ class Animals:
         weights = gan.stage_one.edge_weights.detach().cpu()
         structures = gan.generator.structures.float().cpu().numpy()
         return {
+            "name": self.name,
             "size": config.size,
             "keypoints": config.keypoints,
             "classes": config.classes,

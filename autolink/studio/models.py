@@ -41,7 +41,7 @@ class Models:
         self.puppet = lru_cache(PUPPETS)(self._puppet)
 
     def _animals(self) -> Animals:
-        return Animals(Gan.from_pretrained(self.gan).to(self.device))
+        return Animals(Gan.from_pretrained(self.gan).to(self.device), self.gan)
 
     def _discoverer(self, name: str) -> Discoverer:
         if name not in self.names():
