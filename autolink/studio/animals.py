@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.optimize import linear_sum_assignment
 
 from autolink.draw import keypoint_colours, to_image
 from autolink.edge_map import edge_pairs
@@ -45,8 +44,8 @@ class Paint(BaseModel):
 class Animals:
     """The GAN as the page uses it."""
 
-    def __init__(self, gan: Gan) -> None:
-        self.gan = gan.eval()
+    def __init__(self, gan: Gan, name: str = "") -> None:
+        self.gan, self.name = gan.eval(), name
 
     def facts(self) -> dict[str, Any]:
         """What the page needs to draw and drag: graph, classes, remembered structures, principal directions."""
@@ -54,6 +53,7 @@ class Animals:
         weights = gan.stage_one.edge_weights.detach().cpu()
         structures = gan.generator.structures.float().cpu().numpy()
         return {
+            "name": self.name,
             "size": config.size,
             "keypoints": config.keypoints,
             "classes": config.classes,
@@ -116,7 +116,7 @@ def mirrored_partners(structures: NDArray[np.floating]) -> NDArray[np.int64]:
     """Which keypoint takes each one's place in a mirrored picture, by where they lie on average: (S, K, 2) -> (K,)."""
     mean = structures.mean(0)
     away = np.square(mean[:, None] * [-1, 1] - mean).sum(2)
-    _, partners = linear_sum_assignment(away)
+    partners = away.argmin(1)
     alone = np.arange(len(mean))
     mutual: NDArray[np.int64] = np.where(partners[partners] == alone, partners, alone)
     return mutual
