@@ -16,7 +16,8 @@ from tqdm import tqdm
 from autolink import draw
 from autolink.config import PRESET_NOTES, PRESETS, TrainConfig
 from autolink.data import check_data, load_data
-from autolink.data.images import ImageSet
+from autolink.data.images import ImageSet, Pictures
+from autolink.data.shard_pictures import expect
 from autolink.device import to_network
 from autolink.edge_map import edge_pairs
 from autolink.errors import UserError, command
@@ -46,15 +47,23 @@ EXAMPLES = (
 )
 
 
+def draw_rows(
+    chosen_from: NDArray[np.int64], config: TrainConfig, step: int, shard: int
+) -> tuple[np.random.Generator, NDArray[np.int64]]:
+    """What a batch is drawn with, and the numbers of its pictures, (B,)."""
+    rng = np.random.default_rng((config.seed, step, shard))
+    return rng, rng.choice(chosen_from, config.batch)
+
+
 def draw_batch(
-    images: NDArray[np.uint8], chosen_from: NDArray[np.int64], config: TrainConfig, step: int, shard: int
+    images: Pictures, chosen_from: NDArray[np.int64], config: TrainConfig, step: int, shard: int
 ) -> tuple[Tensor, Tensor]:
     """The pictures and masks of a step: (B, size, size, 3) 8-bit, (B, 1, blocks, blocks) with 1 where visible.
 
     Everything random follows from seed, step and shard, so a resumed run has no data position to restore.
     """
-    rng = np.random.default_rng((config.seed, step, shard))
-    batch = images[rng.choice(chosen_from, config.batch)]
+    rng, rows = draw_rows(chosen_from, config, step, shard)
+    batch = images[rows]
     if config.flip:
         mirrored = rng.random(config.batch) < 0.5
         batch[mirrored] = batch[mirrored, :, ::-1]
@@ -94,6 +103,7 @@ class Trainer(BaseTrainer[TrainConfig, AutoLink]):
         """Rebuild a batch of masked pictures."""
         config, accelerator = self.config, self.accelerator
         batch, mask = draw_batch(self.data.images, self.train_rows, config, self.step, shard)
+        expect(self.data.images, draw_rows(self.train_rows, config, *self.next_batch(shard))[1])
         images, mask = to_network(batch, accelerator.device), mask.to(accelerator.device)
         seen, shifted, moves = self.changed(images, shard)
         with accelerator.autocast():

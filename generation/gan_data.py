@@ -9,13 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autolink.data.images import ImageSet
+from autolink.data.images import ImageSet, Pictures
 from autolink.device import to_network
-from autolink.draw import to_image
 from autolink.generation.classes import classes_of, held_out_pictures
 from autolink.generation.gan import REMEMBERED, Generator
 from autolink.inference import detect_all
-from autolink.model import BATCH, AutoLink
+from autolink.model import AutoLink
 from autolink.relight import draw_lights, relit
 
 RELIT = 4
@@ -37,7 +36,7 @@ class Batch(NamedTuple):
 class GanData:
     """Pictures with their structures and classes."""
 
-    images: NDArray[np.uint8]
+    images: Pictures
     """(N, size, size, 3), RGB."""
     keypoints: Tensor
     """(V, N, K, 2), (x, y) in [-1, 1], of views of the pictures: first as they are, then mirrored, in other lights."""
@@ -63,16 +62,22 @@ class GanData:
         """The structures of pictures as stage one, which is on `device`, finds them.
 
         With `relight`, also in other lights of that strength: what keypoints tell of colour is then noise.
-        """  # fmt: skip
-        sides = [data.images, data.images[:, :, ::-1]] if flip else [data.images]
+        """
+        sides = (False, True) if flip else (False,)
         dice = torch.Generator().manual_seed(0)
-        views = [detect_all(stage_one, side, device) for side in sides]
-        for _ in range(RELIT if relight else 0):
-            views += [detect_all(stage_one, relit_pictures(side, relight, dice), device) for side in sides]
-        mirrored = np.tile(np.arange(len(sides)) == 1, len(views) // len(sides))
+
+        def in_a_light(images: Tensor) -> Tensor:
+            return relit(images, draw_lights(len(images), relight, dice))
+
+        changes = [None, *[in_a_light] * (RELIT if relight else 0)]
+        views = [
+            detect_all(stage_one, data.images, device, mirrored=side, change=change)
+            for change in changes
+            for side in sides
+        ]
         test = held_out_pictures(data)
         return cls(
-            data.images, torch.from_numpy(np.stack(views)), mirrored, classes_of(data.names, classes),
+            data.images, torch.from_numpy(np.stack(views)), np.tile(sides, len(changes)), classes_of(data.names, classes),
             np.flatnonzero(~test), np.flatnonzero(test),
         )  # fmt: skip
 
@@ -88,9 +93,13 @@ class GanData:
         counts = np.bincount(classes)
         return 1 / (counts[classes] * (counts > 0).sum())
 
+    def rows(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """The pictures of a batch, (count,), of each class about as many."""
+        return rng.choice(self.train_rows, count, p=self.chances)
+
     def batch(self, count: int, rng: np.random.Generator, device: torch.device) -> Batch:
-        """Random pictures, of each class about as many, half of them mirrored."""
-        rows = rng.choice(self.train_rows, count, p=self.chances)
+        """Random pictures, half of them mirrored."""
+        rows = self.rows(count, rng)
         images = self.images[rows]
         views = rng.integers(len(self.keypoints), size=count)
         mirrored = self.mirrored[views]
@@ -106,13 +115,3 @@ class GanData:
         generator.graph.copy_(stage_one.edge_weights.detach())
         generator.structures.copy_(self.keypoints[0, rows])
         generator.structure_classes.copy_(torch.from_numpy(self.classes[rows]))
-
-
-def relit_pictures(pictures: NDArray[np.uint8], strength: float, dice: torch.Generator) -> NDArray[np.uint8]:
-    """Pictures (N, H, W, 3), 8-bit, each in a random light."""
-    changed = np.empty_like(pictures)
-    for n in range(0, len(pictures), BATCH):
-        images = to_network(torch.from_numpy(pictures[n : n + BATCH].copy()), torch.device("cpu"))
-        relit_images = relit(images, draw_lights(len(images), strength, dice))
-        changed[n : n + BATCH] = to_image(relit_images.permute(0, 2, 3, 1).numpy())
-    return changed

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from autolink.data import check_data, load_data
 from autolink.data.images import ImageSet
+from autolink.data.shard_pictures import expect
 from autolink.device import to_network
 from autolink.errors import UserError, command
 from autolink.generation import gan_progress
@@ -78,6 +79,11 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
         self.features.to(accelerator.device)
         self.last: dict[str, Tensor] = {}
 
+    def dice(self, step: int, shard: int) -> tuple[np.random.Generator, torch.Generator]:
+        """What draws a batch, and what draws noise and changes."""
+        rng = np.random.default_rng((self.config.seed, step, shard))
+        return rng, torch.Generator().manual_seed(int(rng.integers(2**62)))
+
     def draw(self, keypoints: Tensor) -> Tensor:
         """Edge maps as the networks want them."""
         return draw_structure(self.stage_one, keypoints, self.config.model.drawn_size)
@@ -85,9 +91,9 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
     def train_batch(self, shard: int) -> Tensor:
         """Generate two pictures a structure, judge them, and learn to judge from the same two batches."""
         config, device = self.config, self.accelerator.device
-        rng = np.random.default_rng((config.seed, self.step, shard))
-        dice = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        rng, dice = self.dice(self.step, shard)
         real = self.data.batch(config.batch, rng, device)
+        expect(self.data.images, self.data.rows(config.batch, self.dice(*self.next_batch(shard))[0]))
         noise = torch.randn(config.batch, config.model.latent, generator=dice).to(device)
         with self.accelerator.autocast():
             edges = self.draw(real.keypoints)
