@@ -77,8 +77,8 @@ class GanData:
         ]
         test = held_out_pictures(data)
         return cls(
-            data.images, torch.from_numpy(np.stack(views)), np.tile(sides, len(changes)), classes_of(data.names, classes),
-            np.flatnonzero(~test), np.flatnonzero(test),
+            data.images, torch.from_numpy(np.stack(views)), np.tile(sides, len(changes)),
+            classes_of(data.names, classes), np.flatnonzero(~test), np.flatnonzero(test),
         )  # fmt: skip
 
     @property
