@@ -243,7 +243,8 @@ def run(config: DetectConfig) -> None:
     for name, reason in found.get("skipped", {}).items():
         print(f"skipped {name}: {reason}", file=sys.stderr)
     count = len(found.get("images") or found.get("frames") or [])
-    print(f"{count} {'frames' if 'frames' in found else 'pictures'}: overlays and keypoints.json in {config.out}")
+    what = "frame" if "frames" in found else "picture"
+    print(f"{count} {what}{'s' * (count != 1)}: overlays and keypoints.json in {config.out}")
 
 
 def main() -> None:

@@ -25,10 +25,41 @@ def relative_feature_distance(found: Sequence[Tensor], wanted: Sequence[Tensor])
 
 
 def reconstruction_loss(
-    output: AutoLinkOutput, images: Tensor, perceptual: Callable[[Tensor, Tensor], Tensor], pixel_weight: float
+    output: AutoLinkOutput,
+    images: Tensor,
+    perceptual: Callable[[Tensor, Tensor], Tensor],
+    pixel_weight: float,
+    vignette: float = 0.0,
 ) -> Tensor:
-    """Equation 5 of the paper, and L1 of the pixels beside it: images (B, 3, H, W) in [-1, 1] -> a scalar."""
-    loss = perceptual(output.reconstruction, images)
+    """Equation 5 of the paper, and L1 of the pixels beside it: images (B, 3, H, W) in [-1, 1] -> a scalar.
+
+    With `vignette`, both images fade to grey beyond this distance from the centre (`vignette_window`).
+    """
+    rebuilt = output.reconstruction
+    if vignette:
+        window = vignette_window(images.shape[-1], vignette).to(images)
+        rebuilt, images = rebuilt * window, images * window
+    loss = perceptual(rebuilt, images)
     if pixel_weight:
-        loss = loss + pixel_weight * F.l1_loss(output.reconstruction, images)
+        loss = loss + pixel_weight * F.l1_loss(rebuilt, images)
     return loss
+
+
+def equivariance_loss(keypoints: Tensor, moved_keypoints: Tensor, moves: Tensor) -> Tensor:
+    """|k(I) - A k(I o A)|_2, a mean over keypoints (Thewlis et al., 2017).
+
+    Keypoints of the images and of the moved ones, (B, K, 2) each; A (B, 2, 3) as of `relight.draw_moves`.
+    """
+    brought_back = moved_keypoints @ moves[:, :, :2].mT + moves[:, None, :, 2]
+    distances: Tensor = (keypoints - brought_back).norm(dim=2)
+    return distances.mean()
+
+
+FADE = 0.3
+"""A vignette falls from 1 to 0 over this distance, in [-1, 1] units."""
+
+
+def vignette_window(size: int, radius: float) -> Tensor:
+    """1 up to `radius` from the centre, in [-1, 1] units, then linearly to 0: (size, size)."""
+    axis = torch.linspace(-1, 1, size)
+    return ((radius + FADE - torch.hypot(axis[:, None], axis)) / FADE).clamp(0, 1)

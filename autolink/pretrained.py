@@ -11,10 +11,18 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from autolink import __version__
 from autolink.checkpoints import check_kind
 from autolink.errors import UsageError, UserError
 from autolink.files import atomic_folder, check_shapes, parse_json, read_tensors, save_tensors, tensor_shapes
 from autolink.pictures import DAMAGE
+
+FORMAT = 1
+"""The `format_version` of config.json that is written, and the newest that is read.
+
+0, or none, is of before 1.0, where some tensors have other names (`earlier_keys`). Raise it when folders change so that
+earlier releases would misread them, and let `read_config` or `load_weights` migrate what is older.
+"""
 
 Config = TypeVar("Config")
 Network = TypeVar("Network", bound=nn.Module)
@@ -48,7 +56,8 @@ def save_folder(kind: str, module: nn.Module, config: Any, folder: Path, card: s
         tensors = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
     with atomic_folder(folder) as beside:
         save_tensors(tensors, beside / "model.safetensors")
-        (beside / "config.json").write_text(json.dumps({"model_type": kind, **asdict(config)}, indent=2) + "\n")
+        values = {"model_type": kind, "format_version": FORMAT, **asdict(config)}
+        (beside / "config.json").write_text(json.dumps(values, indent=2) + "\n")
         if not (folder / "README.md").exists():
             (beside / "README.md").write_text(card, encoding="utf-8")
 
@@ -57,7 +66,7 @@ def read_config(kind: str, config_type: type[Config], folder: Path) -> Config:
     """The configuration of a checkpoint of one kind.
 
     Raises:
-        UserError: config.json is missing, damaged, or of another kind of model.
+        UserError: config.json is missing, damaged, of another kind of model, or in a newer format.
     """
     path = folder / "config.json"
     try:
@@ -68,6 +77,7 @@ def read_config(kind: str, config_type: type[Config], folder: Path) -> Config:
         raise UserError(f"{folder} is no checkpoint: it has no config.json") from None
     except (ValueError, OSError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
+    _check_format(path, values.pop("format_version", 0))
     check_kind(folder, values.pop("model_type", None), kind)
     wrong = [name for name, value in values.items() if not _like(value, getattr(config_type(), name, value))]
     if wrong:
@@ -79,6 +89,21 @@ def read_config(kind: str, config_type: type[Config], folder: Path) -> Config:
         return config_type(**values)
     except DAMAGE as error:
         raise UserError(f"{path} does not describe a {kind} model: {error}") from None
+
+
+def _check_format(path: Path, found: object) -> None:
+    """Refuse a checkpoint that a newer AutoLink wrote.
+
+    Raises:
+        UserError: so, or the number is none.
+    """
+    if type(found) is not int or found < 0:
+        raise UserError(f"{path} is damaged: format_version is {found!r}, a whole number is wanted")
+    if found > FORMAT:
+        raise UserError(
+            f"{path} is in checkpoint format {found}, AutoLink {__version__} reads formats up to {FORMAT}; install a "
+            "newer one with pip install --upgrade autolink-keypoints"
+        )
 
 
 def _like(value: Any, default: Any) -> bool:

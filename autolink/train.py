@@ -16,19 +16,21 @@ from tqdm import tqdm
 from autolink import draw
 from autolink.config import PRESET_NOTES, PRESETS, TrainConfig
 from autolink.data import check_data, load_data
-from autolink.data.images import ImageSet
+from autolink.data.images import ImageSet, Pictures
+from autolink.data.shard_pictures import expect
 from autolink.device import to_network
 from autolink.edge_map import edge_pairs
 from autolink.errors import UserError, command
 from autolink.inference import detect_all
 from autolink.loop import start
-from autolink.losses import reconstruction_loss
+from autolink.losses import equivariance_loss, reconstruction_loss
 from autolink.model import AutoLink
 from autolink.nest import Nest
 from autolink.options import help_text, read_options
 from autolink.perceptual import PerceptualLoss
 from autolink.pretrained import check_same_shape
 from autolink.regression import default_lengths, regression_error
+from autolink.relight import draw_lights, draw_moves, moved, relit
 from autolink.trainer import BaseTrainer
 
 MEASURED_TRAIN, MEASURED_TEST = 2000, 800
@@ -36,21 +38,32 @@ MEASURED_TRAIN, MEASURED_TEST = 2000, 800
 
 SAMPLES = 8
 
+CHANGED = 1
+"""Sets the random numbers of light and moves apart from those of pictures and masks."""
+
 EXAMPLES = (
     "accelerate launch train_autolink.py",
     "accelerate launch train_autolink.py --preset faces-cpu --data my_faces --out runs/faces",
 )
 
 
+def draw_rows(
+    chosen_from: NDArray[np.int64], config: TrainConfig, step: int, shard: int
+) -> tuple[np.random.Generator, NDArray[np.int64]]:
+    """What a batch is drawn with, and the numbers of its pictures, (B,)."""
+    rng = np.random.default_rng((config.seed, step, shard))
+    return rng, rng.choice(chosen_from, config.batch)
+
+
 def draw_batch(
-    images: NDArray[np.uint8], chosen_from: NDArray[np.int64], config: TrainConfig, step: int, shard: int
+    images: Pictures, chosen_from: NDArray[np.int64], config: TrainConfig, step: int, shard: int
 ) -> tuple[Tensor, Tensor]:
     """The pictures and masks of a step: (B, size, size, 3) 8-bit, (B, 1, blocks, blocks) with 1 where visible.
 
     Everything random follows from seed, step and shard, so a resumed run has no data position to restore.
     """
-    rng = np.random.default_rng((config.seed, step, shard))
-    batch = images[rng.choice(chosen_from, config.batch)]
+    rng, rows = draw_rows(chosen_from, config, step, shard)
+    batch = images[rows]
     if config.flip:
         mirrored = rng.random(config.batch) < 0.5
         batch[mirrored] = batch[mirrored, :, ::-1]
@@ -90,12 +103,30 @@ class Trainer(BaseTrainer[TrainConfig, AutoLink]):
         """Rebuild a batch of masked pictures."""
         config, accelerator = self.config, self.accelerator
         batch, mask = draw_batch(self.data.images, self.train_rows, config, self.step, shard)
+        expect(self.data.images, draw_rows(self.train_rows, config, *self.next_batch(shard))[1])
         images, mask = to_network(batch, accelerator.device), mask.to(accelerator.device)
+        seen, shifted, moves = self.changed(images, shard)
         with accelerator.autocast():
-            output = self.model(images, mask, spread(config, self.step))
-            loss = reconstruction_loss(output, images, self.perceptual, config.pixel_weight)
+            output = self.model(images, mask, spread(config, self.step), seen, shifted)
+            loss = reconstruction_loss(output, images, self.perceptual, config.pixel_weight, config.vignette)
+        if output.moved_keypoints is not None:
+            loss = loss + config.equivariance * equivariance_loss(output.keypoints, output.moved_keypoints, moves)
         self.update(loss)
         return loss.detach()
+
+    def changed(self, images: Tensor, shard: int) -> tuple[Tensor | None, Tensor | None, Tensor]:
+        """The images as the detector sees them: in random lights; in others, moved; and how (B, 2, 3).
+
+        Which lights and moves follows from seed, step and shard; None where the configuration asks for none.
+        """
+        config, B = self.config, len(images)
+        rng = np.random.default_rng((config.seed, self.step, shard, CHANGED))
+        dice = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        lights, others = draw_lights(2 * B, config.relight, dice).split(B)
+        moves = draw_moves(B, dice)
+        seen = relit(images, lights) if config.relight else None
+        shifted = moved(relit(images, others), moves) if config.equivariance else None
+        return seen, shifted, moves.to(images)
 
     def scalars(self) -> dict[str, float]:
         """How much of the masked image the decoder uses."""

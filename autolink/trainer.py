@@ -57,8 +57,9 @@ class BaseTrainer(ABC, Generic[Config, Network]):
         if accelerator.num_processes > 1:
             synchronise_batch_norm(network, accelerator.device)
         optimizer = torch.optim.AdamW(
-            self.parameter_groups(network), lr=config.learning_rate, weight_decay=config.weight_decay, betas=self.betas
-        )
+            self.parameter_groups(network), lr=config.learning_rate, weight_decay=config.weight_decay, betas=self.betas,
+            fused=True,
+        )  # fmt: skip
         self.model, self.optimizer = accelerator.prepare(network, optimizer)
         self.raw = network
         self.learners: list[nn.Module] = [self.model]
@@ -112,6 +113,13 @@ class BaseTrainer(ABC, Generic[Config, Network]):
                 losses.append(self.train_batch(part * accelerator.num_processes + accelerator.process_index))
         self.step += 1
         return torch.stack(losses).mean()
+
+    def next_batch(self, shard: int) -> tuple[int, int]:
+        """Step and shard of the batch that this process trains on after that of a shard."""
+        accelerator = self.accelerator
+        if shard + accelerator.num_processes < accelerator.num_processes * accelerator.gradient_accumulation_steps:
+            return self.step, shard + accelerator.num_processes
+        return self.step + 1, accelerator.process_index
 
     def update(self, loss: Tensor) -> None:
         """Backward pass and, once all batches of the step are in, clipped step and average."""

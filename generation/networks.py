@@ -66,6 +66,11 @@ class Networks:
         return self._local.look(self.tensor(pictures), torch.from_numpy(points).float().to(self.device))
 
     @property
+    def owners(self) -> list[str]:
+        """The child's name for each region, none without children."""
+        return self.model.local.stage_one.owners if self.model.local else []
+
+    @property
     def weights(self) -> NDArray[np.float32]:
         """The graph: (E,)."""
         weights: NDArray[np.float32] = self.model.stage_one.edge_weights.detach().cpu().numpy()

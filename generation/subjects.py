@@ -8,6 +8,7 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from autolink.errors import UsageError, UserError
@@ -61,7 +62,15 @@ class DrivingMotion(NamedTuple):
     notes: list[str]
     """What could not be read, and which frames do not show the subject, a sentence each."""
     details: Details | None = None
-    """What the children see in every frame, where the checkpoint has children and the driver is no motion file."""
+    """What the children see in every frame, where the checkpoint has children and the driver shows or tells it."""
+
+    @property
+    def template(self) -> Motion:
+        """The motion with what the children see, as it is kept in a file."""
+        if not self.details:
+            return self.motion
+        regions = tuple(track.cpu().numpy() for track in self.details.keypoints)
+        return replace(self.motion, regions=regions, beliefs=self.details.beliefs.cpu().numpy())
 
 
 def read_appearance(clip: Clip, options: TransferOptions, networks: Networks) -> Appearance:
@@ -134,13 +143,14 @@ def read_driving_motion(
         )
         if not len(motion.keypoints[first:last]):
             raise UserError(f"--driver {clip.path} is over before --start {clip.start:g}; choose an earlier one")
-        motion = replace(motion, keypoints=motion.keypoints[first:last])
+        motion = motion.part(first, last)
         if motion.keypoints.shape[1] != K:
             raise UserError(
                 f"--driver {clip.path} has {motion.keypoints.shape[1]} keypoints, the checkpoint {K}; give a "
                 "motion that was written with the same stage one"
             )
-        seen = Seen(motion, np.zeros(len(motion.keypoints), bool), [slice(0, len(motion.keypoints))], [])
+        T = len(motion.keypoints)
+        seen = Seen(motion, np.zeros(T, bool), [slice(0, T)], [], _details(motion, clip, networks, appearance))
     else:
         seen = follow_driver(clip, options.crop == "none", networks, progress)
     shown = np.flatnonzero(~seen.empty)
@@ -154,6 +164,24 @@ def read_driving_motion(
             raise UsageError(f"--best-frame {reference}: the driver has {len(track)} frames, from 0")
     crop = crop_at(seen.motion, reference, options, networks)
     return DrivingMotion(seen.motion, crop, reference, seen.empty, seen.shots, seen.notes, seen.details)
+
+
+def _details(motion: Motion, clip: Clip, networks: Networks, appearance: Appearance) -> Details | None:
+    """What a motion file holds of the children's regions, None if the checkpoint or the file has none.
+
+    Raises:
+        UserError: it holds regions of another checkpoint.
+    """
+    own = appearance.details
+    if not (own and motion.regions and motion.beliefs is not None):
+        return None
+    if [track.shape[1] for track in motion.regions] != [place.shape[1] for place in own.keypoints]:
+        raise UserError(
+            f"--driver {clip.path} holds other regions than the checkpoint's {', '.join(networks.owners)}; give a "
+            "motion that was written with this one"
+        )
+    tracks = [torch.from_numpy(track).to(own.beliefs) for track in motion.regions]
+    return Details(tracks, torch.from_numpy(motion.beliefs).to(own.beliefs))
 
 
 def crop_at(motion: Motion, frame: int, options: TransferOptions, networks: Networks) -> Crop:

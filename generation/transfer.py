@@ -43,7 +43,7 @@ def run(config: TransferConfig) -> None:
     transfer.write(config.out, sound.path if sound and not sound.is_motion else None)
     if config.keypoints:
         origin = {"checkpoint": transfer.checkpoint, "video": config.driver.name}
-        write_motion(config.keypoints, transfer.driving.motion, origin)
+        write_motion(config.keypoints, transfer.driving.template, origin)
     print(f"result: {config.out}")
 
 

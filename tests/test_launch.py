@@ -243,6 +243,44 @@ def test_two_processes_stop_and_resume_as_one_run(pictures: Path, tmp_path: Path
 
 
 @pytest.mark.slow
+def test_two_processes_are_one_with_the_doubled_batch(pictures: Path, tmp_path: Path) -> None:
+    """On gloo, the same pictures and masks: half of them in each process, or all in one."""
+    script = tmp_path / "doubled.py"
+    script.write_text(
+        "import sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from dataclasses import replace\n"
+        "import torch\n"
+        "from autolink import train\n"
+        "half = train.draw_batch\n"
+        "def both(images, chosen_from, config, step, shard):\n"
+        "    if len(chosen_from) == config.batch:\n"
+        "        return half(images, chosen_from, config, step, shard)\n"
+        "    config = replace(config, batch=config.batch // 2)\n"
+        "    parts = [half(images, chosen_from, config, step, shard) for shard in (0, 1)]\n"
+        "    return tuple(torch.cat(part) for part in zip(*parts, strict=True))\n"
+        "train.draw_batch = both\n"
+        "train.run(sys.argv[1:])\n"
+    )
+    common = [*TINY, "--precision", "no", "--data", str(pictures)]
+    one, two = tmp_path / "one", tmp_path / "two"
+    for done in (
+        launched(str(ROOT / "train_autolink.py"), *common, "--batch", "4", "--out", str(two)),
+        launched(str(script), *common, "--batch", "8", "--out", str(one), processes=1),
+    ):
+        assert done.returncode == 0, done.stderr
+    losses = [
+        [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines() if '"loss"' in line]
+        for out in (one, two)
+    ]
+    print(losses)
+    apart = {name: (value - last_weights(two)[name]).abs().max() for name, value in last_weights(one).items()}
+    moved = {name: value for name, value in apart.items() if name.startswith("model.")}
+    print(sorted(((float(value), name) for name, value in moved.items()), reverse=True)[:5])
+    assert max(moved.values()) < 1e-4
+
+
+@pytest.mark.slow
 def test_accelerates_own_launcher(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = [
         sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "1",

@@ -28,8 +28,9 @@ from autolink import pictures
 from autolink.data.figures import figure_clip
 from autolink.errors import UserError
 from autolink.generation.gan import Gan
+from autolink.generation.styles import DIRECTIONS
 from autolink.studio import commands, serve, session
-from autolink.studio.animals import DIRECTIONS, Animals, Look, Paint, mirrored_partners, principal
+from autolink.studio.animals import Animals, Look, Paint, mirrored_partners
 from autolink.studio.app import Studio, make_app
 from autolink.studio.discover import parts
 from autolink.studio.jobs import Job, Jobs
@@ -358,16 +359,6 @@ def test_edges_sweeps_and_truncation_change_the_picture(tiny_gan: Path) -> None:
         assert np.abs(plain - painted(**changed)).max() > 0, changed
     assert np.array_equal(painted(look={"truncation": 0}), painted(look={"truncation": 0, "number": 9}))
     assert animals.style(Look(sweep=[0.0] * DIRECTIONS)).equal(animals.style(Look()))
-
-
-def test_principal_directions_are_those_of_the_covariance() -> None:
-    rng = np.random.default_rng(0)
-    values = rng.normal(size=(400, 3)) * [5, 2, 0.5] @ np.linalg.qr(rng.normal(size=(3, 3)))[0]
-    found = principal(values)
-    lengths, vectors = np.linalg.eigh(np.cov(values.T, bias=True))
-    assert np.allclose(np.linalg.norm(found[:3], axis=1), np.sqrt(lengths[::-1]))
-    assert np.allclose(np.abs(np.sum(found[:3] * vectors.T[::-1], axis=1)), np.sqrt(lengths[::-1]))
-    assert not found[3:].any()
 
 
 def test_mirrored_twice_is_as_before() -> None:

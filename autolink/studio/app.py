@@ -70,7 +70,12 @@ class Studio:
             from autolink.studio.puppet import Move
 
             wanted = Move.model_validate(header.get("wanted"))
-            return {}, self.models().puppet(wanted.upload, wanted.crop).move(wanted.keypoints)
+            header, picture = self.models().puppet(wanted.upload, wanted.crop).move(wanted)
+            return header, picture
+        if header.get("kind") == "learn":
+            from autolink.studio.puppet import Learn
+
+            return {"directions": self.models().expressions(Learn.model_validate(header.get("wanted")))}, b""
         if header.get("kind") == "look":
             return self.models().look(str(header.get("checkpoint")), payload), b""
         raise UserError("the studio does not know this request; load the page again")
@@ -203,6 +208,13 @@ def _serve_uploads(app: FastAPI, studio: Studio) -> None:
     async def puppet(identity: str, crop: str = "auto") -> dict[str, Any]:
         held = session.upload(identity)
         return await studio.compute(lambda models: models.puppet(held.id, crop).facts())
+
+    @app.get("/api/uploads/{identity}/strip")
+    async def strip(identity: str) -> Response:
+        from autolink.studio.pictures import film_strip, jpeg
+
+        path = session.file_of(identity)
+        return Response(await asyncio.to_thread(lambda: jpeg(film_strip(path))), media_type="image/jpeg")
 
 
 def _serve_jobs(app: FastAPI, studio: Studio) -> None:

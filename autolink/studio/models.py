@@ -16,7 +16,7 @@ from autolink.nested import NestedAutoLink
 from autolink.pictures import PictureError, decode_picture, decode_reduced
 from autolink.studio.animals import Animals
 from autolink.studio.discover import Discoverer
-from autolink.studio.puppet import Puppet
+from autolink.studio.puppet import Learn, Puppet
 from autolink.studio.session import Session, Upload
 from autolink.video.clip import Clip
 from autolink.video.files import spread_frames
@@ -41,7 +41,7 @@ class Models:
         self.puppet = lru_cache(PUPPETS)(self._puppet)
 
     def _animals(self) -> Animals:
-        return Animals(Gan.from_pretrained(self.gan).to(self.device))
+        return Animals(Gan.from_pretrained(self.gan).to(self.device), self.gan)
 
     def _discoverer(self, name: str) -> Discoverer:
         if name not in self.names():
@@ -52,6 +52,11 @@ class Models:
 
     def _puppet(self, upload: str, crop: str) -> Puppet:
         return Puppet(Clip.of(self.session.file_of(upload)), crop, self.device)
+
+    def expressions(self, learn: Learn) -> list[list[list[float]]]:
+        """What moves in a driver, or in given poses, for a source; as `Puppet.expressions`."""
+        driver = Clip.of(self.session.file_of(learn.driver)) if learn.driver else None
+        return self.puppet(learn.upload, learn.crop).expressions(learn, driver)
 
     def names(self) -> list[str]:
         """Stage ones: the bundled ones, and those trained here."""

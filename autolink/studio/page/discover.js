@@ -2,7 +2,7 @@
 
 import { jobs } from "./jobs.js";
 import { ask } from "./live.js";
-import { Stage } from "./stage.js";
+import { Stage, strongest } from "./stage.js";
 import { $, api, h, press, say, saveBlob, saveJson, showExamples, takesDrops, tried, upload } from "./util.js";
 
 const CAMERA_SIDE = 256;
@@ -131,13 +131,8 @@ function place(one) {
 function refresh() {
   if (!shown) return;
   const most = Number($("#d-edges").value); // edges for each keypoint, in each block of the graph
-  const shownEdges = new Set();
-  shown.blocks.forEach(([start, count], n) => {
-    if (n && !$("#d-children").checked) return;
-    const edges = shown.pairs.map((_, e) => e).filter((e) => shown.pairs[e][0] >= start && shown.pairs[e][0] < start + count);
-    edges.sort((a, b) => shown.weights[b] - shown.weights[a]);
-    for (const e of edges.slice(0, Math.round(most * count))) shownEdges.add(e);
-  });
+  const blocks = $("#d-children").checked ? shown.blocks : shown.blocks.slice(0, 1);
+  const shownEdges = strongest(shown.pairs, shown.weights, blocks, most);
   stage.weights = shown.weights.map((w, e) => (shownEdges.has(e) ? w : -1));
   stage.least = 0;
   $("#d-edges-told").value = `${shownEdges.size} of ${shown.pairs.length}`;
