@@ -173,7 +173,8 @@ class LiveMotion:
         crop = crop_at(pair, 0, self.options, self.networks)
         empty = np.array([False, frame.state == "empty"])
         driving = DrivingMotion(pair, crop, 0, empty, [slice(0, 2)], [])
-        return driving_poses(self.options, self.networks, self.appearance, driving)[1:]
+        poses: NDArray[np.float64] = driving_poses(self.options, self.networks, self.appearance, driving)
+        return poses[1:]
 
     def expression(self, frame: Followed) -> Details | None:
         """The expression to redraw it in; None where the parent moves alone."""
