@@ -1,4 +1,5 @@
-# make demo: install and run on embedded data; make test: the quick tests; make check: style and types.
+# make demo: install and run on embedded data; make test: the quick tests; make check: style and types;
+# make bench: speeds in one table.
 PYTHON ?= python3
 BIN := .venv/bin
 # tests side by side, one core each
@@ -9,7 +10,7 @@ TREE := .venv/tree
 FORKING := tests/test_fuzz.py
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all test-wheel check audit format clean
+.PHONY: demo test test-all test-wheel check audit bench format clean
 
 # exactly what uv.lock names, so that it still works in years; compiled, for every test of a command starts Python
 $(INSTALLED): setup.cfg pyproject.toml uv.lock
@@ -40,6 +41,10 @@ check: $(INSTALLED)
 	ln -s $(CURDIR)/autolink/* $(CURDIR)/generation $(CURDIR)/video $(CURDIR)/eval $(TREE)/autolink/
 	ln -s $(CURDIR)/benchmarks $(CURDIR)/tests $(TREE)/
 	cd $(TREE) && ../bin/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache autolink benchmarks tests
+
+# every speed in one table, a quarter of an hour on two idle cores; BENCH="--authors CLONE --fomm CLONE" measures more
+bench: $(INSTALLED)
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 # known vulnerabilities of what uv.lock names, asked of osv.dev; exit code 1: there are some, 2: it could not be asked
 audit: $(INSTALLED)
