@@ -57,9 +57,8 @@ class BaseTrainer(ABC, Generic[Config, Network]):
         if accelerator.num_processes > 1:
             synchronise_batch_norm(network, accelerator.device)
         optimizer = torch.optim.AdamW(
-            self.parameter_groups(network), lr=config.learning_rate, weight_decay=config.weight_decay, betas=self.betas,
-            fused=True,
-        )  # fmt: skip
+            self.parameter_groups(network), lr=config.learning_rate, weight_decay=config.weight_decay, betas=self.betas
+        )
         self.model, self.optimizer = accelerator.prepare(network, optimizer)
         self.raw = network
         self.learners: list[nn.Module] = [self.model]

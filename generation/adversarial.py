@@ -32,7 +32,7 @@ class AdversarialTrainer(BaseTrainer[Config, Network], Generic[Config, Network, 
             )
         super().__init__(config, accelerator, network)
         optimizer = torch.optim.AdamW(
-            discriminator.parameters(), lr=config.learning_rate, betas=BETAS, weight_decay=0.0, fused=True
+            discriminator.parameters(), lr=config.learning_rate, betas=BETAS, weight_decay=0.0
         )
         self.discriminator, self.discriminator_optimizer = accelerator.prepare(discriminator, optimizer)
         self.raw_discriminator = discriminator
