@@ -421,9 +421,11 @@ def test_children_look_into_their_regions(client: TestClient, person: bytes) -> 
 def test_the_webcam_is_looked_at(client: TestClient, person: bytes) -> None:
     with client.websocket_connect(LIVE) as socket:
         for payload in (person, b"no picture"):
-            socket.send_bytes(packed({"slot": "camera", "id": 1, "kind": "look", "checkpoint": "figures"}, payload))
-            header, _ = next(answers(socket))
+            wanted = {"kind": "look", "checkpoint": "figures", "edges": True}
+            socket.send_bytes(packed({"slot": "camera", "id": 1, **wanted}, payload))
+            header, drawn = next(answers(socket))
             if payload == person:
+                assert Image.open(io.BytesIO(drawn)).size == (256, 256)
                 assert len(header["keypoints"]) == 24 and header["checkpoint"] == "figures"
             else:
                 assert "the webcam's frame cannot be read" in header["error"]

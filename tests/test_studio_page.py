@@ -435,6 +435,10 @@ def test_the_webcam(page: Any, served: Served) -> None:
     page.wait_for_timeout(1500)
     assert np.abs(pixels(page, "#d-stage canvas") - seen).mean() > 0  # Chromium's fake webcam moves
     print("\nwebcam:", page.inner_text("#d-told"))
+    page.click("#d-view [data-value=edges]")
+    page.wait_for_timeout(3000)
+    edges = pixels(page, "#d-stage canvas").reshape(-1, 3)
+    assert np.abs(edges.max(1) - edges.min(1)).max() < 12  # grey
     page.click("#d-live")
     page.wait_for_selector("#d-empty:not([hidden])")
 

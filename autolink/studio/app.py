@@ -77,7 +77,8 @@ class Studio:
 
             return {"directions": self.models().expressions(Learn.model_validate(header.get("wanted")))}, b""
         if header.get("kind") == "look":
-            return self.models().look(str(header.get("checkpoint")), payload), b""
+            found, drawn = self.models().look(str(header.get("checkpoint")), payload, bool(header.get("edges")))
+            return found, drawn
         raise UserError("the studio does not know this request; load the page again")
 
 
