@@ -543,7 +543,7 @@ def test_a_face_is_moved_by_hand(page: Any, served: Served) -> None:
     until_moved(page, before)
     assert 0 < np.abs(hand_picture(page) - turned).mean() < 2
     # its place on the timeline is dragged
-    page.evaluate("document.querySelector('#h-head').value = 2; document.querySelector('#h-head').dispatchEvent(new Event('change'))")
+    page.eval_on_selector("#h-head", "s => { s.value = 2; }")
     page.click("#h-keep")
     page.wait_for_selector("#h-timeline .key >> nth=2")
     box = page.locator("#h-timeline .key >> nth=2").bounding_box()

@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field
 from autolink.draw import keypoint_colours
 from autolink.edge_map import edge_pairs
 from autolink.errors import UserError
-from autolink.generation.networks import choose_checkpoint
 from autolink.generation.nested import Details, believable
+from autolink.generation.networks import choose_checkpoint
 from autolink.generation.redrawing import driving_poses, redraw
 from autolink.generation.structures import OUTSIDE
 from autolink.generation.subjects import read_appearance, read_driving_motion
