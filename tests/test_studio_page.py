@@ -488,7 +488,11 @@ def test_a_transfer_survives_a_reload_and_a_second_tab(
 
 
 def until_moved(page: Any, before: int) -> None:
-    page.wait_for_function(f"Number(document.body.dataset.moves) > {before}")
+    """Wait for a further picture of the source moved by hand, and a little for the last one."""
+    until = time.monotonic() + PATIENCE / 1000
+    while moves(page) <= before and time.monotonic() < until:
+        page.wait_for_timeout(100)
+    assert moves(page) > before
     page.wait_for_timeout(1500)
 
 
