@@ -80,18 +80,19 @@ class Models:
         return np.array(still)  # a copy, for torch wants to write
 
     def best_for(self, upload: Upload) -> str:
-        """The bundled stage one that knows an upload best."""
+        """The bundled stage one that knows an upload best; of faces, the one that looks at mouth and eyes as well."""
         path = self.session.file_of(upload.id)
         source = path if upload.kind == "video" else Source(path.parent, [path.name], [])
-        return choose_checkpoint(source, self.device)[0]
+        best = choose_checkpoint(source, self.device)[0]
+        return NESTED if best == "faces" else best
 
     def keypoints(self, upload: Upload, checkpoint: str) -> dict[str, object]:
         """What a stage one, or the one that knows it best, finds in an upload."""
         discoverer = self.discoverer(self.best_for(upload) if checkpoint == "auto" else checkpoint)
         return discoverer.graph | discoverer.find(self.picture(upload), upload.width, upload.height)
 
-    def look(self, checkpoint: str, jpeg: bytes) -> dict[str, object]:
-        """What a stage one finds in a frame of the webcam.
+    def look(self, checkpoint: str, jpeg: bytes, edges: bool) -> tuple[dict[str, object], bytes]:
+        """What a stage one finds in a frame of the webcam, and its edge map if that is wanted.
 
         Raises:
             UserError: it is no picture.
@@ -102,4 +103,5 @@ class Models:
             raise UserError(f"the webcam's frame cannot be read: {error}") from None
         height, width = frame.shape[:2]
         discoverer = self.discoverer(checkpoint)
-        return discoverer.graph | discoverer.find(frame, width, height)
+        found = discoverer.graph | discoverer.find(frame, width, height)
+        return found, discoverer.edge_map(frame) if edges else b""

@@ -180,17 +180,13 @@ function setView(next) {
   $("#d-parts-field").hidden = $("#d-parts-note").hidden = view !== "parts";
   if (!shown) return;
   if (view === "edges") edgeMap();
-  else stage.picture = camera ? $("#d-video") : shown.image;
+  else stage.picture = shown.image;
   refresh();
 }
 
 async function edgeMap() {
   const one = shown;
-  if (!one.upload) {
-    say("the edge map is drawn for pictures; close the webcam or take a picture with it");
-    setView("graph");
-    return;
-  }
+  if (!one.upload) return; // the webcam's comes with its frames
   const answer = await fetch(`/api/uploads/${one.upload.id}/edge_map?checkpoint=${encodeURIComponent(one.checkpoint)}`);
   const image = await createImageBitmap(await answer.blob());
   if (view === "edges" && shown === one) {
@@ -209,7 +205,7 @@ function thumbnails() {
 // webcam
 
 async function openCamera() {
-  const checkpoint = $("#d-checkpoint").value === "auto" ? "faces" : $("#d-checkpoint").value;
+  const checkpoint = $("#d-checkpoint").value === "auto" ? "faces-transfer/stage_one" : $("#d-checkpoint").value;
   try {
     camera = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 } });
   } catch (error) {
@@ -233,7 +229,9 @@ async function openCamera() {
     const bytes = new Uint8Array(await blob.arrayBuffer());
     const frame = await createImageBitmap(small);
     const since = performance.now();
-    ask("camera", { kind: "look", checkpoint }, (header) => {
+    const edges = view === "edges";
+    ask("camera", { kind: "look", checkpoint, edges }, async (header, answer) => {
+      const picture = edges && !header.error ? await createImageBitmap(answer) : frame;
       if (camera !== opened) return;
       if (header.error) {
         closeCamera();
@@ -244,7 +242,7 @@ async function openCamera() {
       const fresh = { ...header, upload: null, image: frame };
       if (!shown || shown.upload || shown.checkpoint !== header.checkpoint) show(fresh);
       shown = fresh;
-      stage.picture = frame;
+      stage.picture = picture;
       place(fresh);
       refresh();
       $("#d-told").hidden = false;

@@ -70,7 +70,15 @@ function takeMotion(held, [x, y, side]) {
   showMedia("source");
   choose("driver", held);
   setMotion("relative");
+  // a driver's lips and eyes are told somewhat larger than they are; a hand has put them where they should be
+  gain("lips", 0.7);
+  gain("eyes", 0.85);
   $("#t-go").scrollIntoView({ behavior: "smooth", block: "center" });
+}
+
+function gain(name, value) {
+  $(`#t-${name}`).value = value;
+  $(`#t-${name}`).oninput();
 }
 
 function learnedFrom() {
@@ -115,6 +123,7 @@ function choose(which, held) {
   }
   showMedia(which);
   if (which === "driver") {
+    for (const name of ["lips", "eyes"]) gain(name, 1);
     $("#t-start").value = 0;
     $("#t-end").value = 1;
     span();
@@ -312,8 +321,7 @@ async function showJob(id) {
   }
   setMotion(asked.motion);
   for (const name of ["pose", "smooth", "lips", "eyes"]) {
-    $(`#t-${name}`).value = asked[name];
-    $(`#t-${name}`).oninput();
+    gain(name, asked[name]);
   }
   for (const name of ["paste_back", "watermark"]) $(`#t-${name}`).checked = asked[name];
   if (asked.crop && chosen.source) {
