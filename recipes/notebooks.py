@@ -15,7 +15,6 @@ import nbformat
 import tyro
 from nbclient import NotebookClient
 from PIL import Image
-from traitlets.config import Config
 
 from autolink.errors import command
 from autolink.files import write_text
@@ -30,9 +29,8 @@ def execute(path: Path, folder: Path, replaced: dict[str, str] | None = None) ->
     commands = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     clone = str(Path(__file__).resolve().parents[1])
     environment = {**os.environ, "PATH": commands, "PYTHONPATH": clone, "ACCELERATE_USE_CPU": "1"}
-    sockets = Config({"KernelManager": {"transport": "ipc"}})  # files in place of ports that others could open
     where = {"metadata": {"path": str(folder)}}
-    client = NotebookClient(notebook, config=sockets, resources=where, startup_timeout=600)
+    client = NotebookClient(notebook, resources=where, startup_timeout=600)
     client.execute(env=environment)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)

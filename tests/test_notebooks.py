@@ -1,6 +1,7 @@
 """The notebooks run, and are as small as they must be."""
 
 import json
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 NOTEBOOKS = sorted(DOCS.glob("*.ipynb"))
 SHORT = {
     "train-on-a-folder": {
-        "1200, 400": "24, 4",  # pictures and steps
-        "--keypoints 12 --batch 16": "--keypoints 12 --batch 4 --feature-size 32 --log-every 1 --threads 1",
+        '"my_animals"), 1200': '"my_animals"), 24',
+        "--batch 16 --steps 400": "--batch 4 --steps 4 --feature-size 32 --log-every 1 --threads 1",
     },
     "re-animate-a-clip": {
-        "SOURCE, DRIVER)": "SOURCE, DRIVER, size=64, end=0.4)", "--out moved": "--size 64 --end 0.4 --out moved",
-        "SOURCE, DRIVER, lips": "SOURCE, DRIVER, size=64, end=0.4, lips", "smooth=2": "smooth=2, size=64",
+        "--out moved": "--size 64 --end 0.4 --out moved",
+        "SOURCE, DRIVER, lips": "SOURCE, DRIVER, size=64, end=0.4, lips",
+        "smooth=2": "smooth=2, size=64",
     },
     "tour": {},
 }  # fmt: skip
@@ -38,8 +40,7 @@ def test_it_is_small_and_was_executed_from_top_to_bottom(path: Path) -> None:
     assert [cell["execution_count"] for cell in cells(path)] == list(range(1, len(cells(path)) + 1))
     assert sum("image/jpeg" in output.get("data", {}) for cell in cells(path) for output in cell["outputs"]) >= 2
     told = "".join("".join(output.get("text", "")) for cell in cells(path) for output in cell["outputs"])
-    assert not {"/home/", "/root/", "/tmp/", "error:", "Traceback"} & {word for word in told.split() if word}
-    assert "/root" not in told and str(DOCS.parent) not in path.read_text()
+    assert not re.search(r"/home/|/root/|/tmp/|error:|Traceback|warning", told), told
 
 
 @pytest.mark.slow
@@ -48,7 +49,7 @@ def test_it_is_small_and_was_executed_from_top_to_bottom(path: Path) -> None:
 def test_its_cells_run(path: Path, tmp_path: Path) -> None:
     from recipes.notebooks import execute
 
-    text = path.read_text()
+    text = "".join("".join(cell["source"]) for cell in cells(path))
     for known in SHORT[path.stem]:
         assert known in text, f"{path.name} no longer holds {known}"
     executed = [cell for cell in execute(path, tmp_path, SHORT[path.stem]).cells if cell.cell_type == "code"]

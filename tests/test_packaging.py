@@ -195,7 +195,7 @@ def test_names_and_versions_agree(built: Path, wheel: Path) -> None:
         about = f"autolink_keypoints-{version}.dist-info"
         said = Parser().parsestr(held.read(f"{about}/METADATA").decode())
         assert (said["Name"], said["Version"], said["License-Expression"]) == (name, version, "MIT")
-        links = re.findall(r"\]\(([^)]+)\)", said.get_payload())
+        links = re.findall(r"\]\(([^)]+)\)", str(said.get_payload()))
         assert len(links) > 10 and all(link.startswith("https://") for link in links)
         for text in ("LICENSE", "CITATION.cff"):
             assert held.read(f"{about}/licenses/{text}") == (ROOT / text).read_bytes()
