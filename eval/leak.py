@@ -107,8 +107,8 @@ def structure_figures(
     made: FigureMaker, keypoints: NDArray[np.floating], judged: NDArray[np.floating], classes: NDArray[np.int64]
 ) -> Iterator[Figure]:
     """How much keypoints (N, K, 2) tell of another stage one's (N, J, 2); none where there are too few."""
-    flat = (points.reshape(len(points), -1) for points in (keypoints, judged))
-    if found := explained(*flat, classes, made.seed):
+    known, wanted = (points.reshape(len(points), -1) for points in (keypoints, judged))
+    if found := explained(known, wanted, classes, made.seed):
         yield made(
             "structure_told", "Structure, keypoints -> another stage one's, R2", found.r2, TOLD, digits=3,
             better="higher", interval_95=found.interval_95, headline=made.name == "all",

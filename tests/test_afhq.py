@@ -76,9 +76,9 @@ def test_from_the_archive_to_a_wild_animal(
     known = Gan.from_pretrained(tiny_gan).generator.embedding.weight
     new = gan.generator.embedding.weight
     assert (new[:2] - known).abs().max() < 0.1 < (new[2] - known).abs().max()  # cat and dog stay
-    config = {"checkpoint": str(tmp_path / "run" / "model"), "structures": (archive,), "appearances": 2}
-    sample(SampleConfig(**config, rows=3, class_name="wild", grid=tmp_path / "wild.png"))
-    assert array(tmp_path / "wild.png").shape == (3 * 130, 4 * 130, 3)
+    drawn = tmp_path / "wild.png"
+    sample(SampleConfig(str(tmp_path / "run" / "model"), (archive,), 3, 2, class_name="wild", grid=drawn))
+    assert array(drawn).shape == (3 * 130, 4 * 130, 3)
 
 
 def test_a_hundred_thousand_names_are_read_in_seconds() -> None:

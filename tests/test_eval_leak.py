@@ -91,8 +91,8 @@ def test_the_command_measures_a_bare_stage_one(
     torch.manual_seed(3)
     config = ModelConfig(keypoints=4, size=32, detector_channels=(4, 8, 8), decoder_channels=(4, 8, 8))
     AutoLink(config).save_pretrained(tmp_path / "judge")
-    options = {"checkpoint": str(tiny_checkpoint), "data": str(animals), "judge": str(tmp_path / "judge")}
-    run(LeakConfig(**options, json=tmp_path / "leak.json"))
+    judge = str(tmp_path / "judge")
+    run(LeakConfig(str(tiny_checkpoint), str(animals), judge=judge, json=tmp_path / "leak.json"))
     figures = figures_in(tmp_path / "leak.json")
     fitted = {"leak_keypoints_lightness", "leak_keypoints_colour", "structure_told"}
     assert {k.removeprefix("all.") for k in figures if k.startswith("all.")} == fitted | {"off_subject"}
