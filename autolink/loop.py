@@ -20,6 +20,7 @@ from autolink.device import pick_precision, prepare_cpu
 from autolink.draw import write_picture
 from autolink.errors import UsageError
 from autolink.log import Log, tracked_by
+from autolink.options import as_started
 from autolink.run_config import RunConfig
 from autolink.run_state import RunFolder, config_to_json
 from autolink.stop import Stop
@@ -264,7 +265,7 @@ def start(config: RunConfig, script: str, build: Callable[[Accelerator, Path | N
     if finished:
         say(f"done: model in {folder.path / 'model'}, pictures in {folder.path / 'samples'}")
     else:
-        say(f"stopped and saved at step {trainer.step}; resume with: {script} --resume --out {folder.path}")
+        say(f"stopped and saved at step {trainer.step}; resume with: {as_started(script)} --resume --out {folder.path}")
     folder.close()
     accelerator.end_training()
     if not finished:

@@ -1,5 +1,7 @@
 """Reading a training command's options: presets, groups, and the configuration of a run that is resumed."""
 
+import re
+import sys
 from collections.abc import Mapping
 from dataclasses import field, fields, make_dataclass, replace
 from pathlib import Path
@@ -77,8 +79,15 @@ def parsed(default: Config, help_text: str, arguments: list[str]) -> Config:
 
 def help_text(kind: type[RunConfig], examples: tuple[str, str], presets: Mapping[str, str]) -> str:
     """The head of --help: what the command does, two examples, and what each preset is for."""
-    lines = [kind.__doc__ or "", "", "Examples:", *(f"  {example}" for example in examples)]
+    lines = [kind.__doc__ or "", "", "Examples:", *(f"  {as_started(example)}" for example in examples)]
     return "\n".join([*lines, "", "Presets:", *(f"  {name}: {note}" for name, note in presets.items())])
+
+
+def as_started(command: str) -> str:
+    """A training's command in the words of whoever typed `autolink train`: an installed AutoLink has no clone."""
+    if not sys.argv[0].startswith("autolink "):
+        return command
+    return re.sub(r"^(accelerate launch|python) \S+\.py", sys.argv[0], command)
 
 
 def _peek(arguments: list[str], option: str) -> str | None:

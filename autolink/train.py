@@ -30,12 +30,16 @@ from autolink.options import help_text, read_options
 from autolink.perceptual import PerceptualLoss
 from autolink.pretrained import check_same_shape
 from autolink.regression import default_lengths, regression_error
+from autolink.relight import draw_lights, relit
 from autolink.trainer import BaseTrainer
 
 MEASURED_TRAIN, MEASURED_TEST = 2000, 800
 """Annotated pictures used at most for the regression error while training."""
 
 SAMPLES = 8
+
+RELIT = 1
+"""Sets the random numbers of the light apart from those of pictures and masks."""
 
 EXAMPLES = (
     "accelerate launch train_autolink.py",
@@ -101,11 +105,18 @@ class Trainer(BaseTrainer[TrainConfig, AutoLink]):
         batch, mask = draw_batch(self.data.images, self.train_rows, config, self.step, shard)
         expect(self.data.images, draw_rows(self.train_rows, config, *self.next_batch(shard))[1])
         images, mask = to_network(batch, accelerator.device), mask.to(accelerator.device)
+        seen = self.relit(images, shard) if config.relight else None
         with accelerator.autocast():
-            output = self.model(images, mask, spread(config, self.step))
-            loss = reconstruction_loss(output, images, self.perceptual, config.pixel_weight)
+            output = self.model(images, mask, spread(config, self.step), seen)
+            loss = reconstruction_loss(output, images, self.perceptual, config.pixel_weight, config.vignette)
         self.update(loss)
         return loss.detach()
+
+    def relit(self, images: Tensor, shard: int) -> Tensor:
+        """The images as the detector sees them: each in a light of its own, which follows from seed, step and shard."""
+        rng = np.random.default_rng((self.config.seed, self.step, shard, RELIT))
+        dice = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        return relit(images, draw_lights(len(images), self.config.relight, dice))
 
     def scalars(self) -> dict[str, float]:
         """How much of the masked image the decoder uses."""
