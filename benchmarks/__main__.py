@@ -4,22 +4,16 @@ What is compared is measured turn by turn within one process, so that a busy mac
 medians, ratios are medians over rounds with the smallest and the largest. About a quarter of an hour on two idle cores.
 """
 
-import multiprocessing
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 import tyro
 
-from autolink.device import keep_memory
 from autolink.errors import UsageError, command
-from benchmarks.rounds import Row, markdown
+from benchmarks.rounds import Row, alone, markdown
 from benchmarks.rows import ITEMS, Sizes, paper_memory, paper_steps
-
-Result = TypeVar("Result")
 
 PAPER = "paper"
 """The item whose networks are those of the paper."""
@@ -41,18 +35,6 @@ class Benchmarks(Sizes):
         ):  # fmt: skip
             if clone and not (clone / inside).is_file():
                 raise UsageError(f"{option} {clone} is no clone of that code: it has no {inside}")
-
-
-def alone(threads: int, work: Callable[..., Result], *arguments: object) -> Result:
-    """A work in a process of its own, so that neither memory nor threads of another stay."""
-    with multiprocessing.get_context("spawn").Pool(1, prepare, (threads,)) as pool:
-        return pool.apply(work, arguments)
-
-
-def prepare(threads: int) -> None:
-    """What every process begins with."""
-    keep_memory()
-    torch.set_num_threads(threads)
 
 
 def paper_rows(sizes: Benchmarks) -> list[Row]:
