@@ -48,10 +48,7 @@ def turns(
 
 
 def alone(threads: int, work: Callable[..., Result], *arguments: object) -> Result:
-    """A work in a process of its own, so that neither memory nor threads of another stay.
-
-    Here rather than beside `main`: a process that is spawned does not find what the module run by `-m` defines.
-    """
+    """A work in a process of its own, so that neither memory nor threads of another stay."""
     with ProcessPoolExecutor(1, get_context("spawn"), prepare, (threads,)) as pool:
         return pool.submit(work, *arguments).result()
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from autolink.errors import UsageError
-from benchmarks.__main__ import Benchmarks
 from benchmarks.rounds import ratios, turns
+from benchmarks.table import Benchmarks
 
 
 def test_the_table_names_what_is_measured_and_what_is_not() -> None:
