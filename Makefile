@@ -1,4 +1,5 @@
-# make demo: install and run on embedded data; make test: the quick tests; make check: style and types.
+# make demo: install and run on embedded data; make test: the quick tests; make check: style and types;
+# make bench: speeds in one table.
 PYTHON ?= python3
 BIN := .venv/bin
 # tests side by side, one core each
@@ -9,7 +10,7 @@ TREE := .venv/tree
 FORKING := tests/test_fuzz.py
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all test-wheel check tree docs release-check audit format clean
+.PHONY: demo test test-all test-wheel check tree docs release-check audit bench format clean
 
 # exactly what uv.lock names, so that it still works in years; compiled, for every test of a command starts Python
 $(INSTALLED): setup.cfg pyproject.toml uv.lock
@@ -53,6 +54,10 @@ release-check: $(INSTALLED)
 	$(BIN)/python -m build --no-isolation --quiet
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
+
+# every speed in one table, a quarter of an hour on two idle cores; BENCH="--authors CLONE --fomm CLONE" measures more
+bench: $(INSTALLED)
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 # known vulnerabilities of what uv.lock names, asked of osv.dev; exit code 1: there are some, 2: it could not be asked
 audit: $(INSTALLED)

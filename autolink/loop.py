@@ -78,7 +78,7 @@ def train(trainer: Trainer, folder: RunFolder, stop: Stop) -> bool:
 
 
 class Meter:
-    """The mean loss and the speed since they were last read."""
+    """The mean loss of all processes and the speed since they were last read."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
@@ -98,7 +98,8 @@ class Meter:
 
     def read(self) -> dict[str, float]:
         """A line for the log."""
-        loss, steps = float(self.losses) / self.steps, self.steps
+        total: torch.Tensor = self.trainer.accelerator.reduce(self.losses, "mean")
+        loss, steps = float(total) / self.steps, self.steps
         speed = steps * self.images / (time.monotonic() - self.since)
         self.losses, self.steps = torch.zeros_like(self.losses), 0
         self.restart_clock()

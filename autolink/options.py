@@ -11,6 +11,7 @@ import tyro
 
 from autolink.data import RENDERED
 from autolink.data.published import PUBLISHED
+from autolink.data.shards import names_shards
 from autolink.errors import UsageError
 from autolink.run_config import GROUPS, RunConfig, option, option_groups
 from autolink.run_state import check_same_run, read_run_config
@@ -46,7 +47,9 @@ def read_options(
         config = parsed(chosen, help_text, arguments)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    if config.data not in BUILT_IN and Path(config.data).exists():  # so that --resume works from anywhere
+    if config.data not in BUILT_IN and (
+        Path(config.data).exists() or names_shards(config.data)
+    ):  # so that --resume works from anywhere
         config = replace(config, data=str(Path(config.data).absolute()))
     if started:
         check_same_run(config, started)

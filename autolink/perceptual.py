@@ -6,6 +6,8 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv2d_input
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from autolink.errors import UserError
@@ -39,7 +41,7 @@ class EfficientNetLite0(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         network = published_lite0()
-        self.stem = nn.Sequential(_folded(network._conv_stem, network._bn0), nn.ReLU6(inplace=True))
+        self.stem = nn.Sequential(_folded(network._conv_stem, network._bn0), ReLU6())
         self.blocks = nn.ModuleList(MobileBlock(block) for block in network._blocks[: max(self.taps) + 1])
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -60,9 +62,9 @@ class MobileBlock(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         if hasattr(block, "_expand_conv"):
-            layers += [_folded(block._expand_conv, block._bn0), nn.ReLU6(inplace=True)]
+            layers += [_folded(block._expand_conv, block._bn0), ReLU6()]
         depthwise, project = _folded(block._depthwise_conv, block._bn1), _folded(block._project_conv, block._bn2)
-        self.layers = nn.Sequential(*layers, depthwise, nn.ReLU6(inplace=True), project)
+        self.layers = nn.Sequential(*layers, depthwise, ReLU6(), project)
         first = self.layers[0]
         self.skip = depthwise.stride == (1, 1) and first.in_channels == project.out_channels
 
@@ -70,6 +72,45 @@ class MobileBlock(nn.Module):
         """(B, c, H, W) -> (B, c', H', W')."""
         y: Tensor = self.layers(x)
         return y + x if self.skip else y
+
+
+class ReLU6(nn.Module):
+    """In place where no gradient is wanted; where one is, torch would keep a copy of what is overwritten."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape -> the same, in [0, 6]."""
+        return F.relu6(x, inplace=not torch.is_grad_enabled())
+
+
+class StridedDepthwise(nn.Conv2d):
+    """A frozen depthwise convolution of stride 2 whose gradient is computed in full precision.
+
+    In bf16 a CPU takes ten times as long for it as for all else that the network does.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c, H, W) -> (B, c, H/2, W/2)."""
+        assert not self.weight.requires_grad or not torch.is_grad_enabled()
+        y: Tensor = _StridedDepthwise.apply(x, self)  # type: ignore[no-untyped-call]
+        return y
+
+
+class _StridedDepthwise(torch.autograd.Function):
+    """Forward in the precision of autocast; backward in that of the weights, with regard to `x` alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: nn.Conv2d) -> Tensor:
+        ctx.layer, ctx.shape, ctx.dtype = layer, x.shape, x.dtype
+        return F.conv2d(x, layer.weight, layer.bias, layer.stride, layer.padding, groups=layer.groups)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        layer = ctx.layer
+        wanted = conv2d_input(
+            ctx.shape, layer.weight, gradient.to(layer.weight.dtype), layer.stride, layer.padding, groups=layer.groups
+        )
+        return wanted.to(ctx.dtype), None
 
 
 def _folded(convolution: Any, norm: Any) -> nn.Conv2d:
@@ -83,9 +124,8 @@ def _folded(convolution: Any, norm: Any) -> nn.Conv2d:
     static = convolution.static_padding
     left, right, top, bottom = static.padding if isinstance(static, nn.ZeroPad2d) else (0, 0, 0, 0)
     kernel = F.pad(kernel, (right - left, 0, bottom - top, 0))
-    result = nn.Conv2d(
-        fused.in_channels, fused.out_channels, kernel.shape[-1], fused.stride, right, groups=fused.groups
-    )
+    kind = StridedDepthwise if fused.groups > 1 and fused.stride != (1, 1) else nn.Conv2d
+    result = kind(fused.in_channels, fused.out_channels, kernel.shape[-1], fused.stride, right, groups=fused.groups)
     result.load_state_dict({"weight": kernel, "bias": fused.bias.detach()})
     return result
 
@@ -157,11 +197,9 @@ class PerceptualLoss(nn.Module):
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
         """Both (B, 3, H, W) in [-1, 1] -> a scalar, differentiable in `images`."""
-        # bf16 makes depthwise convolutions slower on a CPU, where they are most of the work.
-        with torch.autocast(images.device.type, enabled=images.device.type != "cpu" and torch.is_autocast_enabled()):
-            with torch.no_grad():
-                wanted = self.features(self._resized(targets))
-            found = self.features(self._resized(images))
+        with torch.no_grad():
+            wanted = self.features(self._resized(targets))
+        found = self.features(self._resized(images))
         return self.distance(found, wanted)
 
     def _resized(self, images: Tensor) -> Tensor:

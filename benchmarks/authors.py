@@ -63,8 +63,7 @@ class Benchmark:
     """Seed of all three."""
 
     def __post_init__(self) -> None:
-        if not (self.authors / "models" / "encoder.py").is_file():
-            raise UsageError(f"--authors {self.authors} is no clone of the authors' code: it has no models/encoder.py")
+        published(self.authors)
 
 
 def configuration(config: Benchmark) -> TrainConfig:
@@ -91,19 +90,31 @@ def recipe(config: Benchmark) -> TrainConfig:
     )  # fmt: skip
 
 
+def published(checkout: Path) -> tuple[Any, Any]:
+    """Their modules `encoder` and `decoder`.
+
+    Raises:
+        UsageError: the folder is no clone of their repository.
+    """
+    if not (checkout / "models" / "encoder.py").is_file():
+        raise UsageError(f"--authors {checkout} is no clone of the authors' code: it has no models/encoder.py")
+    # their files name it in annotations only
+    lightning = ModuleType("pytorch_lightning")
+    lightning.utilities = SimpleNamespace(parsing=SimpleNamespace(AttributeDict=dict))  # type: ignore[attr-defined]
+    lightning.LightningModule = SimpleNamespace(hparams=dict)  # type: ignore[attr-defined]
+    sys.modules.setdefault("pytorch_lightning", lightning)
+    sys.path.insert(0, str(checkout))
+    from models import decoder, encoder
+
+    return encoder, decoder
+
+
 class Authors(nn.Module):
     """The published encoder and decoder, built of their own blocks at another width and size."""
 
     def __init__(self, checkout: Path, config: TrainConfig) -> None:
         super().__init__()
-        # their files name it in annotations only
-        lightning = ModuleType("pytorch_lightning")
-        lightning.utilities = SimpleNamespace(parsing=SimpleNamespace(AttributeDict=dict))  # type: ignore[attr-defined]
-        lightning.LightningModule = SimpleNamespace(hparams=dict)  # type: ignore[attr-defined]
-        sys.modules.setdefault("pytorch_lightning", lightning)
-        sys.path.insert(0, str(checkout))
-        from models import decoder, encoder
-
+        encoder, decoder = published(checkout)
         model = config.model
         options = {"n_parts": model.keypoints, "missing": config.masked, "block": config.mask_blocks}
         self.encoder = encoder.Encoder(SimpleNamespace(**options))

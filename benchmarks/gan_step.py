@@ -10,7 +10,6 @@ import json
 import multiprocessing
 import resource
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from autolink.generation.projected import changed, draw_change
 from autolink.generation.train_gan import GanTrainer
 from autolink.model import AutoLink
 from autolink.trainer import update_average
+from benchmarks.rounds import turns
 
 SIZES = (64, 128, 256)
 
@@ -77,18 +77,13 @@ def measured(size: int, config: Benchmark) -> dict[str, float]:
         "augmentation": augmentation,
         "average": lambda: update_average(trainer.average, trainer.raw, run.ema, 1000),
     }
-    times: dict[str, list[float]] = {name: [] for name in parts}
-    for n in range(config.rounds + 2):
-        for name, part in parts.items():
-            start = time.perf_counter()
-            part()
-            if n >= 2:
-                times[name].append((time.perf_counter() - start) * 1e3)
-    found = {name: round(median(values), 1) for name, values in times.items()}
-    outside = sum(found.values()) - found["step"]
+    times = turns(parts, config.rounds)
+    outside = [sum(one) for one in zip(*(values for name, values in times.items() if name != "step"), strict=True)]
+    over = [step / (step - rest) for step, rest in zip(times["step"], outside, strict=True)]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    ratio = found["step"] / (found["step"] - outside)
-    return {"size": size, **found, "step_over_networks": ratio, "peak_memory_mb": memory}
+    found = {name: round(median(values) * 1e3, 1) for name, values in times.items()}
+    return {"size": size, **found, "step_over_networks": median(over), "lowest": min(over), "highest": max(over),
+            "peak_memory_mb": memory}  # fmt: skip
 
 
 def main(config: Benchmark) -> None:

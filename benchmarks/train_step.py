@@ -6,12 +6,14 @@ and logging. Parts are timed within the same run as whole steps, turn by turn.
 """
 
 import json
+import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file: import from the clone
 
 import torch
 import tyro
@@ -23,6 +25,7 @@ from autolink.data import rendered_figures
 from autolink.device import keep_memory, pick_precision, to_network
 from autolink.log import Log
 from autolink.trainer import update_average
+from benchmarks.rounds import turns
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,8 @@ class Benchmark:
     """CPU threads."""
 
 
-def main(config: Benchmark) -> None:
-    """Print the table."""
+def measured(config: Benchmark) -> dict[str, list[float]]:
+    """Seconds of whole steps and of the parts that are not networks, round by round."""
     run = PRESETS["figures"]
     accelerator = Accelerator(mixed_precision=pick_precision(run.precision))
     keep_memory()
@@ -69,21 +72,21 @@ def main(config: Benchmark) -> None:
             "whole step": whole, "data and masks": data, "edge map": edge_map, "average of weights": average,
             "logging": logging,
         }  # fmt: skip
-        times: dict[str, list[float]] = {name: [] for name in parts}
-        for n in range(config.rounds + 3):
-            for name, part in parts.items():
-                start = time.perf_counter()
-                part()
-                if n >= 3:
-                    times[name].append(time.perf_counter() - start)
+        times = turns(parts, config.rounds)
         log.close()
+    times["logging"] = [value / run.log_every for value in times["logging"]]
+    return times
+
+
+def main(config: Benchmark) -> None:
+    """Print the table."""
+    times = measured(config)
     typical = {name: median(values) * 1e3 for name, values in times.items()}
-    typical["logging"] /= run.log_every
     step = typical["whole step"]
     for name, value in typical.items():
         print(f"{name:20} {value:8.2f} ms {value / step:7.1%}")
     print(f"{'outside the networks':20} {sum(typical.values()) - step:8.2f} ms {sum(typical.values()) / step - 1:7.1%}")
-    print(json.dumps({"batch": run.batch, "threads": config.threads, "precision": accelerator.mixed_precision}))
+    print(json.dumps({"batch": PRESETS["figures"].batch, "threads": config.threads, "precision": pick_precision()}))
 
 
 if __name__ == "__main__":

@@ -40,10 +40,8 @@ class ProjectedFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) in [-1, 1] -> four maps (B, width, size / 2, size / 2) to (B, width, size / 16, size / 16)."""
-        # bf16 makes depthwise convolutions slower on a CPU
-        with torch.autocast(images.device.type, enabled=images.device.type != "cpu" and torch.is_autocast_enabled()):
-            features = self.network(self._resized(images))[1:]  # the first is little more than pixels
-            return [mix(feature) for mix, feature in zip(self.mix, features, strict=True)]
+        features = self.network(self._resized(images))[1:]  # the first is little more than pixels
+        return [mix(feature) for mix, feature in zip(self.mix, features, strict=True)]
 
     def _resized(self, images: Tensor) -> Tensor:
         if images.shape[-1] != self.size:

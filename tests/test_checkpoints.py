@@ -1,5 +1,7 @@
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import huggingface_hub
@@ -18,6 +20,17 @@ def test_bundled_ones_are_found_by_name_and_kind() -> None:
     assert find_checkpoint("pets-gan") == BUNDLED / "pets-gan"
     assert find_checkpoint("pets-gan/stage_one") == BUNDLED / "pets-gan" / "stage_one"
     assert AutoLink.from_pretrained("faces").config.keypoints == 16
+
+
+def test_loading_starts_no_compiler() -> None:
+    """`torch._dynamo` takes two seconds to import, more than all else but torch itself."""
+    program = (
+        "import sys; from autolink import AutoLink, Gan, PoseTransfer; AutoLink.from_pretrained('faces'); "
+        "PoseTransfer.from_pretrained('faces-transfer'); Gan.from_pretrained('pets-gan'); "
+        "print(sorted({'torch._dynamo', 'sympy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_a_folder_of_that_name_comes_first(

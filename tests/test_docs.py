@@ -16,10 +16,12 @@ import torch
 from conftest import TINY, TINY_GAN, TINY_TRANSFER
 from faces import drawn_face
 from PIL import Image
+from test_afhq import miniature
 from test_convert import PARAMETERS, Restated, save
 from test_mediapipe import PREPARED
 from test_published import celeba
 
+from autolink import pack
 from autolink.cli import COMMANDS
 from autolink.data.figures import figure_clip
 from autolink.eval import report
@@ -27,6 +29,7 @@ from autolink.eval.feature_networks import Extractor
 from autolink.eval.fid import Side, save_statistics
 from autolink.eval.report import ReportConfig
 from autolink.eval.reporting.render import BEGIN, END
+from autolink.pack import PackConfig
 from autolink.video.motion import Motion, write_motion
 from autolink.video.writer import VideoWriter
 
@@ -79,8 +82,7 @@ def prepare(folder: Path, pictures: Path, scenes: Path, tiny_checkpoint: Path) -
 def prepare_gan(folder: Path, animals: Path, tiny_gan: Path, tiny_checkpoint: Path) -> None:
     """The files that the commands on the GAN name."""
     (folder / "my_animals").symlink_to(animals)
-    (folder / "afhq").mkdir()
-    (folder / "afhq" / "train").symlink_to(animals)
+    miniature(folder, "v1", zipped=True)
     for name in ("mine-gan", "pets-gan", "pets-gan-2"):
         shutil.copytree(tiny_gan, folder / "runs" / name / "model")
     for name in ("mine-judge", "afhq"):
@@ -188,6 +190,8 @@ def test_the_command_runs(
         prepare_sets(tmp_path, pictures)
     if "--compare" in options or "--summary" in options:
         prepare_reports(tmp_path, tiny_checkpoint)
+    if any("shards" in option for option in options) and script != "autolink/pack.py":
+        pack.run(PackConfig((tmp_path / "my_pictures",), tmp_path / "shards"))
     if "--save-statistics" in options:
         (tmp_path / "real.npz").unlink()
     if "celeba-wild" in options:

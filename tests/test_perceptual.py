@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from autolink.errors import UserError
-from autolink.perceptual import VGG16, EfficientNetLite0, PerceptualLoss
+from autolink.perceptual import VGG16, EfficientNetLite0, PerceptualLoss, StridedDepthwise
 
 
 def test_folded_network_equals_the_packages_own() -> None:
@@ -36,6 +36,37 @@ def test_zero_for_equal_images_and_grows_with_blur() -> None:
     blurred = [F.avg_pool2d(images, n, 1, n // 2) for n in (3, 7)]
     assert loss(images, images).item() == 0
     assert 0 < loss(blurred[0], images) < loss(blurred[1], images)
+
+
+def test_in_bf16_loss_and_gradient_are_those_of_full_precision_but_for_rounding() -> None:
+    loss = PerceptualLoss("efficientnet-lite0", 64)
+    torch.manual_seed(0)
+    targets, start = torch.rand(2, 2, 3, 32, 32) * 2 - 1
+    found, gradients = [], []
+    for half in (False, True):
+        images = start.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            value = loss(images, targets)
+        value.backward()
+        assert images.grad is not None
+        found.append(value.item())
+        gradients.append(images.grad.flatten())
+    assert found[1] == pytest.approx(found[0], rel=0.02)
+    assert F.cosine_similarity(*gradients, 0) > 0.95
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_strided_depthwise_convolution_and_its_gradient_are_torchs(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layer = StridedDepthwise(6, 6, 4, 2, 1, groups=6).requires_grad_(False)
+    wanted, got = (torch.randn(2, 6, 8, 8).requires_grad_() for _ in range(2))
+    got.data.copy_(wanted.data)
+    pull = torch.randn(2, 6, 4, 4)
+    (F.conv2d(wanted, layer.weight, layer.bias, 2, 1, groups=6) * pull).sum().backward()
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        (layer(got) * pull).sum().backward()
+    tolerance = 1e-5 if dtype == torch.float32 else 0.03
+    torch.testing.assert_close(got.grad, wanted.grad, rtol=tolerance, atol=tolerance)
 
 
 def test_gradient_reaches_the_images_and_nothing_else() -> None:
