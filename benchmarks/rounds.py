@@ -2,8 +2,17 @@
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from statistics import median
+from typing import TypeVar
+
+import torch
+
+from autolink.device import keep_memory
+
+Result = TypeVar("Result")
 
 COLUMNS = ("what", "ours", "against", "ratio", "command")
 
@@ -36,6 +45,18 @@ def turns(
             if n:
                 found[name].append(clock() - start)
     return found
+
+
+def alone(threads: int, work: Callable[..., Result], *arguments: object) -> Result:
+    """A work in a process of its own, so that neither memory nor threads of another stay."""
+    with ProcessPoolExecutor(1, get_context("spawn"), prepare, (threads,)) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def prepare(threads: int) -> None:
+    """What every process begins with."""
+    keep_memory()
+    torch.set_num_threads(threads)
 
 
 def ratios(over: list[float], under: list[float]) -> str:

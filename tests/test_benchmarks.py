@@ -1,18 +1,24 @@
 """The table of speeds is printed; how fast anything is is not tested."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from autolink.errors import UsageError
-from benchmarks.__main__ import Benchmarks, main
 from benchmarks.rounds import ratios, turns
+from benchmarks.table import Benchmarks
 
 
-def test_the_table_names_what_is_measured_and_what_is_not(capsys: pytest.CaptureFixture[str]) -> None:
-    sizes = {"keypoints": (2,), "batch": 1, "size": 8, "rounds": 1, "threads": 1, "frames": 4, "side": 32}
-    main(Benchmarks(**sizes, only=("edge-map", "redrawing", "loading", "paper")))  # type: ignore[arg-type]
-    first, _, head, rule, *rows = capsys.readouterr().out.splitlines()
+def test_the_table_names_what_is_measured_and_what_is_not() -> None:
+    sizes = "--keypoints 2 --batch 1 --size 8 --rounds 1 --threads 1 --frames 4 --side 32"
+    items = "edge-map redrawing loading paper"
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *sizes.split(), "--only", *items.split()],
+        cwd=Path(__file__).resolve().parents[1], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    first, _, head, rule, *rows = done.stdout.splitlines()
     assert first.startswith("1 threads, 1 rounds, torch ") and "load at the end" in first
     assert head == "| what | ours | against | ratio | command |" and set(rule) == set("| -")
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
