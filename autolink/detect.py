@@ -1,8 +1,9 @@
 """Find keypoints in pictures or a video: autolink detect --input FILE --out DIR [--checkpoint DIR]."""
 
-import json
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,22 +19,23 @@ from autolink.checkpoints import bundled
 from autolink.choose import choose_checkpoint
 from autolink.data.picture import squares, to_pixels
 from autolink.data.source import Source, is_video
+from autolink.detected import RESULT, replace_result, write_result
 from autolink.device import pick_device
 from autolink.draw import draw_graph
 from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError, command
-from autolink.files import clear_leftovers, parse_json, temporary_folder, write_text
+from autolink.files import clear_leftovers, temporary_folder
 from autolink.inference import detect_all
 from autolink.layers import folded
 from autolink.model import AutoLink
-from autolink.pictures import DAMAGE, LARGE, PictureError
-from autolink.video.container import VideoError
-from autolink.video.files import read_frames, video_facts
+from autolink.pictures import LARGE, PictureError
+from autolink.video.clip import Clip
+from autolink.video.files import video_facts
 from autolink.video.writer import VideoWriter
 
 BATCH = 32
 
-RESULT = "keypoints.json"
+Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,12 @@ class DetectConfig:
     input: Path
     """A picture, a folder or zip of pictures, or a video."""
     out: Path
-    """Folder for overlays and keypoints.json."""
+    """Folder for keypoints.json and overlays."""
     checkpoint: str = "auto"
     """A checkpoint folder of a stage one, the name of a bundled one, or hf:owner/name; auto takes, of the bundled
     ones, the one that knows the pictures best."""
+    overlay: bool = True
+    """Draw the graph on every picture or frame, too; --no-overlay writes keypoints.json alone."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
     overwrite: bool = False
@@ -60,20 +64,21 @@ class Finder:
         self.model, self.device = folded(model).to(device), device
         self.weights = model.edge_weights.detach().cpu().numpy()
 
-    def find(self, pictures: list[NDArray[np.uint8]]) -> list[NDArray[np.floating]]:
+    def find(self, pictures: list[Picture]) -> list[NDArray[np.floating]]:
         """(H, W, 3) RGB each -> (K, 2) each, (x, y) in pixels with (0, 0) at the centre of the first pixel."""
         config = self.model.config
         small = squares(pictures, config.size, config.fit)
         found = detect_all(self.model, small, self.device)
         return [to_pixels(k, p.shape[1], p.shape[0], config.fit) for k, p in zip(found, pictures, strict=True)]
 
-    def overlays(
-        self, pictures: Iterable[NDArray[np.uint8]]
-    ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.floating]]]:
-        """Each picture with its graph drawn on it, and its keypoints, in order and constant memory."""
+    def each(self, pictures: Iterable[Picture]) -> Iterator[tuple[Picture, NDArray[np.floating]]]:
+        """Each picture with its keypoints in its pixels, in order and constant memory."""
         for batch in batches(pictures):
-            for picture, keypoints in zip(batch, self.find(batch), strict=True):
-                yield draw_graph(picture, keypoints, self.weights), keypoints
+            yield from zip(batch, self.find(batch), strict=True)
+
+    def overlay(self, picture: Picture, keypoints: NDArray[np.floating]) -> Picture:
+        """The graph drawn on a picture."""
+        return draw_graph(picture, keypoints, self.weights)
 
     def graph(self) -> list[dict[str, float]]:
         """The edges as JSON: which two keypoints, how strong."""
@@ -87,9 +92,9 @@ def _short(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def batches(pictures: Iterable[NDArray[np.uint8]]) -> Iterator[list[NDArray[np.uint8]]]:
+def batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
     """Pictures in lists of `BATCH`, fewer of large ones."""
-    batch: list[NDArray[np.uint8]] = []
+    batch: list[Picture] = []
     for picture in pictures:
         batch.append(picture)
         if len(batch) == BATCH or sum(p.size for p in batch) > LARGE:
@@ -103,97 +108,64 @@ def _points(keypoints: NDArray[np.floating]) -> list[list[float]]:
     return [[round(float(x), 2), round(float(y), 2)] for x, y in keypoints]
 
 
-def detect_pictures(finder: Finder, source: Source, out: Path) -> dict[str, Any]:
-    """Overlays of all pictures of a source into `out`, under their own relative names; the JSON content."""
-    images: list[dict[str, Any]] = []
-    skipped: dict[str, str] = {}
-    sizes: list[tuple[int, int]] = []
-    names: list[str] = []
+def detect_pictures(
+    finder: Finder, source: Source, out: Path, head: dict[str, Any], overlay: bool
+) -> tuple[int, dict[str, str]]:
+    """Overlays, if wanted, of a source's pictures and keypoints.json into `out`: how many, and what could not be read.
 
-    def readable() -> Iterator[NDArray[np.uint8]]:
+    Overlays have the pictures' own relative names.
+    """
+    skipped: dict[str, str] = {}
+    waiting: deque[str] = deque()
+
+    def readable() -> Iterator[Picture]:
         for name in tqdm(source.names, unit="picture", disable=len(source.names) < BATCH):
             try:
-                picture = source.picture(name)
+                picture = np.asarray(source.picture(name))
             except PictureError as error:
                 skipped[name] = str(error)
                 continue
-            names.append(name)
-            sizes.append((picture.width, picture.height))
-            yield np.asarray(picture)
+            waiting.append(name)
+            yield picture
 
-    for n, (overlay, keypoints) in enumerate(finder.overlays(readable())):
-        target = out / names[n]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        form = Image.registered_extensions().get(target.suffix.lower(), "PNG")
-        Image.fromarray(overlay).save(target, form if form in Image.SAVE else "PNG", quality=95)
-        width, height = sizes[n]
-        images.append({"image": names[n], "width": width, "height": height, "keypoints": _points(keypoints)})
-    if not images:
+    def found() -> Iterator[dict[str, Any]]:
+        for picture, keypoints in finder.each(readable()):
+            name, (height, width) = waiting.popleft(), picture.shape[:2]
+            if overlay:
+                _save(finder.overlay(picture, keypoints), out / name)
+            yield {"image": name, "width": width, "height": height, "keypoints": _points(keypoints)}
+
+    count = write_result(out / RESULT, head, "images", found(), {"skipped": skipped})
+    if not count:
         first, reason = next(iter(skipped.items()))
         raise UserError(f"none of the pictures in {source.path} can be read; {first}: {reason}")
-    return {"images": images, "skipped": skipped}
+    return count, skipped
 
 
-def detect_video(finder: Finder, path: Path, out: Path) -> dict[str, Any]:
-    """The overlay video into `out`; the JSON content."""
-    frames: list[list[list[float]]] = []
-    size = (0, 0)
-    damage = None
+def _save(picture: Picture, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    form = Image.registered_extensions().get(target.suffix.lower(), "PNG")
+    Image.fromarray(picture).save(target, form if form in Image.SAVE else "PNG", quality=95)
+
+
+def detect_video(finder: Finder, path: Path, out: Path, head: dict[str, Any], overlay: bool) -> int:
+    """The overlay video, if wanted, and keypoints.json into `out`: how many frames."""
     facts = video_facts(path)
+    damage: list[str] = []
+    frames = tqdm(Clip.of(path).readable_frames(damage), total=facts.frames, unit="frame")
+    with VideoWriter(out / f"{path.stem}.mp4", facts.rate) if overlay else nullcontext() as writer:
 
-    def readable() -> Iterator[NDArray[np.uint8]]:
-        nonlocal damage
-        try:
-            yield from tqdm(read_frames(path), total=facts.frames, unit="frame")
-        except VideoError as error:
-            damage = str(error)
+        def found() -> Iterator[list[list[float]]]:
+            for frame, keypoints in finder.each(frames):
+                if writer:
+                    writer.write(finder.overlay(frame, keypoints))
+                yield _points(keypoints)
 
-    with VideoWriter(out / f"{path.stem}.mp4", facts.rate) as writer:
-        for overlay, keypoints in finder.overlays(readable()):
-            writer.write(overlay)
-            frames.append(_points(keypoints))
-            size = (overlay.shape[1], overlay.shape[0])
-    if not frames:
-        raise UserError(damage or f"{path} has no frames")
-    if damage:
-        print(f"warning: {damage}", file=sys.stderr)
-    return {"video": path.name, "rate": str(facts.rate), "width": size[0], "height": size[1], "frames": frames}
-
-
-def replace_result(new: Path, out: Path, source: Path) -> None:
-    """Move a finished result to where it belongs; of what is there, only an earlier result's own files go.
-
-    keypoints.json comes first: it says which files are ours, whenever the process is killed.
-
-    Raises:
-        UsageError: an overlay would replace the input.
-    """
-    files = [file.relative_to(new) for file in new.rglob("*") if file.is_file()]
-    files.sort(key=lambda name: name != Path(RESULT))
-    for name in files:
-        if (out / name).exists() and (out / name).samefile(source):
-            raise UsageError(f"--out {out}: the overlay {name} would replace the input; choose another folder")
-    for earlier in _earlier_files(out / RESULT):
-        old = out / earlier
-        if old.is_file() and old.resolve().is_relative_to(out) and not old.samefile(source):
-            old.unlink()
-            for folder in old.relative_to(out).parents:
-                if folder.name and not any((out / folder).iterdir()):
-                    (out / folder).rmdir()
-    for name in files:
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        (new / name).replace(out / name)
-
-
-def _earlier_files(result: Path) -> list[str]:
-    """The overlays that an earlier result names."""
-    try:
-        content = parse_json(result.read_text())
-        if "video" in content:
-            return [f"{Path(content['video']).stem}.mp4"]
-        return [image["image"] for image in content.get("images", [])]
-    except DAMAGE:
-        return []
+        about = {"video": path.name, "rate": str(facts.rate), "width": facts.width, "height": facts.height}
+        count = write_result(out / RESULT, head | about, "frames", found(), {})
+    for sentence in damage:
+        print(f"warning: {sentence}", file=sys.stderr)
+    return count
 
 
 def _model(config: DetectConfig, source: Source | Path, device: torch.device) -> tuple[str, AutoLink]:
@@ -226,25 +198,24 @@ def run(config: DetectConfig) -> None:
     source = config.input if config.input.is_file() and is_video(config.input) else Source.of(config.input)
     checkpoint, model = _model(config, source, device)
     finder = Finder(model, device)
-    there = out.exists()
+    there, skipped = out.exists(), dict[str, str]()
     out.mkdir(parents=True, exist_ok=True)
     try:
         with temporary_folder(out / RESULT) as beside:  # inside, for a folder may be a mount point
+            head = {"checkpoint": checkpoint, "graph": finder.graph()} | ({} if config.overlay else {"overlays": False})
             if isinstance(source, Path):
-                found = detect_video(finder, source, beside)
+                count = detect_video(finder, source, beside, head, config.overlay)
             else:
-                found = detect_pictures(finder, source, beside)
-            result = {"checkpoint": checkpoint, "graph": finder.graph(), **found}
-            write_text(beside / RESULT, json.dumps(result, indent=1) + "\n")
+                count, skipped = detect_pictures(finder, source, beside, head, config.overlay)
             replace_result(beside, out, config.input)
     finally:
         if not there and not any(out.iterdir()):
             out.rmdir()
-    for name, reason in found.get("skipped", {}).items():
+    for name, reason in skipped.items():
         print(f"skipped {name}: {reason}", file=sys.stderr)
-    count = len(found.get("images") or found.get("frames") or [])
-    what = "frame" if "frames" in found else "picture"
-    print(f"{count} {what}{'s' * (count != 1)}: overlays and keypoints.json in {config.out}")
+    what = "frame" if isinstance(source, Path) else "picture"
+    written = "overlays and keypoints.json" if config.overlay else RESULT
+    print(f"{count} {what}{'s' * (count != 1)}: {written} in {config.out}")
 
 
 def main() -> None:

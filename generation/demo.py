@@ -56,11 +56,11 @@ def detection(seed: int) -> dict[str, Any]:
         detect_all(model, data.images, device), data.annotation, ~data.annotation.test, side_lengths(data.annotation)
     )
     people = list(figure_images(12, seed, SHOWN_SIZE)[0])
-    overlays = [overlay for overlay, _ in finder.overlays(people)]
+    overlays = [finder.overlay(*found) for found in finder.each(people)]
     draw.write_picture(OUT / "figures.png", draw.grid([overlays[:6], overlays[6:]]))
     with VideoWriter(OUT / "figures.mp4", RATE) as writer:
-        for overlay, _ in finder.overlays(figure_clip(FRAMES, seed, SHOWN_SIZE)[0]):
-            writer.write(overlay)
+        for found in finder.each(figure_clip(FRAMES, seed, SHOWN_SIZE)[0]):
+            writer.write(finder.overlay(*found))
     return {
         "regression_error_percent_of_side": round(error.with_bias, 3),
         "mean_pose_error_percent_of_side": round(error.mean_pose, 3),

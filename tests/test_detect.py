@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import tyro
 from conftest import array
 from PIL import Image
 
@@ -15,7 +17,9 @@ from autolink.choose import masked_error, straying
 from autolink.data.animals import animal_images
 from autolink.data.figures import figure_clip, figure_images
 from autolink.detect import DetectConfig, Finder
+from autolink.detected import replace_result, write_result
 from autolink.video.files import read_frames, video_facts
+from autolink.video.motion import read_motion
 from autolink.video.writer import VideoWriter
 
 
@@ -30,6 +34,7 @@ def test_a_folder_gives_overlays_and_pixels_of_the_original(
 ) -> None:
     found = run(tiny_checkpoint, pictures, tmp_path / "out")
     assert len(found["images"]) == 24 and len(found["graph"]) == 10
+    assert (tmp_path / "out" / "keypoints.json").read_text() == json.dumps(found, indent=1) + "\n"
     first = found["images"][0]
     assert (first["image"], first["width"], first["height"]) == ("images/00.png", 60, 40)
     overlay, original = array(tmp_path / "out" / "images" / "00.png"), array(pictures / "images" / "00.png")
@@ -56,6 +61,43 @@ def test_a_video_keeps_its_rate_and_length(tiny_checkpoint: Path, tmp_path: Path
     assert len(found["frames"]) == 35 and found["rate"] == "30000/1001"
     assert video_facts(tmp_path / "out" / "clip.mp4").rate == rate
     assert len(list(read_frames(tmp_path / "out" / "clip.mp4"))) == 35
+    assert (found["video"], found["width"], found["height"]) == ("clip.mp4", 64, 64)
+    assert (tmp_path / "out" / "keypoints.json").read_text() == json.dumps(found, indent=1) + "\n"
+
+
+def test_a_result_of_any_length_is_written_and_replaced_in_constant_memory(tmp_path: Path) -> None:
+    frames = [[[n + 0.25, k + 0.5] for k in range(16)] for n in range(100)]
+    (tmp_path / "new").mkdir()
+    for count in (1, 2, 100, 2000):
+        tracemalloc.start()
+        some = (frames[n % 100] for n in range(count))
+        assert write_result(tmp_path / "keypoints.json", {"video": "a.mov"}, "frames", some, {}) == count
+        (tmp_path / "a.mp4").write_bytes(b"its overlay")
+        replace_result(tmp_path / "new", tmp_path, tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 200_000
+        tracemalloc.stop()
+        assert not (tmp_path / "a.mp4").exists()
+        wanted = {"video": "a.mov", "frames": [frames[n % 100] for n in range(count)]}
+        assert (tmp_path / "keypoints.json").read_text() == json.dumps(wanted, indent=1) + "\n"
+    assert (tmp_path / "keypoints.json").stat().st_size > 900_000
+
+
+def test_keypoints_without_overlays(tiny_checkpoint: Path, pictures: Path, tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "clip.mp4", Fraction(25)) as writer:
+        for frame in figure_clip(5, 1, 64)[0]:
+            writer.write(frame)
+    assert tyro.cli(DetectConfig, args=["--input", "in", "--out", "out", "--no-overlay"]).overlay is False
+    for name, source in (("clip", tmp_path / "clip.mp4"), ("pictures", pictures)):
+        out = tmp_path / name
+        drawn = run(tiny_checkpoint, source, out)
+        assert sum(file.is_file() for file in out.rglob("*")) == (2 if name == "clip" else 25)
+        found = run(tiny_checkpoint, source, out, overwrite=True, overlay=False)
+        assert [file.name for file in out.iterdir()] == ["keypoints.json"]  # earlier overlays are gone
+        assert found.pop("overlays") is False and found == drawn
+    (tmp_path / "clip" / "clip.mp4").write_bytes(b"of somebody else, who may call it so")
+    run(tiny_checkpoint, tmp_path / "clip.mp4", tmp_path / "clip", overwrite=True, overlay=False)
+    assert len(list((tmp_path / "clip").iterdir())) == 2
+    assert len(read_motion(tmp_path / "clip" / "keypoints.json").keypoints) == 5
 
 
 def test_unreadable_pictures_are_named(

@@ -13,7 +13,7 @@ from autolink.edge_map import edge_pairs
 from autolink.errors import UserError
 from autolink.generation.nested import Details, believable
 from autolink.generation.networks import choose_checkpoint
-from autolink.generation.redrawing import driving_poses, redraw
+from autolink.generation.redrawing import driving_poses, redrawer
 from autolink.generation.structures import OUTSIDE
 from autolink.generation.styles import principal
 from autolink.generation.subjects import read_appearance, read_driving_motion
@@ -63,6 +63,7 @@ class Puppet:
         self.checkpoint, self.networks = choose_checkpoint(source, crop, device)
         self.appearance = read_appearance(source, TransferOptions(crop=crop), self.networks)
         self.side = max(self.networks.model.size, min(LARGEST_SIDE, round(self.appearance.crop.side)))
+        self.draw = redrawer(self.networks, self.appearance, self.side)
 
     def facts(self) -> dict[str, Any]:
         """What the page needs to draw and drag; the graph is the parent's, then each region's own."""
@@ -92,7 +93,7 @@ class Puppet:
             UserError: a keypoint is missing or far outside.
         """
         poses = self._checked([wanted.keypoints])
-        image = next(redraw(self.networks, self.appearance, poses, self._expression(wanted.regions), self.side, 1))
+        image = self.draw(poses, self._expression(wanted.regions))[0]
         return {"maps": self._maps(poses)}, jpeg(image)
 
     def expressions(self, learn: Learn, driver: Clip | None) -> list[list[list[float]]]:
