@@ -137,7 +137,7 @@ def authors_paper_step(K: int, batch: int, checkout: Path) -> Callable[[], objec
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        return float(loss)
+        return loss.item()
 
     return step
 
