@@ -4,13 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 # tests side by side, one core each
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
-# one package as the wheel lays it out, for the type checker
+# one package as the wheel lays it out, for the type checker and the pages on Python
 TREE := .venv/tree
 # its forks need a process without the threads of other tests
 FORKING := tests/test_fuzz.py
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all test-wheel check audit bench format clean
+.PHONY: demo test test-all test-wheel check tree docs release-check audit bench format clean
 
 # exactly what uv.lock names, so that it still works in years; compiled, for every test of a command starts Python
 $(INSTALLED): setup.cfg pyproject.toml uv.lock
@@ -34,13 +34,26 @@ test-all: $(INSTALLED) check
 test-wheel: $(INSTALLED)
 	$(PYTEST) -n 0 -m slow tests/test_packaging.py
 
-check: $(INSTALLED)
+check: tree
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	cd $(TREE) && ../bin/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache autolink benchmarks tests
+
+tree: $(INSTALLED)
 	rm -rf $(TREE) && mkdir -p $(TREE)/autolink
 	ln -s $(CURDIR)/autolink/* $(CURDIR)/generation $(CURDIR)/video $(CURDIR)/eval $(TREE)/autolink/
 	ln -s $(CURDIR)/benchmarks $(CURDIR)/tests $(TREE)/
-	cd $(TREE) && ../bin/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache autolink benchmarks tests
+
+# the pages of docs/ as a site, in site/; every warning is an error, and no network is used
+docs: tree
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# what is uploaded to PyPI, in dist/, and whether PyPI and pip will take it
+release-check: $(INSTALLED)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --quiet
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
 
 # every speed in one table, a quarter of an hour on two idle cores; BENCH="--authors CLONE --fomm CLONE" measures more
 bench: $(INSTALLED)

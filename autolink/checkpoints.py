@@ -57,7 +57,9 @@ def find_checkpoint(
     Args:
         name: a folder; the name of a bundled checkpoint, or of a part of one such as `pets-gan/stage_one`; or
             `hf:owner/name` or `hf:owner/name@revision`, for which alone the Hugging Face Hub is asked.
-        revision, token, cache_dir: of the Hub, as its client knows them.
+        revision: of a Hub repository: branch, tag or commit.
+        token: of the Hub; by default that of `hf auth login`.
+        cache_dir: where the Hub's client keeps downloads.
 
     Raises:
         UserError: there is no such checkpoint.

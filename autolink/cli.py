@@ -17,8 +17,9 @@ class Subcommand(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Subcommand("autolink.generation.demo", "the bundled models on embedded data, in seconds"),
+    "demo": Subcommand("autolink.generation.demo", "the bundled models on embedded data, in a minute or two"),
     "train": Subcommand("autolink.train", "stage one: keypoints and a graph from pictures, without labels"),
+    "pack": Subcommand("autolink.pack", "pack pictures and videos into tar shards, for data larger than memory"),
     "regions": Subcommand("autolink.discovery", "find the regions that a stage one's children should look at"),
     "detect": Subcommand("autolink.detect", "find keypoints in pictures or a video and draw the graph"),
     "extract": Subcommand("autolink.generation.extract", "find keypoints in many videos, as a table"),
@@ -35,6 +36,7 @@ COMMANDS = {
     "eval keypoints": Subcommand("autolink.eval.keypoints", "regression error of a stage one, by protocol"),
     "eval transfer": Subcommand("autolink.eval.transfer", "measure a pose transfer"),
     "eval gan": Subcommand("autolink.eval.gan", "measure a GAN"),
+    "eval leak": Subcommand("autolink.eval.leak", "what a stage one's keypoints tell of colour and of background"),
     "eval report": Subcommand("autolink.eval.report", "measure checkpoints and write one report"),
     "eval prepare-judge": Subcommand("autolink.eval.prepare_judge", "fetch the networks of --judge mediapipe"),
     "eval judge": Subcommand("autolink.eval.judge", "train a judge of joints on annotated pictures"),

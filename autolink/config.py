@@ -51,9 +51,17 @@ class StageOneLoss(PerceptualOptions):
     """Initial weight of the log-prior that spreads the keypoints over the picture."""
     spread_steps: int = 600
     """Steps over which that weight falls to zero."""
+    relight: float = 0.0
+    """Strength, 0 to 1, of random changes of light and colour in what the detector sees, but not in what is rebuilt:
+    keypoints then cannot tell the colour of fur or clothes."""
+    vignette: float = 0.0
+    """Beyond this distance from the centre, 1 being half the side, nothing need be rebuilt: keeps keypoints off the
+    background of pictures whose subject is in the centre; 0 rebuilds all."""
 
     def check(self) -> None:
         """Shares and strengths."""
+        self.share(["relight"])
+        self.at_least(0, ["vignette"])
         if not 0 <= self.masked < 1:
             raise ValueError(f"--masked must be in [0, 1), got {self.masked}")
         self.at_least(0, ["spread", "spread_steps"])

@@ -24,6 +24,7 @@ from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError, command
 from autolink.files import clear_leftovers, parse_json, temporary_folder, write_text
 from autolink.inference import detect_all
+from autolink.layers import folded
 from autolink.model import AutoLink
 from autolink.pictures import DAMAGE, LARGE, PictureError
 from autolink.video.container import VideoError
@@ -56,7 +57,7 @@ class Finder:
     """A model with what is needed to go from pictures of any size to keypoints in their pixels."""
 
     def __init__(self, model: AutoLink, device: torch.device) -> None:
-        self.model, self.device = model.to(device).eval(), device
+        self.model, self.device = folded(model).to(device), device
         self.weights = model.edge_weights.detach().cpu().numpy()
 
     def find(self, pictures: list[NDArray[np.uint8]]) -> list[NDArray[np.floating]]:
@@ -242,7 +243,8 @@ def run(config: DetectConfig) -> None:
     for name, reason in found.get("skipped", {}).items():
         print(f"skipped {name}: {reason}", file=sys.stderr)
     count = len(found.get("images") or found.get("frames") or [])
-    print(f"{count} {'frames' if 'frames' in found else 'pictures'}: overlays and keypoints.json in {config.out}")
+    what = "frame" if "frames" in found else "picture"
+    print(f"{count} {what}{'s' * (count != 1)}: overlays and keypoints.json in {config.out}")
 
 
 def main() -> None:

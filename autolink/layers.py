@@ -1,11 +1,15 @@
 """The building blocks of all networks here."""
 
-from typing import Any
+from copy import deepcopy
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def channels_last(network: nn.Module) -> None:
@@ -24,8 +28,12 @@ class PooledConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c, H, W) -> (B, c', H/2, W/2)."""
+        return F.conv2d(x, self.kernel(), stride=2, padding=1)
+
+    def kernel(self) -> Tensor:
+        """The 4x4 convolution: (c', c, 4, 4)."""
         corners = [F.pad(self.weight, (left, 1 - left, top, 1 - top)) for left in (0, 1) for top in (0, 1)]
-        return F.conv2d(x, torch.stack(corners).mean(0), stride=2, padding=1)
+        return torch.stack(corners).mean(0)
 
 
 def conv(c_in: int, c_out: int) -> nn.Conv2d:
@@ -78,6 +86,34 @@ def initialise(network: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, a=0.2)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+@torch.no_grad()
+def folded(network: Network) -> Network:
+    """A copy for inference alone: each convolution has the normalisation behind it in its weights, equal to rounding.
+
+    A detector of small pictures spends most of its time on the number of operations, of which this leaves a third.
+    """
+    copied = deepcopy(network).eval().requires_grad_(False)
+    for part in [part for part in copied.modules() if isinstance(part, nn.Sequential)]:
+        for n, (convolution, norm) in enumerate(pairwise(list(part))):
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                part[n], part[n + 1] = _one_convolution(convolution, norm), nn.Identity()
+    return copied
+
+
+def _one_convolution(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+    """A convolution and the normalisation behind it as one, padded by 1 as all of them here are."""
+    weight, stride = convolution.weight, 1
+    if isinstance(convolution, PooledConv):
+        weight, stride = convolution.kernel(), 2
+    assert norm.running_mean is not None and norm.running_var is not None and convolution.bias is None
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    one = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2], stride, padding=1, device="meta")
+    whole = (weight * scale[:, None, None, None]).contiguous(memory_format=torch.channels_last)
+    one.weight = nn.Parameter(whole, requires_grad=False)
+    one.bias = nn.Parameter(norm.bias - norm.running_mean * scale, requires_grad=False)
+    return one.eval()
 
 
 class SumOverProcesses(torch.autograd.Function):

@@ -20,6 +20,7 @@ from autolink.device import pick_precision, prepare_cpu
 from autolink.draw import write_picture
 from autolink.errors import UsageError
 from autolink.log import Log, tracked_by
+from autolink.options import as_started
 from autolink.run_config import RunConfig
 from autolink.run_state import RunFolder, config_to_json
 from autolink.stop import Stop
@@ -77,7 +78,7 @@ def train(trainer: Trainer, folder: RunFolder, stop: Stop) -> bool:
 
 
 class Meter:
-    """The mean loss and the speed since they were last read."""
+    """The mean loss of all processes and the speed since they were last read."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
@@ -97,7 +98,8 @@ class Meter:
 
     def read(self) -> dict[str, float]:
         """A line for the log."""
-        loss, steps = float(self.losses) / self.steps, self.steps
+        total: torch.Tensor = self.trainer.accelerator.reduce(self.losses, "mean")
+        loss, steps = float(total) / self.steps, self.steps
         speed = steps * self.images / (time.monotonic() - self.since)
         self.losses, self.steps = torch.zeros_like(self.losses), 0
         self.restart_clock()
@@ -263,7 +265,7 @@ def start(config: RunConfig, script: str, build: Callable[[Accelerator, Path | N
     if finished:
         say(f"done: model in {folder.path / 'model'}, pictures in {folder.path / 'samples'}")
     else:
-        say(f"stopped and saved at step {trainer.step}; resume with: {script} --resume --out {folder.path}")
+        say(f"stopped and saved at step {trainer.step}; resume with: {as_started(script)} --resume --out {folder.path}")
     folder.close()
     accelerator.end_training()
     if not finished:

@@ -25,10 +25,31 @@ def relative_feature_distance(found: Sequence[Tensor], wanted: Sequence[Tensor])
 
 
 def reconstruction_loss(
-    output: AutoLinkOutput, images: Tensor, perceptual: Callable[[Tensor, Tensor], Tensor], pixel_weight: float
+    output: AutoLinkOutput,
+    images: Tensor,
+    perceptual: Callable[[Tensor, Tensor], Tensor],
+    pixel_weight: float,
+    vignette: float = 0.0,
 ) -> Tensor:
-    """Equation 5 of the paper, and L1 of the pixels beside it: images (B, 3, H, W) in [-1, 1] -> a scalar."""
-    loss = perceptual(output.reconstruction, images)
+    """Equation 5 of the paper, and L1 of the pixels beside it: images (B, 3, H, W) in [-1, 1] -> a scalar.
+
+    With `vignette`, both images fade to grey beyond this distance from the centre (`vignette_window`).
+    """
+    rebuilt = output.reconstruction
+    if vignette:
+        window = vignette_window(images.shape[-1], vignette).to(images)
+        rebuilt, images = rebuilt * window, images * window
+    loss = perceptual(rebuilt, images)
     if pixel_weight:
-        loss = loss + pixel_weight * F.l1_loss(output.reconstruction, images)
+        loss = loss + pixel_weight * F.l1_loss(rebuilt, images)
     return loss
+
+
+FADE = 0.3
+"""A vignette falls from 1 to 0 over this distance, in [-1, 1] units."""
+
+
+def vignette_window(size: int, radius: float) -> Tensor:
+    """1 up to `radius` from the centre, in [-1, 1] units, then linearly to 0: (size, size)."""
+    axis = torch.linspace(-1, 1, size)
+    return ((radius + FADE - torch.hypot(axis[:, None], axis)) / FADE).clamp(0, 1)

@@ -16,7 +16,7 @@ from typing_extensions import Self
 from autolink.checkpoints import Pretrained
 from autolink.data.picture import squares, to_pixels
 from autolink.device import to_network
-from autolink.edge_map import edge_map, edge_pairs
+from autolink.edge_map import edge_map
 from autolink.inputs import Image, Pictures, check_range, read_pictures
 from autolink.layers import ResidualBlock, activation, channels_last, down_block, initialise, up_block
 from autolink.pretrained import load_folder, save_folder
@@ -165,7 +165,7 @@ class AutoLink(Pretrained):
         self.config = config
         self.detector = Detector(config)
         self.decoder = Decoder(config)
-        E = len(edge_pairs(config.keypoints)[0])
+        E = config.keypoints * (config.keypoints - 1) // 2
         self.edge_logits = nn.Parameter((config.edge_initial + 0.1 * torch.randn(E)) / config.edge_learning_rate_scale)
         channels_last(self)
 
@@ -250,10 +250,13 @@ class AutoLink(Pretrained):
         output: AutoLinkOutput = self(images, mask)
         return output.reconstruction
 
-    def forward(self, images: Tensor, mask: Tensor, spread: float = 0.0) -> AutoLinkOutput:
-        """One training pass; arguments as in `reconstruct` and `Detector.forward`."""
+    def forward(self, images: Tensor, mask: Tensor, spread: float = 0.0, seen: Tensor | None = None) -> AutoLinkOutput:
+        """One training pass; arguments as in `reconstruct` and `Detector.forward`.
+
+        `seen` are the same images in another light, (B, 3, H, W) in [-1, 1], for the detector alone.
+        """
         images = self._resized(images)
-        keypoints = self.detector(images, spread)
+        keypoints = self.detector(images if seen is None else self._resized(seen), spread)
         edges = self.draw(keypoints)
         masked = images * F.interpolate(mask, size=images.shape[2:], mode="nearest")
         return AutoLinkOutput(self.decoder(masked, edges), keypoints, edges)

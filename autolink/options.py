@@ -1,5 +1,7 @@
 """Reading a training command's options: presets, groups, and the configuration of a run that is resumed."""
 
+import re
+import sys
 from collections.abc import Mapping
 from dataclasses import field, fields, make_dataclass, replace
 from pathlib import Path
@@ -9,6 +11,7 @@ import tyro
 
 from autolink.data import RENDERED
 from autolink.data.published import PUBLISHED
+from autolink.data.shards import names_shards
 from autolink.errors import UsageError
 from autolink.run_config import GROUPS, RunConfig, option, option_groups
 from autolink.run_state import check_same_run, read_run_config
@@ -44,7 +47,9 @@ def read_options(
         config = parsed(chosen, help_text, arguments)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    if config.data not in BUILT_IN and Path(config.data).exists():  # so that --resume works from anywhere
+    if config.data not in BUILT_IN and (
+        Path(config.data).exists() or names_shards(config.data)
+    ):  # so that --resume works from anywhere
         config = replace(config, data=str(Path(config.data).absolute()))
     if started:
         check_same_run(config, started)
@@ -74,8 +79,15 @@ def parsed(default: Config, help_text: str, arguments: list[str]) -> Config:
 
 def help_text(kind: type[RunConfig], examples: tuple[str, str], presets: Mapping[str, str]) -> str:
     """The head of --help: what the command does, two examples, and what each preset is for."""
-    lines = [kind.__doc__ or "", "", "Examples:", *(f"  {example}" for example in examples)]
+    lines = [kind.__doc__ or "", "", "Examples:", *(f"  {as_started(example)}" for example in examples)]
     return "\n".join([*lines, "", "Presets:", *(f"  {name}: {note}" for name, note in presets.items())])
+
+
+def as_started(command: str) -> str:
+    """A training's command in the words of whoever typed `autolink train`: an installed AutoLink has no clone."""
+    if not sys.argv[0].startswith("autolink "):
+        return command
+    return re.sub(r"^(accelerate launch|python) \S+\.py", sys.argv[0], command)
 
 
 def _peek(arguments: list[str], option: str) -> str | None:

@@ -114,6 +114,17 @@ def decode_reduced(file: Path | bytes, at_least: int | None = None) -> tuple[Ima
     return rgb, (height, width) if turn in _SIDEWAYS else (width, height)
 
 
+def upright_size(file: Path | bytes) -> tuple[int, int]:
+    """(width, height) of a picture by its header, upright by its EXIF.
+
+    Raises:
+        PictureError: it is of no known format or too large.
+    """
+    with _opened(file) as picture:
+        width, height = picture.size
+        return (height, width) if _turn(picture) in _SIDEWAYS else (width, height)
+
+
 def is_animated(path: Path) -> bool:
     """Whether a file is a picture of several frames."""
     try:

@@ -16,7 +16,8 @@ from tqdm import tqdm
 from autolink import draw
 from autolink.config import PRESET_NOTES, PRESETS, TrainConfig
 from autolink.data import check_data, load_data
-from autolink.data.images import ImageSet
+from autolink.data.images import ImageSet, Pictures
+from autolink.data.shard_pictures import expect
 from autolink.device import to_network
 from autolink.edge_map import edge_pairs
 from autolink.errors import UserError, command
@@ -29,6 +30,7 @@ from autolink.options import help_text, read_options
 from autolink.perceptual import PerceptualLoss
 from autolink.pretrained import check_same_shape
 from autolink.regression import default_lengths, regression_error
+from autolink.relight import draw_lights, relit
 from autolink.trainer import BaseTrainer
 
 MEASURED_TRAIN, MEASURED_TEST = 2000, 800
@@ -36,21 +38,32 @@ MEASURED_TRAIN, MEASURED_TEST = 2000, 800
 
 SAMPLES = 8
 
+RELIT = 1
+"""Sets the random numbers of the light apart from those of pictures and masks."""
+
 EXAMPLES = (
     "accelerate launch train_autolink.py",
     "accelerate launch train_autolink.py --preset faces-cpu --data my_faces --out runs/faces",
 )
 
 
+def draw_rows(
+    chosen_from: NDArray[np.int64], config: TrainConfig, step: int, shard: int
+) -> tuple[np.random.Generator, NDArray[np.int64]]:
+    """What a batch is drawn with, and the numbers of its pictures, (B,)."""
+    rng = np.random.default_rng((config.seed, step, shard))
+    return rng, rng.choice(chosen_from, config.batch)
+
+
 def draw_batch(
-    images: NDArray[np.uint8], chosen_from: NDArray[np.int64], config: TrainConfig, step: int, shard: int
+    images: Pictures, chosen_from: NDArray[np.int64], config: TrainConfig, step: int, shard: int
 ) -> tuple[Tensor, Tensor]:
     """The pictures and masks of a step: (B, size, size, 3) 8-bit, (B, 1, blocks, blocks) with 1 where visible.
 
     Everything random follows from seed, step and shard, so a resumed run has no data position to restore.
     """
-    rng = np.random.default_rng((config.seed, step, shard))
-    batch = images[rng.choice(chosen_from, config.batch)]
+    rng, rows = draw_rows(chosen_from, config, step, shard)
+    batch = images[rows]
     if config.flip:
         mirrored = rng.random(config.batch) < 0.5
         batch[mirrored] = batch[mirrored, :, ::-1]
@@ -90,12 +103,20 @@ class Trainer(BaseTrainer[TrainConfig, AutoLink]):
         """Rebuild a batch of masked pictures."""
         config, accelerator = self.config, self.accelerator
         batch, mask = draw_batch(self.data.images, self.train_rows, config, self.step, shard)
+        expect(self.data.images, draw_rows(self.train_rows, config, *self.next_batch(shard))[1])
         images, mask = to_network(batch, accelerator.device), mask.to(accelerator.device)
+        seen = self.relit(images, shard) if config.relight else None
         with accelerator.autocast():
-            output = self.model(images, mask, spread(config, self.step))
-            loss = reconstruction_loss(output, images, self.perceptual, config.pixel_weight)
+            output = self.model(images, mask, spread(config, self.step), seen)
+            loss = reconstruction_loss(output, images, self.perceptual, config.pixel_weight, config.vignette)
         self.update(loss)
         return loss.detach()
+
+    def relit(self, images: Tensor, shard: int) -> Tensor:
+        """The images as the detector sees them: each in a light of its own, which follows from seed, step and shard."""
+        rng = np.random.default_rng((self.config.seed, self.step, shard, RELIT))
+        dice = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        return relit(images, draw_lights(len(images), self.config.relight, dice))
 
     def scalars(self) -> dict[str, float]:
         """How much of the masked image the decoder uses."""

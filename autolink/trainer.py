@@ -113,6 +113,13 @@ class BaseTrainer(ABC, Generic[Config, Network]):
         self.step += 1
         return torch.stack(losses).mean()
 
+    def next_batch(self, shard: int) -> tuple[int, int]:
+        """Step and shard of the batch that this process trains on after that of a shard."""
+        accelerator = self.accelerator
+        if shard + accelerator.num_processes < accelerator.num_processes * accelerator.gradient_accumulation_steps:
+            return self.step, shard + accelerator.num_processes
+        return self.step + 1, accelerator.process_index
+
     def update(self, loss: Tensor) -> None:
         """Backward pass and, once all batches of the step are in, clipped step and average."""
         config, accelerator = self.config, self.accelerator

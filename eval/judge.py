@@ -99,7 +99,7 @@ def draw_joints(image: NDArray[np.uint8], joints: NDArray[np.float32]) -> NDArra
 
 
 CARD = """---
-license: mit
+license: unknown
 library_name: autolink
 tags: [keypoint-detection]
 ---
@@ -108,11 +108,14 @@ tags: [keypoint-detection]
 Finds {joints} joints at {size} px; {parameters:.2f} M parameters, stored in half precision. It measures generated
 pictures (`eval/transfer.py`), is supervised by true joints and shares no weights with the stage one that drives them.
 
+- **Intended use**: measuring pose transfers of such subjects, by `autolink eval transfer --judge FOLDER`.
 - **Data**: {origin}{facts}. Turned, scaled, shifted, recoloured, blurred and partly covered while training.
 - **Command**: `{command}`, seed {seed}.
-- **Own error** on held-out people: {error:.2f} % of the {unit} (median {median:.2f} %, 95th percentile {high:.2f} %).
-- **Missing**: a joint whose confidence is below {threshold:.3f}; one in a hundred of those in real test pictures is.
+- **Figures**: own error on held-out people {error:.2f} % of the {unit} (median {median:.2f} %, 95th percentile
+  {high:.2f} %). A joint counts as missing below a confidence of {threshold:.3f}, as one in a hundred of those in real
+  test pictures does.
 - **Limits**: {limits}
+- **Licence**: say here what the data allow.
 """
 
 LIMITS = {

@@ -138,7 +138,7 @@ def write_folder(folder: Path, texts: dict[str, str], pictures: dict[str, Image]
 
 
 def measure(subject: Subject, config: ReportConfig, device: torch.device) -> Measured:
-    """All that can be said of a checkpoint on its data, and a sheet of pictures."""
+    """All that can be said of a checkpoint on its data, and sheets of pictures."""
     if subject.kind == "transfer":
         return measure_transfer(subject, config.clips, config.frames, config.judge, config.seed, device)
     if subject.kind == "gan":
@@ -160,7 +160,7 @@ def measured_checkpoint(
 ) -> tuple[Checkpoint, dict[str, Image]]:
     """A checkpoint's part of the report, and its pictures by file name."""
     start = time.monotonic()
-    section, sheet = measure(subject, config, device)
+    section, sheets = measure(subject, config, device)
     training = subject.training()
     trained_on = training.config.get("data") if training else None
     if trained_on not in (None, subject.data, str(Path(subject.data).absolute())):
@@ -173,7 +173,7 @@ def measured_checkpoint(
         seconds=round(time.monotonic() - start, 1), measured=section,
     )  # fmt: skip
     pictures = [checkpoint.picture_file(picture.name) for picture in section.pictures]
-    return checkpoint, {} if sheet is None else dict(zip(pictures, [sheet], strict=True))
+    return checkpoint, dict(zip(pictures, sheets, strict=True))
 
 
 def over_seeds(checkpoints: Iterable[Checkpoint]) -> tuple[OverSeeds, ...]:

@@ -9,6 +9,7 @@ from autolink.data import RENDERED
 from autolink.data.animal_traits import SPECIES
 from autolink.data.folders import read_folders
 from autolink.data.images import ImageSet
+from autolink.data.shards import names_shards, shard_names
 from autolink.data.source import Source
 from autolink.data.split import chosen_by_name
 
@@ -20,7 +21,9 @@ def data_classes(data: str, root: Path | None) -> tuple[str, ...]:
     """The classes of what `--data` names; a published set is one class."""
     if data == "animals":
         return SPECIES
-    return ("all",) if data in RENDERED or root else class_names(Source.find(Path(data)).names)
+    if data in RENDERED or root:
+        return ("all",)
+    return class_names(shard_names(data) if names_shards(data) else Source.find(Path(data)).names)
 
 
 def class_names(names: list[str]) -> tuple[str, ...]:

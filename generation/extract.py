@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from itertools import chain, islice
 from math import ceil
@@ -30,6 +30,7 @@ from autolink.detect import Finder, batches
 from autolink.device import pick_device, prepare_cpu, to_network
 from autolink.errors import UsageError, UserError, command
 from autolink.extraction import About, Rows, Segment, clear_error, named, read_motion, write_error, write_rows
+from autolink.generation.in_step import ROOM, Job, Turn, in_step
 from autolink.generation.subjects import LOOKED_AT
 from autolink.generation.translator import PoseTransfer
 from autolink.inference import detect_all
@@ -130,14 +131,18 @@ class Looker:
         digest = hashlib.sha256("".join(parts).encode() + followed).hexdigest()[:16]
         return About(digest, self.parent.config.keypoints, children, weights, seconds)
 
-    def look(self, frames: Iterator[Image]) -> Iterator[Looked]:
-        """Keypoints of a video's frames, (H, W, 3) each, in order and constant memory."""
-        found = self._followed(frames) if self.layout else self._whole(frames)
+    def look(self, frames: Iterator[Image], turn: Turn | None = None) -> Iterator[Looked]:
+        """Keypoints of a video's frames, (H, W, 3) each, in order and constant memory.
+
+        With `turn` the subject is followed, in step with other videos.
+        """
+        found = self._followed(frames, turn) if turn else self._whole(frames)
         if not self.nested.named():
             yield from (looked for _, looked in found)
             return
         while some := list(islice(found, LOOKED_AT)):
-            for (_, looked), points in zip(some, self._with_children(some), strict=True):
+            closer = turn.call(partial(self._with_children, some)) if turn else self._with_children(some)
+            for (_, looked), points in zip(some, closer, strict=True):
                 yield looked._replace(points=points)
 
     def _whole(self, frames: Iterator[Image]) -> Iterator[tuple[Image, Looked]]:
@@ -146,7 +151,7 @@ class Looker:
             for image, points in zip(some, finder.find(some), strict=True):
                 yield image, Looked(points, "seen", False)
 
-    def _followed(self, frames: Iterator[Image]) -> Iterator[tuple[Image, Looked]]:
+    def _followed(self, frames: Iterator[Image], turn: Turn) -> Iterator[tuple[Image, Looked]]:
         assert self.layout
         size, first = self.parent.config.size, list(islice(frames, SEARCHED))
         if not first:
@@ -154,11 +159,12 @@ class Looker:
         start = Crop.centre(first[0].shape[1], first[0].shape[0])
         shown = next((image for image in first if thumbnail(image) is not None), None)
         if shown is not None:
-            start = find_subject(shown, self._detect, self.layout, size).crop
-        for frame in follow(chain(first, frames), self._detect, self.layout, start, size):
+            start = find_subject(shown, turn.detect, self.layout, size).crop
+        for frame in follow(chain(first, frames), turn.detect, self.layout, start, size):
             yield frame.image, Looked(frame.keypoints, frame.state, frame.cut)
 
-    def _detect(self, crops: Image) -> NDArray[np.floating]:
+    def detect(self, crops: Image) -> NDArray[np.floating]:
+        """The parent's keypoints in square crops, as `follow` asks for them."""
         return detect_all(self.parent, crops, self.device)
 
     @torch.no_grad()
@@ -186,7 +192,23 @@ class Worker:
         self.looker, self.out = Looker(config.checkpoint, pick_device(config.device)), out
         self.about = self.looker.about(config.segment)
 
-    def work(self, segment: Segment) -> Outcome:
+    def work(self, segments: Iterable[Segment]) -> Iterator[Outcome]:
+        """Write the rows of segments, of several at once where the subject is followed."""
+        if self.looker.layout is None:
+            yield from map(self.write, segments)
+        else:
+            yield from in_step(map(self.job, segments), self.looker.detect)
+
+    def job(self, segment: Segment) -> Job[Outcome]:
+        """A segment to be written in step with others."""
+        try:
+            facts, _ = _known(Path(segment.video))
+            weight = ceil(facts.width * facts.height / 2**19)
+        except VideoError:  # told by `write`
+            weight = 1
+        return Job(partial(self.write, segment), weight)
+
+    def write(self, segment: Segment, turn: Turn | None = None) -> Outcome:
         """Write a segment's rows; of a file without a single frame, the error of its first segment."""
         path, damage = Path(segment.video), ""
         try:
@@ -202,7 +224,7 @@ class Worker:
             except VideoError as error:
                 damage = str(error)
 
-        looked = list(self.looker.look(readable()))
+        looked = list(self.looker.look(readable(), turn))
         K = self.about.keypoints + self.about.children
         points = np.stack([one.points for one in looked]) if looked else np.zeros((0, K, 2))
         if damage:
@@ -213,12 +235,14 @@ class Worker:
             clear_error(self.out, segment)
         return Outcome(len(looked), damage or None)
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """As Ray calls it."""
-        return {**self.work(Segment(**row))._asdict(), "video": row["video"]}
+    def __call__(self, rows: dict[str, NDArray[Any]]) -> dict[str, list[Any]]:
+        """As Ray calls it, with columns."""
+        columns = (rows[name].tolist() for name in ("video", "number", "count"))
+        done = list(self.work(Segment(*row) for row in zip(*columns, strict=True)))
+        return {"frames": [one.frames for one in done], "error": [one.error or "" for one in done]}
 
 
-@lru_cache(8)
+@lru_cache(2 * ROOM)
 def _known(path: Path) -> tuple[VideoFacts, Timing | None]:
     """Facts of a video that several segments are of."""
     return video_facts(path), None if find_stills(path) else timing(path)
@@ -267,13 +291,13 @@ def unfinished(video: str, config: ExtractConfig, out: Path) -> list[Segment]:
 
 def in_this_process(config: ExtractConfig, videos: list[str], out: Path, worker: Worker) -> Iterator[Outcome]:
     """Do the work, one segment after the other."""
-    for video in tqdm(videos, unit="video"):
-        for segment in unfinished(video, config, out):
-            yield worker.work(segment)
+    yield from worker.work(
+        segment for video in tqdm(videos, unit="video") for segment in unfinished(video, config, out)
+    )
 
 
-def by_ray(config: ExtractConfig, videos: list[str], out: Path) -> Iterator[Outcome]:
-    """Do the work on a Ray cluster, or on one that is started on this machine for it."""
+def by_ray(config: ExtractConfig, videos: list[str], out: Path, at_once: int) -> Iterator[Outcome]:
+    """Do the work on a Ray cluster, or on one that is started here for it; a worker is given `at_once` segments."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
@@ -285,13 +309,13 @@ def by_ray(config: ExtractConfig, videos: list[str], out: Path) -> Iterator[Outc
 
     workers = config.workers or int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call,unused-ignore]
     rows = ray.data.from_items(videos).flat_map(plan)
-    done = rows.map(
+    done = rows.map_batches(
         Worker,  # type: ignore[arg-type,unused-ignore]  # a class whose objects are called
         fn_constructor_args=(config, out), compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
-        num_cpus=1, num_gpus=config.gpus or None,
+        batch_size=at_once, num_cpus=1, num_gpus=config.gpus or None,
     )  # fmt: skip
     for row in done.iter_rows():
-        yield Outcome(row["frames"], row["error"])
+        yield Outcome(row["frames"], row["error"] or None)
 
 
 def check_installed(ray: bool) -> None:
@@ -315,7 +339,8 @@ def run(config: ExtractConfig) -> None:
         raise UsageError(f"--motion {config.motion} exists; choose another name")
     worker = Worker(config, out)
     worker.about.claim(out)
-    done = by_ray(config, videos, out) if config.ray else in_this_process(config, videos, out, worker)
+    at_once = ROOM if worker.looker.layout else 1
+    done = by_ray(config, videos, out, at_once) if config.ray else in_this_process(config, videos, out, worker)
     frames, segments, errors = 0, 0, list[str]()
     for outcome in done:
         frames, segments = frames + outcome.frames, segments + 1

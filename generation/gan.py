@@ -138,6 +138,14 @@ class Block(nn.Module):
             h = convolve(F.leaky_relu(F.instance_norm(h) * (1 + gain) + bias, 0.2))
         return x + h
 
+    @torch.no_grad()
+    def begin_as_identity(self) -> None:
+        """Let channels pass as they are, as far as there are as many, until training changes that."""
+        nn.init.dirac_(self.enter.weight)
+        for parameter in (self.enter.bias, *self.convolve[-1].parameters()):
+            assert parameter is not None
+            parameter.zero_()
+
 
 class Generator(nn.Module):
     """Edge map, noise and class -> picture."""

@@ -59,6 +59,9 @@ class GanLoss(Options):
     """Weight of the term that keeps two noises at one structure apart."""
     variety: float = 0.5
     """How different they must be, as a share of how different two real pictures are."""
+    relight: float = 0.0
+    """Strength, 0 to 1, of random lights in which keypoints are found beside the pictures' own; for a stage one trained
+    with --relight: less of the colour of a structure's picture comes through."""
     augment: float = 1.0
     """Strength of the augmentation of what the discriminator sees, 0 to 1; less for much data."""
 
@@ -66,7 +69,7 @@ class GanLoss(Options):
         """Sizes, weights and shares."""
         self.at_least(SMALLEST_FEATURE_SIZE, ["feature_size"])
         self.at_least(0, ["structure_weight", "variety_weight", "variety"])
-        self.share(["augment"])
+        self.share(["relight", "augment"])
 
 
 @dataclass(frozen=True)

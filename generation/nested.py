@@ -59,6 +59,13 @@ class Details(NamedTuple):
         tracks = [torch.from_numpy(smooth(points.cpu().numpy(), strength)).to(points) for points in self.keypoints]
         return Details(tracks, self.beliefs)
 
+    def likest(self, source: "Details") -> "Details":
+        """Of each place, the few frames that stand for the source's expression."""
+        tracks = zip(source.keypoints, self.keypoints, self.beliefs.T, strict=True)
+        rows = [likest(own, track, belief) for own, track, belief in tracks]
+        beliefs = torch.stack([self.beliefs[row, n] for n, row in enumerate(rows)], 1)
+        return Details([track[row] for track, row in zip(self.keypoints, rows, strict=True)], beliefs)
+
     def part(self, frames: slice) -> "Details":
         """Those of some of the pictures."""
         return Details([points[frames] for points in self.keypoints], self.beliefs[frames])
@@ -185,11 +192,9 @@ class LocalTransfer(nn.Module):
         translator = self._named()[name]
         child = dict(self.stage_one.named())[name]
         side = max(translator.config.size, min(256, round(float(scale_of(place)) * 2)))
-        B = len(wanted)
-        small, large = (seen(source, place[None], size)[None].expand(B, 1, 3, size, size)
-                        for size in (translator.config.size, side))  # fmt: skip
+        small, large = (seen(source, place[None], size)[None] for size in (translator.config.size, side))
         with torch.autocast(source.device.type, amp, enabled=amp is not None):
-            drawn, _ = translate(child, translator, small, keypoints[None].expand(B, -1, -1, -1), wanted)
+            drawn, _ = translate(child, translator, small, keypoints[None], wanted)
         return drawn.on(large)
 
 
@@ -213,9 +218,14 @@ def like_source(own: Tensor, track: Tensor, beliefs: Tensor) -> Tensor:
 
     The mean of the few believed frames most like it, wherever the region lies in its square.
     """
+    return track[likest(own, track, beliefs)].mean(0)
+
+
+def likest(own: Tensor, track: Tensor, beliefs: Tensor) -> Tensor:
+    """The few believed frames most like the source: (1, k, 2), (T, k, 2), (T,) -> their numbers, the likest first."""
     away = (track - track.mean(1, keepdim=True) - own + own.mean(1, keepdim=True)).square().sum((1, 2))
     away = away + (1 - beliefs) * 1e3
-    return track[away.argsort()[:LIKE]].mean(0)
+    return away.argsort()[:LIKE]
 
 
 def carried(translation: Translation, region: Tensor, side: int) -> Tensor:

@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 
 from autolink.checkpoints import bundled
 from autolink.device import pick_precision, to_network
-from autolink.generation.nested import Details
+from autolink.generation.nested import Details, LocalTransfer
 from autolink.generation.transfer_options import LARGEST
 from autolink.generation.translator import PoseTransfer
 from autolink.inference import detect_all
+from autolink.layers import folded
+from autolink.model import AutoLink
 from autolink.video.clip import Clip
 from autolink.video.crop import parse_crop
 from autolink.video.subject import DOUBT_AT_ONCE, look, thumbnail
@@ -35,10 +37,14 @@ class Networks:
     tried: str = ""
     """Of several it was chosen from, a remark which those were."""
     amp: torch.dtype | None = field(init=False)
+    _stage_one: AutoLink = field(init=False)
+    _local: LocalTransfer | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.amp = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(pick_precision())
         self.model.to(self.device).eval()
+        self._stage_one = folded(self.model.stage_one)
+        self._local = folded(self.model.local) if self.model.local else None
 
     @property
     def detector_size(self) -> int:
@@ -47,7 +53,7 @@ class Networks:
 
     def detect(self, crops: Image) -> NDArray[np.float32]:
         """(n, size, size, 3) -> (n, K, 2), (x, y) in [-1, 1]."""
-        return detect_all(self.model.stage_one, crops, self.device)
+        return detect_all(self._stage_one, crops, self.device)
 
     def tensor(self, pictures: list[Image]) -> torch.Tensor:
         """(S, 3, H, W) in [-1, 1]."""
@@ -55,9 +61,14 @@ class Networks:
 
     def details(self, pictures: list[Image], points: NDArray[np.floating]) -> Details | None:
         """What the children, if any, see in pictures of one size by the parent's keypoints (n, K, 2) in pixels."""
-        if not self.model.local:
+        if not self._local:
             return None
-        return self.model.local.look(self.tensor(pictures), torch.from_numpy(points).float().to(self.device))
+        return self._local.look(self.tensor(pictures), torch.from_numpy(points).float().to(self.device))
+
+    @property
+    def owners(self) -> list[str]:
+        """The child's name for each region, none without children."""
+        return self.model.local.stage_one.owners if self.model.local else []
 
     @property
     def weights(self) -> NDArray[np.float32]:

@@ -111,7 +111,9 @@ def load_views(data: str, size: int) -> Views:
 def picture_scenes(pictures: ImageSet) -> list[tuple[NDArray[np.int64], bool]]:
     """The numbers of the pictures of each scene, and whether it is held out; without identities each is a scene."""
     known, test = pictures.annotation, held_out_pictures(pictures)
-    numbers = scenes(pictures.images, known.identity) if known else [np.array([n]) for n in range(len(pictures))]
+    numbers = (
+        scenes(np.asarray(pictures.images), known.identity) if known else [np.array([n]) for n in range(len(pictures))]
+    )
     return [(scene, bool(test[scene[0]])) for scene in numbers]
 
 

@@ -1,6 +1,6 @@
 """The source redrawn in the driver's motion, frame by frame."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -12,7 +12,9 @@ from autolink.generation.motion import best_frame, carried, maximum_spanning_tre
 from autolink.generation.nested import Details, LocalSource
 from autolink.generation.networks import Networks
 from autolink.generation.subjects import Appearance, DrivingMotion, crop_at
-from autolink.generation.transfer_options import TransferOptions
+from autolink.generation.transfer_options import LARGEST, TransferOptions
+from autolink.layers import folded
+from autolink.overlap import overlapped
 from autolink.video.clip import Clip
 from autolink.video.motion import edge_matrix, smooth
 
@@ -71,7 +73,11 @@ def expressions(
     return local.wanted(source, driver.smoothed(options.smooth), gains, options.motion != "absolute")
 
 
-@torch.no_grad()
+def side_of(options: TransferOptions, appearance: Appearance) -> int:
+    """Side of the redrawn square in pixels: the one asked for, else the source's own up to `LARGEST`."""
+    return options.size or min(LARGEST, max(2, round(appearance.crop.side)))
+
+
 def redraw(
     networks: Networks,
     appearance: Appearance,
@@ -79,25 +85,45 @@ def redraw(
     wanted: Details | None,
     side: int,
     batch: int,
+    workers: int = 1,
 ) -> Iterator[Image]:
-    """The source's square, `side` pixels, in each pose of (T, K, 2) and expression, `batch` of them at a time."""
-    crop = appearance.crop
+    """The source's square, `side` pixels, in each pose of (T, K, 2) and expression, `batch` of them at a time.
+
+    So many `workers` compute a batch each at once; the pictures are the same with any number.
+    """
+    draw = redrawer(networks, appearance, side)
+
+    def drawn(start: int) -> list[Image]:
+        frames = slice(start, min(start + batch, len(poses)))
+        return draw(poses[frames], wanted.part(frames) if wanted else None)
+
+    for images in overlapped(drawn, range(0, len(poses), batch), workers):
+        yield from images
+
+
+def redrawer(
+    networks: Networks, appearance: Appearance, side: int
+) -> Callable[[NDArray[np.float64], Details | None], list[Image]]:
+    """What redraws the source's square, `side` pixels, in some poses (B, K, 2) and expressions at once."""
+    model, crop = folded(networks.model), appearance.crop
     small = networks.tensor([crop.take(p, networks.model.size) for p in appearance.pictures])
     large = networks.tensor([crop.take(p, side) for p in appearance.pictures])
     keypoints = torch.from_numpy(appearance.keypoints).float().to(networks.device)
-    local = networks.model.local
     points = torch.from_numpy(crop.to_pixels(appearance.keypoints[:1]) - [crop.x, crop.y]).to(keypoints)
     points = points * ((side - 1) / (crop.side - 1))
-    for n, driving in enumerate(torch.from_numpy(poses).float().to(networks.device).split(batch)):
-        B = len(driving)
+
+    @torch.no_grad()
+    def draw(poses: NDArray[np.float64], wanted: Details | None) -> list[Image]:
+        driving = torch.from_numpy(poses).to(keypoints)
         with torch.autocast(networks.device.type, networks.amp, enabled=networks.amp is not None):
-            result = networks.model(small.expand(B, *small.shape), keypoints.expand(B, *keypoints.shape), driving)
-        images = result.on(large.expand(B, *large.shape))
-        if local and wanted and appearance.details:
+            result = model(small[None], keypoints[None], driving)
+        images = result.on(large[None])
+        if model.local and wanted and appearance.details:
             source = LocalSource(large[:1], points, appearance.details)
-            images = local.compose(images, result, source, wanted.part(slice(n * batch, n * batch + B)), networks.amp)
-        for image in images:
-            yield to_image(image.permute(1, 2, 0).cpu().numpy())
+            images = model.local.compose(images, result, source, wanted, networks.amp)
+        return [to_image(image) for image in images.permute(0, 2, 3, 1).cpu().numpy()]
+
+    return draw
 
 
 def composed(

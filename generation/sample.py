@@ -1,37 +1,46 @@
-"""Sample the conditional GAN: python generation/sample.py [--structures PICTURES] --grid grid.png."""
+"""Sample the conditional GAN: python generation/sample.py [--structures PICTURES] [--grid grid.png]."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Literal
 
 if __package__ in (None, ""):  # run as a file: import from the clone, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 import tyro
-from numpy.typing import NDArray
 from torch import Tensor
 
 from autolink import __version__, draw
 from autolink.device import pick_device, prepare_cpu
 from autolink.errors import UsageError, command
 from autolink.generation.gan import Gan
+from autolink.generation.sample_pictures import (
+    Image,
+    Lock,
+    edge_pictures,
+    factor_of,
+    laid_out,
+    moving_appearances,
+    moving_structures,
+    path_through,
+    to_pictures,
+)
 from autolink.generation.structures import Structures, kept_edges, moved, read_structures, spread
+from autolink.generation.styles import DIRECTIONS, style_directions
 from autolink.pretrained import check_output
 from autolink.video.synthetic import GENERATED, tags
 from autolink.video.writer import WRITTEN, VideoWriter
 
-SHOWN_SIDE = 128
-"""Smaller pictures are enlarged by whole factors to about this."""
-
 RATE = Fraction(25)
+"""Frames a second, where the structures are no video with a rate of its own."""
 
-Image = NDArray[np.uint8]
+STEPS = (-3, -2, -1, 0, 1, 2, 3)
+"""Of a sweep, in standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,12 @@ class SampleConfig:
     """How many appearances, one a column."""
     pick: tuple[int, ...] = ()
     """Only these of the appearances, counted from 0; the same seed and number always give the same."""
+    lock: Lock = "none"
+    """Hold one still: `structure`, the first one in many appearances; `appearance`, the first one on many structures.
+    The grid is then a contact sheet."""
+    sweep: int | None = None
+    """In place of appearances, the first of them along a principal direction of style, 0 being what varies most, from
+    3 standard deviations below it to 3 above."""
     class_name: Annotated[str, tyro.conf.arg(name="class")] = ""
     """Class of all appearances; by default that of each structure, and where it is unknown all classes in turn."""
     seed: int = 0
@@ -56,9 +71,10 @@ class SampleConfig:
     """Below 1: nearer to the average appearance of the class; less variety, fewer failures."""
 
     grid: Path | None = None
-    """Write a PNG: a structure a row, after its picture and its edge map, and an appearance a column."""
+    """Write a PNG: a structure a row, after its picture and its edge map, and an appearance a column. Without --grid,
+    --folder and --video it is samples.png, or samples.mp4 of a video's structures, or the next free name."""
     folder: Path | None = None
-    """Write every generated picture, as STRUCTURE-APPEARANCE.png, into this new or empty folder."""
+    """Write every generated picture, as STRUCTURE-seedSEED-APPEARANCE.png, into this new or empty folder."""
     video: Path | None = None
     """Write an mp4 or GIF that goes from one structure, or appearance, to the next."""
     interpolate: Literal["structure", "appearance"] = "structure"
@@ -67,7 +83,8 @@ class SampleConfig:
     """Frames of the video from one structure or appearance to the next."""
 
     move: tuple[str, ...] = ()
-    """Move keypoints: number:dx,dy in units of half the picture, such as 3:0.1,-0.05."""
+    """Move keypoints: number:dx,dy in units of half the picture, such as 3:0.1,-0.05. Grid and video show what is not
+    edited above."""
     scale: float = 1.0
     """Scale every structure about its centre."""
     shift: tuple[float, float] = (0.0, 0.0)
@@ -93,116 +110,138 @@ class SampleConfig:
             raise UsageError(f"--truncation is 0 to 2, got {self.truncation}")
         if not 0 < self.scale < 10:
             raise UsageError(f"--scale is above 0 and below 10, got {self.scale}")
-        if not any((self.grid, self.folder, self.video)):
-            raise UsageError("nothing to write: give --grid FILE.png, --video FILE.mp4 or --folder FOLDER")
+        if self.sweep is not None and not 0 <= self.sweep < DIRECTIONS:
+            raise UsageError(f"--sweep is 0 to {DIRECTIONS - 1}, got {self.sweep}")
+        if self.lock == "appearance" and (self.sweep is not None or self.interpolate == "appearance"):
+            raise UsageError("--lock appearance holds it still; leave out --sweep and --interpolate appearance")
         check_output("--grid", self.grid, self.overwrite, (".png",))
         check_output("--video", self.video, self.overwrite, WRITTEN)
         if self.folder and self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise UsageError(f"--folder {self.folder} is not an empty folder; choose another")
 
+    @property
+    def most(self) -> int:
+        """Structures, at most."""
+        return 1 if self.lock == "structure" else self.rows
 
-def to_pictures(images: Tensor) -> list[Image]:
-    """(N, 3, size, size) in [-1, 1] -> (side, side, 3) each, enlarged to be seen."""
-    factor = max(1, SHOWN_SIDE // images.shape[-1])
-    return [draw.enlarged(draw.to_image(i), factor) for i in images.permute(0, 2, 3, 1).cpu().numpy()]
+    @property
+    def chosen(self) -> tuple[int, ...]:
+        """The numbers of the appearances."""
+        numbers = self.pick or tuple(range(self.appearances))
+        return numbers if self.sweep is None and self.lock != "appearance" else numbers[:1]
 
+    @property
+    def appearance_names(self) -> list[str]:
+        """Each generated picture of a structure, as files are named."""
+        names = [f"seed{self.seed}-{number:04d}" for number in self.chosen]
+        return names if self.sweep is None else [f"{names[0]}-sweep{self.sweep}{step:+d}" for step in STEPS]
 
-def edge_pictures(gan: Gan, keypoints: Tensor, kept: Tensor | None, side: int, numbers: bool) -> list[Image]:
-    """The edge maps as seen by the generator, (side, side, 3) each."""
-    edges = F.interpolate(gan.draw(keypoints, kept), size=(side, side), mode="bilinear", align_corners=True)
-    pictures = [draw.edge_map_image(e) for e in edges[:, 0].cpu().numpy()]
-    if numbers:
-        for picture, points in zip(pictures, keypoints.cpu().numpy(), strict=True):
-            for k, (x, y) in enumerate(((points + 1) / 2 * (side - 1)).round().astype(int).tolist()):
-                cv2.putText(picture, str(k), (x - 4, y + 4), cv2.FONT_HERSHEY_SIMPLEX, side / 400, (255, 190, 60), 1)
-    return pictures
+    @property
+    def edited(self) -> bool:
+        """Whether structures are changed."""
+        return bool(self.move or self.drop_edge or self.scale != 1 or any(self.shift))
 
-
-def numbers_of(config: SampleConfig) -> tuple[int, ...]:
-    """The numbers of the appearances to sample."""
-    return config.pick or tuple(range(config.appearances))
-
-
-def generate_rows(config: SampleConfig, gan: Gan, structures: Structures) -> list[list[Image]]:
-    """Every structure in every appearance, enlarged to be seen."""
-    pictures = gan.sample(
-        structures, numbers_of(config), seed=config.seed, class_name=config.class_name, truncation=config.truncation,
-        dropped_edges=config.drop_edge,
-    )  # fmt: skip
-    factor = max(1, SHOWN_SIDE // gan.config.size)
-    return [[draw.enlarged(picture, factor) for picture in row] for row in pictures]
+    def with_output(self, moving: bool) -> "SampleConfig":
+        """With a file to write, where none was named: samples.png, or samples.mp4 of a video's structures."""
+        if self.grid or self.folder or self.video:
+            return self
+        return replace(self, video=free_name("mp4")) if moving else replace(self, grid=free_name("png"))
 
 
-def styles_of(config: SampleConfig, gan: Gan, structure_class: int) -> Tensor:
-    """The sampled appearances (N, latent), of a structure of this class, -1 if it is not known."""
-    number = gan.class_number(config.class_name) if config.class_name else structure_class
-    return gan.appearances(numbers_of(config), seed=config.seed, class_number=number, truncation=config.truncation)
+def free_name(suffix: str) -> Path:
+    """The first of samples.png, samples-2.png and so on that is not there."""
+    names = (Path(f"samples{f'-{n}' if n > 1 else ''}.{suffix}") for n in count(1))
+    return next(name for name in names if not name.exists())
 
 
-def write_grid(
-    config: SampleConfig, gan: Gan, structures: Structures, rows: list[list[Image]], kept: Tensor | None
-) -> None:
-    """Picture (if any), edge map and generated pictures of each structure."""
-    assert config.grid
-    side = rows[0][0].shape[0]
-    edges = edge_pictures(gan, torch.from_numpy(structures.keypoints).to(gan.device), kept, side, config.numbers)
-    shown = [[edge, *row] for edge, row in zip(edges, rows, strict=True)]
-    if structures.pictures:
-        factor = side // gan.config.size
-        shown = [[draw.enlarged(p, factor), *row] for p, row in zip(structures.pictures, shown, strict=True)]
-    draw.write_picture(config.grid, draw.grid(shown), said_of(config, "picture"))
+class Sampler:
+    """A GAN and what is asked of it."""
 
+    def __init__(self, config: SampleConfig, gan: Gan, structures: Structures) -> None:
+        self.config, self.gan = config, gan
+        kept = kept_edges(gan, config.drop_edge)
+        edited = moved(structures, config.move, config.scale, config.shift)
+        self.versions = [(structures, None), (edited, kept)] if config.edited else [(structures, None)]
+        """Structures and their edges, unedited before edited."""
+        self.directions = None if config.sweep is None else style_directions(gan)
 
-def said_of(config: SampleConfig, what: str) -> dict[str, str]:
-    """Tags that say that a picture or video is generated."""
-    return tags(f"AutoLink {__version__}, GAN, checkpoint {Path(config.checkpoint).name}", what, GENERATED)
+    def styles(self, structure_class: int) -> Tensor:
+        """The appearances (A, latent) of a structure of this class, -1 if it is not known."""
+        config = self.config
+        number = self.gan.class_number(config.class_name) if config.class_name else structure_class
+        styles = self.gan.appearances(
+            config.chosen, seed=config.seed, class_number=number, truncation=config.truncation
+        )
+        if self.directions is None:
+            return styles
+        return styles + torch.tensor(STEPS, device=styles.device)[:, None] * self.directions[config.sweep]
 
+    def generate(self, structures: Structures, kept: Tensor | None) -> list[list[Image]]:
+        """Every structure in every appearance, enlarged to be seen."""
+        rows = []
+        for points, known in zip(self.on_device(structures), structures.classes.tolist(), strict=True):
+            styles = self.styles(known)
+            rows.append(to_pictures(self.gan.generate(points.expand(len(styles), -1, -1), styles, kept)))
+        return rows
 
-def write_folder(config: SampleConfig, gan: Gan, rows: list[list[Image]]) -> None:
-    """Every picture at its own size."""
-    folder = config.folder
-    assert folder
-    folder.mkdir(parents=True, exist_ok=True)
-    for s, row in enumerate(rows):
-        for number, image in zip(numbers_of(config), row, strict=True):
-            factor = image.shape[0] // gan.config.size
-            own = np.ascontiguousarray(image[::factor, ::factor])
-            draw.write_picture(folder / f"{s:04d}-{number:04d}.png", own, said_of(config, "picture"))
+    def on_device(self, structures: Structures) -> Tensor:
+        """Keypoints (S, K, 2)."""
+        return torch.from_numpy(structures.keypoints).to(self.gan.device)
 
+    def strips(self) -> list[list[list[Image]]]:
+        """Of each version each structure's picture, if any, its edge map, and what is generated of it."""
+        found = []
+        for structures, kept in self.versions:
+            shown = spread(structures, self.config.most)
+            edges = edge_pictures(self.gan, self.on_device(shown), kept, self.config.numbers)
+            strips = [[edge, *row] for edge, row in zip(edges, self.generate(shown, kept), strict=True)]
+            if shown.pictures:
+                factor = factor_of(self.gan.config.size)
+                strips = [[draw.enlarged(p, factor), *strip] for p, strip in zip(shown.pictures, strips, strict=True)]
+            found.append(strips)
+        return found
 
-def path_through(values: Tensor, between: int) -> Tensor:
-    """A smooth path through (S, ...): (T, ...), `between` steps from each to the next, and back to the first."""
-    if len(values) == 1:
-        return values.repeat(between, *[1] * (values.ndim - 1))
-    share = torch.arange(between, device=values.device) / between
-    share = (0.5 - 0.5 * torch.cos(share * torch.pi)).view(1, -1, *[1] * (values.ndim - 1))
-    following = values.roll(-1, 0)
-    return ((1 - share) * values[:, None] + share * following[:, None]).flatten(0, 1)
+    def write_grid(self, path: Path) -> None:
+        """All in one picture."""
+        versions = self.strips()
+        strips = [strip for of_one in zip(*versions, strict=True) for strip in of_one]
+        rows = laid_out(strips, self.config.lock, len(versions))
+        draw.write_picture(path, draw.grid(rows), self.said("picture"))
 
+    def write_folder(self, folder: Path) -> None:
+        """Every picture, edited if it is, at its own size."""
+        folder.mkdir(parents=True, exist_ok=True)
+        structures, kept = self.versions[-1]
+        factor = factor_of(self.gan.config.size)
+        for s, row in enumerate(self.generate(spread(structures, self.config.most), kept)):
+            for name, image in zip(self.config.appearance_names, row, strict=True):
+                own = np.ascontiguousarray(image[::factor, ::factor])
+                draw.write_picture(folder / f"{s:04d}-{name}.png", own, self.said("picture"))
 
-def write_video(config: SampleConfig, gan: Gan, structures: Structures, kept: Tensor | None) -> int:
-    """Moving structures in all appearances side by side, or all structures in a moving appearance; frames written."""
-    assert config.video
-    keypoints = torch.from_numpy(structures.keypoints).to(gan.device)
-    count = 0
-    with VideoWriter(config.video, RATE, metadata=said_of(config, "video")) as writer:
-        if config.interpolate == "structure":
-            number = int(structures.classes[0])
-            styles = styles_of(config, gan, number)
-            for pose in keypoints if structures.moving else path_through(keypoints, config.between):
-                images = to_pictures(gan.generate(pose.expand(len(styles), -1, -1), styles, kept))
-                edge = edge_pictures(gan, pose[None], kept, images[0].shape[0], config.numbers)
-                writer.write(np.concatenate([*edge, *images], 1))
-                count += 1
-            return count
-        paths = [path_through(styles_of(config, gan, c), config.between) for c in structures.classes.tolist()]
-        edges = None
-        for styles in torch.stack(paths, 1):  # (S, latent), one for each structure
-            images = to_pictures(gan.generate(keypoints, styles, kept))
-            edges = edges or edge_pictures(gan, keypoints, kept, images[0].shape[0], config.numbers)
-            writer.write(np.concatenate([np.concatenate(edges, 1), np.concatenate(images, 1)], 0))
-            count += 1
-    return count
+    def write_video(self, path: Path) -> int:
+        """Moving structures in all appearances, or all structures in moving appearances; frames written."""
+        config, gan = self.config, self.gan
+        films = []
+        for structures, kept in self.versions:
+            keypoints = self.on_device(structures)
+            if config.interpolate == "appearance" or config.lock == "structure":
+                paths = [path_through(self.styles(c), config.between) for c in structures.classes.tolist()]
+                films.append(moving_appearances(gan, keypoints, torch.stack(paths, 1), kept, config.numbers))
+            else:
+                poses = keypoints if structures.moving else path_through(keypoints, config.between)
+                styles = self.styles(int(structures.classes[0]))
+                films.append(moving_structures(gan, poses, styles, kept, config.numbers))
+        frames = 0
+        rate = self.versions[0][0].rate or RATE
+        with VideoWriter(path, rate, metadata=self.said("video")) as writer:
+            for together in zip(*films, strict=True):
+                writer.write(np.concatenate(together, 0))
+                frames += 1
+        return frames
+
+    def said(self, what: str) -> dict[str, str]:
+        """Tags that say that a picture or video is generated."""
+        return tags(f"AutoLink {__version__}, GAN, checkpoint {Path(self.config.checkpoint).name}", what, GENERATED)
 
 
 def run(config: SampleConfig) -> None:
@@ -214,23 +253,22 @@ def run(config: SampleConfig) -> None:
         gan.class_number(config.class_name)
     if not gan.config.conditional:
         print("note: this checkpoint is the unconditional control; it ignores structures", file=sys.stderr)
-    kept = kept_edges(gan, config.drop_edge)
-    structures = moved(read_structures(gan, config.structures, config.rows), config.move, config.scale, config.shift)
+    structures = read_structures(gan, config.structures, config.most)
+    config = config.with_output(structures.moving)
+    sampler = Sampler(config, gan, structures)
     done = []
-    if config.grid or config.folder:
-        still = spread(structures, config.rows)
-        rows = generate_rows(config, gan, still)
-        if config.grid:
-            write_grid(config, gan, still, rows, kept)
-            done.append(str(config.grid))
-        if config.folder:
-            write_folder(config, gan, rows)
-            done.append(str(config.folder))
+    if config.grid:
+        sampler.write_grid(config.grid)
+        done.append(str(config.grid))
+    if config.folder:
+        sampler.write_folder(config.folder)
+        done.append(str(config.folder))
     if config.video:
-        frames = write_video(config, gan, structures, kept)
+        frames = sampler.write_video(config.video)
         done.append(f"{config.video} ({frames} frames)")
     kinds = config.class_name or ", ".join(gan.config.classes)
-    print(f"{len(structures)} structures, {len(numbers_of(config))} appearances of {kinds}: {', '.join(done)}")
+    looks = f"{len(config.chosen)} appearances" if config.sweep is None else f"sweep {config.sweep} from -3 to 3"
+    print(f"{len(structures)} structures, {looks} of {kinds}: {', '.join(done)}")
 
 
 def main() -> None:

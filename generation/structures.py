@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
@@ -44,6 +45,8 @@ class Structures:
     """(size, size, 3) each, where they come from pictures."""
     moving: bool = False
     """Whether they are a motion, one frame after another."""
+    rate: Fraction | None = None
+    """Frames a second of a motion."""
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -95,7 +98,7 @@ def read_structures(gan: Gan, paths: tuple[Path, ...], most: int) -> Structures:
         pictures = list(chain.from_iterable(part.pictures or [] for part in parts))
     whole = Structures(
         list(chain.from_iterable(part.names for part in parts)), np.concatenate([part.keypoints for part in parts]),
-        np.concatenate([part.classes for part in parts]), pictures, parts[0].moving,
+        np.concatenate([part.classes for part in parts]), pictures, parts[0].moving, parts[0].rate,
     )  # fmt: skip
     check_inside(whole)
     return whole if whole.moving else spread(whole, most)
@@ -147,7 +150,8 @@ def _one(gan: Gan, path: Path) -> Structures:
         frames = [
             square(Image.fromarray(f), gan.config.size, gan.stage_one.config.fit) for f in video.read_frames(path)
         ]
-        return replace(_detected(gan, [f"{path.name}, frame {n}" for n in range(len(frames))], frames), moving=True)
+        found = _detected(gan, [f"{path.name}, frame {n}" for n in range(len(frames))], frames)
+        return replace(found, moving=True, rate=video.video_facts(path).rate)
     source = Source.of(path)
     names, pictures, first = [], [], ""
     for name in source.names:
@@ -195,13 +199,15 @@ def _from_json(gan: Gan, path: Path) -> Structures:
                 )
         keypoints = np.stack(points).astype(np.float32)
         names = [name for name, *_ in found]
+        moving = "frames" in content
+        rate = Fraction(content["rate"]) if moving and "rate" in content else None
         if not all(isinstance(name, str) for name in names):
             raise TypeError("an image must be named by a text")
     except DAMAGE as error:
         raise UserError(
             f"--structures {path} is no keypoints file ({type(error).__name__}: {error}); give one of `autolink detect`"
         ) from None
-    return Structures(names, keypoints, np.array([_class_of(gan, n) for n in names]), moving="frames" in content)
+    return Structures(names, keypoints, np.array([_class_of(gan, n) for n in names]), moving=moving, rate=rate)
 
 
 def moved(structures: Structures, moves: tuple[str, ...], scale: float, shift: tuple[float, float]) -> Structures:

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from autolink.errors import UsageError, UserError
@@ -15,10 +16,11 @@ from autolink.generation.motion import best_frame, shots
 from autolink.generation.nested import Details
 from autolink.generation.networks import LOOKS, Networks
 from autolink.generation.transfer_options import TransferOptions
+from autolink.overlap import ahead, workers_on
 from autolink.progress import Progress
 from autolink.video.clip import Clip
 from autolink.video.crop import Crop, parse_crop
-from autolink.video.following import describe_absence, filled, follow
+from autolink.video.following import describe_absence, filled, posed, tracked
 from autolink.video.motion import Motion, read_motion
 from autolink.video.subject import find_subject, thumbnail
 
@@ -60,7 +62,15 @@ class DrivingMotion(NamedTuple):
     notes: list[str]
     """What could not be read, and which frames do not show the subject, a sentence each."""
     details: Details | None = None
-    """What the children see in every frame, where the checkpoint has children and the driver is no motion file."""
+    """What the children see in every frame, where the checkpoint has children and the driver shows or tells it."""
+
+    @property
+    def template(self) -> Motion:
+        """The motion with what the children see, as it is kept in a file."""
+        if not self.details:
+            return self.motion
+        regions = tuple(track.cpu().numpy() for track in self.details.keypoints)
+        return replace(self.motion, regions=regions, beliefs=self.details.beliefs.cpu().numpy())
 
 
 def read_appearance(clip: Clip, options: TransferOptions, networks: Networks) -> Appearance:
@@ -133,13 +143,14 @@ def read_driving_motion(
         )
         if not len(motion.keypoints[first:last]):
             raise UserError(f"--driver {clip.path} is over before --start {clip.start:g}; choose an earlier one")
-        motion = replace(motion, keypoints=motion.keypoints[first:last])
+        motion = motion.part(first, last)
         if motion.keypoints.shape[1] != K:
             raise UserError(
                 f"--driver {clip.path} has {motion.keypoints.shape[1]} keypoints, the checkpoint {K}; give a "
                 "motion that was written with the same stage one"
             )
-        seen = Seen(motion, np.zeros(len(motion.keypoints), bool), [slice(0, len(motion.keypoints))], [])
+        T = len(motion.keypoints)
+        seen = Seen(motion, np.zeros(T, bool), [slice(0, T)], [], _details(motion, clip, networks, appearance))
     else:
         seen = follow_driver(clip, options.crop == "none", networks, progress)
     shown = np.flatnonzero(~seen.empty)
@@ -153,6 +164,24 @@ def read_driving_motion(
             raise UsageError(f"--best-frame {reference}: the driver has {len(track)} frames, from 0")
     crop = crop_at(seen.motion, reference, options, networks)
     return DrivingMotion(seen.motion, crop, reference, seen.empty, seen.shots, seen.notes, seen.details)
+
+
+def _details(motion: Motion, clip: Clip, networks: Networks, appearance: Appearance) -> Details | None:
+    """What a motion file holds of the children's regions, None if the checkpoint or the file has none.
+
+    Raises:
+        UserError: it holds regions of another checkpoint.
+    """
+    own = appearance.details
+    if not (own and motion.regions and motion.beliefs is not None):
+        return None
+    if [track.shape[1] for track in motion.regions] != [place.shape[1] for place in own.keypoints]:
+        raise UserError(
+            f"--driver {clip.path} holds other regions than the checkpoint's {', '.join(networks.owners)}; give a "
+            "motion that was written with this one"
+        )
+    tracks = [torch.from_numpy(track).to(own.beliefs) for track in motion.regions]
+    return Details(tracks, torch.from_numpy(motion.beliefs).to(own.beliefs))
 
 
 def crop_at(motion: Motion, frame: int, options: TransferOptions, networks: Networks) -> Crop:
@@ -177,17 +206,19 @@ def follow_driver(clip: Clip, still: bool, networks: Networks, progress: Progres
     """Keypoints in every frame of the driving clip, in a crop that follows or stands still."""
     facts = clip.facts()
     damage: list[str] = []
-    with closing(clip.readable_frames(damage)) as frames:
+    workers = workers_on(networks.device)
+    layout, size = None if still else networks.model.layout, networks.detector_size
+    with ExitStack() as stack:
+        frames = stack.enter_context(closing(clip.readable_frames(damage)))
         first = next(frames)
         start = (
             Crop.centre(facts.width, facts.height)
             if still
             else frame_with_subject(first, clip, networks, "--driver")[1]
         )
-        following = follow(
-            progress(chain([first], frames), facts.frames, "driver"),
-            networks.detect, None if still else networks.model.layout, start, networks.detector_size,
-        )  # fmt: skip
+        shown = progress(chain([first], frames), facts.frames, "driver")
+        crops = stack.enter_context(closing(ahead(tracked(shown, networks.detect, layout, start, size), workers - 1)))
+        following = posed(crops, networks.detect, size)
         followed, looks = [], []
         while some := list(islice(following, LOOKED_AT)):
             followed += [(frame.keypoints, frame.state, frame.cut) for frame in some]

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from autolink.data import check_data, load_data
 from autolink.data.images import ImageSet
+from autolink.data.shard_pictures import expect
 from autolink.device import to_network
 from autolink.errors import UserError, command
 from autolink.generation import gan_progress
 from autolink.generation.adversarial import BETAS, AdversarialTrainer
 from autolink.generation.classes import data_classes
-from autolink.generation.gan import Gan, Generator, draw_structure
+from autolink.generation.gan import Block, Gan, Generator, draw_structure
 from autolink.generation.gan_data import Batch, GanData
 from autolink.generation.gan_options import GanTrainConfig, parse_config
 from autolink.generation.losses import hinge_generator_loss, hinge_loss, structure_loss, variety_loss
@@ -29,6 +30,10 @@ from autolink.generation.projected import Discriminator, ProjectedFeatures, chan
 from autolink.loop import start
 from autolink.model import AutoLink
 from autolink.pretrained import check_same_shape
+
+OTHER_STRUCTURES = (
+    "note: --start-from {} was trained with another stage one; what the edge map of this one means is learned anew"
+)
 
 
 class Judged(NamedTuple):
@@ -55,13 +60,16 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
         self.stage_one = stage_one.to(accelerator.device).requires_grad_(False).eval()
         accelerator.print(f"finding the keypoints of {len(pictures)} pictures")
         self.skipped = pictures.skipped
-        self.data = GanData.find(pictures, config.model.classes, self.stage_one, config.flip, accelerator.device)
+        self.data = GanData.find(
+            pictures, config.model.classes, self.stage_one, config.flip, accelerator.device, config.relight
+        )
         if len(self.data.train_rows) < 2:
             raise UserError(
                 f"--data {config.data}: {len(self.data.train_rows)} pictures to train on ({len(pictures)} in all); a "
                 "GAN needs at least two, and hundreds to be any good"
             )
         generator = Generator(config.model)
+        self.other_structures = known is not None and not same_graph(self.stage_one, known)
         if known:
             take_over(generator, known)
         self.data.remember(generator, self.stage_one)
@@ -71,6 +79,11 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
         self.features.to(accelerator.device)
         self.last: dict[str, Tensor] = {}
 
+    def dice(self, step: int, shard: int) -> tuple[np.random.Generator, torch.Generator]:
+        """What draws a batch, and what draws noise and changes."""
+        rng = np.random.default_rng((self.config.seed, step, shard))
+        return rng, torch.Generator().manual_seed(int(rng.integers(2**62)))
+
     def draw(self, keypoints: Tensor) -> Tensor:
         """Edge maps as the networks want them."""
         return draw_structure(self.stage_one, keypoints, self.config.model.drawn_size)
@@ -78,9 +91,9 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
     def train_batch(self, shard: int) -> Tensor:
         """Generate two pictures a structure, judge them, and learn to judge from the same two batches."""
         config, device = self.config, self.accelerator.device
-        rng = np.random.default_rng((config.seed, self.step, shard))
-        dice = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        rng, dice = self.dice(self.step, shard)
         real = self.data.batch(config.batch, rng, device)
+        expect(self.data.images, self.data.rows(config.batch, self.dice(*self.next_batch(shard))[0]))
         noise = torch.randn(config.batch, config.model.latent, generator=dice).to(device)
         with self.accelerator.autocast():
             edges = self.draw(real.keypoints)
@@ -171,34 +184,59 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
             f"{config.model.keypoints} keypoints, generator of {sizes[0]:.2f} M parameters, discriminator of "
             f"{sizes[1]:.2f} M; "
             f"{self.accelerator.device}, precision {self.accelerator.mixed_precision}",
+            *([OTHER_STRUCTURES.format(config.start_from)] if self.other_structures else []),
         ]
 
 
-def known_generator(config: GanTrainConfig, stage_one: AutoLink) -> Generator | None:
+def known_generator(config: GanTrainConfig) -> Generator | None:
     """The generator of --start-from, if that is given and the run is not a resumed one.
 
     Raises:
-        UserError: it is no checkpoint of a GAN, has other options, or was trained with another stage one.
+        UserError: it is no checkpoint of a GAN, or has other options; one width of --channels more is allowed.
     """
     if not config.start_from or config.resume:
         return None
     known = Gan.from_pretrained(config.start_from).generator
-    shape = [field.name for field in fields(known.config) if field.name != "classes"]
-    check_same_shape(config.start_from, known.config, config.model, shape)
-    try:
-        Gan(stage_one, known)
-    except UserError as error:
-        raise UserError(f"--start-from {config.start_from}: {error}") from None
+    has, wanted = known.config, config.model
+    free = ("classes", "keypoints", "channels")
+    check_same_shape(config.start_from, has, wanted, [f.name for f in fields(has) if f.name not in free])
+    if has.channels not in (wanted.channels, wanted.channels[:-1]):
+        raise UserError(
+            f"--start-from {config.start_from} has --channels {' '.join(map(str, has.channels))}: give those, or one "
+            f"more width for twice the size; here it is {' '.join(map(str, wanted.channels))}"
+        )
     return known
 
 
+@torch.no_grad()
 def take_over(generator: Generator, known: Generator) -> None:
-    """Give a generator the weights of another; the embeddings of classes that the other does not have stay random."""
-    names = generator.embedding.weight.detach()
+    """Give a generator the weights of another; one that is twice the size begins by enlarging the other's pictures.
+
+    The embeddings of classes that the other does not have stay random.
+    """
+    of_the_data = {name for name, _ in known.named_buffers()}
+    weights = {name: value for name, value in known.state_dict().items() if name not in of_the_data}
+    names = generator.embedding.weight.detach().clone()
     for n, name in enumerate(generator.config.classes):
         if name in known.config.classes:
             names[n] = known.embedding.weight[known.config.classes.index(name)]
-    generator.load_state_dict(known.state_dict() | {"embedding.weight": names})
+    last = torch.zeros_like(generator.last.weight)
+    width = min(last.shape[1], known.last.weight.shape[1])
+    last[:, :width] = known.last.weight[:, :width]
+    generator.load_state_dict(weights | {"embedding.weight": names, "last.weight": last}, strict=False)
+    if len(generator.blocks) > len(known.blocks):
+        newest = generator.blocks[-1]
+        assert isinstance(newest, Block)
+        newest.begin_as_identity()
+
+
+def same_graph(stage_one: AutoLink, generator: Generator) -> bool:
+    """Whether a generator was trained with this stage one."""
+    try:
+        Gan(stage_one, generator)
+    except UserError:
+        return False
+    return True
 
 
 def with_data(config: GanTrainConfig, stage_one: AutoLink, classes: tuple[str, ...]) -> GanTrainConfig:
@@ -212,7 +250,7 @@ def run(arguments: list[str]) -> None:
     stage_one = AutoLink.from_pretrained(config.stage_one)
     check_data(config.data, config.root)
     config = with_data(config, stage_one, data_classes(config.data, config.root))
-    known = known_generator(config, stage_one)
+    known = known_generator(config)
 
     def build(accelerator: Accelerator, cache: Path | None) -> GanTrainer:
         with accelerator.main_process_first():

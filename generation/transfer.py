@@ -26,6 +26,11 @@ def run(config: TransferConfig) -> None:
     """The command: find both subjects, move one as the other, write, say what was done."""
     check_files(config)
     prepare_cpu(pick_device(config.device))
+    if config.show:
+        from autolink.generation.live import run_live
+
+        run_live(config)
+        return
     source, driver = Clip.of(config.src), Clip.of(config.driver)
     models = " or ".join(bundled("transfer")) if config.checkpoint == "auto" else config.checkpoint
     print(f"looking for the subjects of {config.src} and {config.driver}, checkpoint {models}", flush=True)
@@ -38,7 +43,7 @@ def run(config: TransferConfig) -> None:
     transfer.write(config.out, sound.path if sound and not sound.is_motion else None)
     if config.keypoints:
         origin = {"checkpoint": transfer.checkpoint, "video": config.driver.name}
-        write_motion(config.keypoints, transfer.driving.motion, origin)
+        write_motion(config.keypoints, transfer.driving.template, origin)
     print(f"result: {config.out}")
 
 

@@ -1,7 +1,7 @@
 """What a transfer can be asked for, from Python and from the command line alike."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -93,7 +93,8 @@ class TransferConfig(TransferOptions):
     src: Path
     """Whose appearance: a video, a picture or a folder of frames."""
     driver: Path
-    """Whose motion: a video, a folder of frames, or the JSON that --keypoints or `autolink detect` wrote."""
+    """Whose motion: a video, a folder of frames, or the JSON that --keypoints or `autolink detect` wrote; with --show
+    also webcam or screen."""
     out: Path = Path("result.mp4")
     """The video to write, .mp4 or .gif."""
     checkpoint: str = "auto"
@@ -105,15 +106,36 @@ class TransferConfig(TransferOptions):
     """Write the driver's keypoints to this JSON, which --driver takes in place of a video."""
     overwrite: bool = False
     """Replace --out and --keypoints where they exist."""
+    show: bool = False
+    """Redraw the driver's newest frame in a window, as it comes, until q or Esc; nothing is written. A file plays at
+    its rate."""
     dry_run: bool = False
     """Look at source and driver, say what would be done, and stop."""
 
 
+LIVE = ("webcam", "screen")
+"""Drivers that are no file."""
+
+WHOLE = ("out", "keypoints", "smooth", "best_frame", "start", "end", "finetune", "audio", "dry_run")
+"""Options of a result that is written, or of a driver that is known to its end."""
+
+
 def check_files(config: TransferConfig) -> None:
     """Refuse what cannot work before anything is computed."""
+    live = str(config.driver) in LIVE
+    if live and not config.show and not config.driver.exists():
+        raise UsageError(f"--driver {config.driver} is shown as it comes; add --show")
     for option, path in (("--src", config.src), ("--driver", config.driver)):
-        if not path.exists():
+        if not path.exists() and not (live and config.show and option == "--driver"):
             raise UsageError(f"{option} {path} does not exist")
+    if config.show:
+        given = [field.name for field in fields(config) if getattr(config, field.name) != field.default]
+        if useless := next((name for name in WHOLE if name in given), None):
+            option = useless.replace("_", "-")
+            raise UsageError(f"--show writes nothing and knows only the frames so far; leave out --{option}")
+        if config.driver.suffix.lower() == ".json":
+            raise UsageError(f"--show {config.driver}: a motion file has no frames to be seen; give --out instead")
+        return
     for option, out, suffixes in (("--out", config.out, WRITTEN), ("--keypoints", config.keypoints, (".json",))):
         if out and any(out.exists() and out.samefile(path) for path in (config.src, config.driver)):
             raise UsageError(f"{option} {out} is an input as well; choose another name")

@@ -15,10 +15,11 @@ from autolink.errors import UserError
 from autolink.generation.motion import pose_distance
 from autolink.generation.nested import Details
 from autolink.generation.networks import Networks, choose_checkpoint
-from autolink.generation.redrawing import composed, driver_frames, driving_poses, expressions, redraw
+from autolink.generation.redrawing import composed, driver_frames, driving_poses, expressions, redraw, side_of
 from autolink.generation.subjects import read_appearance, read_driving_motion
-from autolink.generation.transfer_options import LARGEST, TransferOptions
+from autolink.generation.transfer_options import TransferOptions
 from autolink.generation.translator import PoseTransfer
+from autolink.overlap import workers_on
 from autolink.progress import Progress, silent
 from autolink.video.clip import Clip, ClipLike
 from autolink.video.synthetic import tags, watermarked
@@ -59,11 +60,11 @@ class VideoTransfer:
         self.source, self.driver, self.options, self.progress = source, driver, options, progress
         if source.is_motion:
             raise UserError(f"--src {source.path} is a motion; give a video or picture that shows whose appearance")
-        self.checkpoint, self.networks = _networks(source, model, options)
+        self.checkpoint, self.networks = networks_for(source, model, options)
         self.appearance = read_appearance(source, options, self.networks)
         self.driving = read_driving_motion(driver, options, self.networks, self.appearance, progress)
         self.rate = self.driving.motion.rate
-        self.side = options.size or min(LARGEST, max(2, round(self.appearance.crop.side)))
+        self.side = side_of(options, self.appearance)
         chosen = list(self.networks.model.layout.chosen)
         self.apart = float(
             pose_distance(
@@ -78,7 +79,8 @@ class VideoTransfer:
         networks = self._finetuned() if self.options.finetune else self.networks
         poses = driving_poses(self.options, networks, self.appearance, self.driving)
         wanted = expressions(self.options, networks, self.appearance, self.driving)
-        patches = redraw(networks, self.appearance, poses, wanted, self.side, self.options.batch)
+        workers = workers_on(networks.device)
+        patches = redraw(networks, self.appearance, poses, wanted, self.side, self.options.batch, workers)
         beside = driver_frames(self.driver, self.driving) if self.options.side_by_side else iter(())
         frames = composed(self.options, self.appearance, patches, self.side, beside)
         if self.options.watermark:
@@ -94,7 +96,7 @@ class VideoTransfer:
         made_with = f"AutoLink {__version__}, pose transfer, checkpoint {Path(self.checkpoint).name}"
         begins = Fraction(self.options.start).limit_denominator(1000) if audio == self.driver.path else Fraction(0)
         with VideoWriter(Path(out), self.rate, audio, tags(made_with), begins) as writer:
-            for frame in self:
+            for frame in self:  # encoded while the next are redrawn
                 writer.write(frame)
 
     @property
@@ -161,7 +163,7 @@ def transfer_video(
     return VideoTransfer(*clips, model, TransferOptions(**options), progress)
 
 
-def _networks(source: Clip, model: PoseTransfer | str | Path, options: TransferOptions) -> tuple[str, Networks]:
+def networks_for(source: Clip, model: PoseTransfer | str | Path, options: TransferOptions) -> tuple[str, Networks]:
     """The networks asked for, and what they are called."""
     device = pick_device(options.device)
     if isinstance(model, PoseTransfer):

@@ -53,7 +53,7 @@ class Translation(NamedTuple):
     """(B, S, 1, m, m), how much each source counts; they sum to one."""
 
     def on(self, sources: Tensor) -> Tensor:
-        """The same result from larger copies of the sources: (B, S, 3, H, H) -> (B, 3, H, H).
+        """The same result from larger copies of the sources: (B or 1, S, 3, H, H) -> (B, 3, H, H).
 
         What is moved or stands comes from the copies and is as sharp as they are; paint is enlarged.
         """
@@ -74,10 +74,10 @@ def in_front(visible: Tensor) -> Tensor:
 
 
 def _moved(pictures: Tensor, flow: Tensor, weight: Tensor) -> Tensor:
-    """Pictures or features of all sources, moved and weighed: (B, S, c, H, H) -> (B, c, H, H)."""
-    B, S, _, side, _ = pictures.shape
+    """Pictures or features of all sources, moved and weighed: (B or 1, S, c, H, H) -> (B, c, H, H)."""
+    B, S, side = *flow.shape[:2], pictures.shape[-1]
     whole = _resized(flow.flatten(0, 1).permute(0, 3, 1, 2), side).permute(0, 2, 3, 1)
-    moved = warped(pictures.flatten(0, 1), whole).view(B, S, -1, side, side)
+    moved = warped(_each(pictures.flatten(0, 1), B * S), whole).view(B, S, -1, side, side)
     return (moved * _resized(weight.flatten(0, 1), side).view(B, S, 1, side, side)).sum(1)
 
 
@@ -108,11 +108,11 @@ class Translator(nn.Module):
         self.bottom = blocks(2 * widths[-1] + 1, widths[-1])
         self.decode = nn.ModuleList(blocks(a + b + 1, b) for a, b in pairwise(widths[::-1]))
         self.last = nn.Conv2d(widths[0], 3 + LAYERS, 3, padding=1)
-        self.register_buffer("pairs", edge_pairs(config.keypoints)[:, : config.bones].contiguous())
         self.register_buffer("layout", torch.tensor([0.0, 0.0, 0.5]))
         self.register_buffer("counted", torch.ones(config.keypoints, dtype=torch.bool))
         self.register_buffer("shape_mean", torch.zeros(2 * config.keypoints))
         self.register_buffer("shape_whitening", torch.zeros(2 * config.keypoints, 2 * config.keypoints))
+        self.register_buffer("pairs", edge_pairs(config.keypoints)[:, : config.bones].contiguous())
         initialise(self.encode)
         initialise(self.decode)
         channels_last(self)
@@ -147,32 +147,32 @@ class Translator(nn.Module):
 
         Args:
             sources: (B, S, 3, size, size) in [-1, 1], pictures of one subject; a later one counts where those before
-                it do not show a place.
+                it do not show a place. (1, S, ...) are encoded once for all B.
             source_edges: (B, S, 1, size, size), their edge maps.
             source_keypoints: (B, S, K, 2), (x, y) in [-1, 1].
             driving: (B, K, 2), the wanted keypoints.
             edges: (B, 1, size, size), their edge map.
         """
-        B, S = sources.shape[:2]
+        B, S = len(driving), sources.shape[1]
         pictures = torch.cat([sources, source_edges], 2).flatten(0, 1)
         m = self.config.motion_size
         small = F.adaptive_avg_pool2d(pictures, m)
         motion = self.mixer(
-            small, source_keypoints.flatten(0, 1), driving.repeat_interleave(S, 0), self.pairs,
-            F.adaptive_avg_pool2d(edges, m).repeat_interleave(S, 0),
+            _each(small, B * S), _each(source_keypoints.flatten(0, 1), B * S), driving.repeat_interleave(S, 0),
+            self.pairs, F.adaptive_avg_pool2d(edges, m).repeat_interleave(S, 0),
         )  # fmt: skip
         flow, visible = motion.flow.view(B, S, m, m, 2), motion.visible.view(B, S, 1, m, m).sigmoid()
         weight = in_front(visible)
         gate = visible * weight
 
         def gathered(features: Tensor) -> Tensor:
-            return _moved(features.view(B, S, *features.shape[1:]), flow, gate)
+            return _moved(features.unflatten(0, (-1, S)), flow, gate)
 
         features = [self.first(pictures)]
         for encode in self.encode:
             features.append(encode(features[-1]))
         deep = features.pop()
-        standing = deep.view(B, S, *deep.shape[1:])[:, 0]
+        standing = _each(deep.unflatten(0, (-1, S))[:, 0], B)
         x = self.bottom(torch.cat([gathered(deep), standing, _pooled(edges, deep)], 1))
         for decode in self.decode:
             feature = features.pop()
@@ -181,6 +181,11 @@ class Translator(nn.Module):
         moved, painted = _moved(sources, flow, weight), out[:, :3]
         layers = (out[:, 3:] + out.new_tensor([1.0, 0.0, 0.0]).view(3, 1, 1)).softmax(1)
         return Translation(_composed(moved, sources[:, 0], painted, layers), moved, layers, painted, flow, weight)
+
+
+def _each(x: Tensor, count: int) -> Tensor:
+    """What there is once for a whole batch, as often as there are rows: (n, ...) -> (count, ...)."""
+    return x if len(x) == count else x.expand(count // len(x), *x.shape).flatten(0, 1)
 
 
 def _resized(x: Tensor, side: int) -> Tensor:
@@ -201,8 +206,8 @@ def translate(
     Args:
         stage_one: whose graph is drawn.
         translator: a `Translator`, however it is wrapped for training.
-        sources: (B, S, 3, size, size) in [-1, 1].
-        source_keypoints: (B, S, K, 2), (x, y) in [-1, 1].
+        sources: (B, S, 3, size, size) in [-1, 1], or (1, S, ...) of one subject for all B.
+        source_keypoints: (B, S, K, 2) or (1, S, K, 2), (x, y) in [-1, 1].
         driving: (B, K, 2), the wanted keypoints.
     """
     B, S, _, size, _ = sources.shape
@@ -261,7 +266,7 @@ class PoseTransfer(Pretrained):
         return self.translator.remembered_layout()
 
     def forward(self, sources: Tensor, source_keypoints: Tensor, driving: Tensor) -> Translation:
-        """Redraw sources in a pose: (B, S, 3, size, size) in [-1, 1], (B, S, K, 2), (B, K, 2)."""
+        """Redraw sources in a pose: (B, S, 3, size, size) in [-1, 1], (B, S, K, 2), (B, K, 2); see `translate`."""
         return translate(self.stage_one, self.translator, sources, source_keypoints, driving)[0]
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ import pytest
 
 import autolink
 from autolink import cli
+from autolink.options import as_started
 
 
 def test_every_command_is_there_and_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,6 +50,19 @@ def test_every_command_explains_itself(
         cli.run([*name.split(), "--help"])
     said = capsys.readouterr().out
     assert stop.value.code == 0 and f"autolink {name}" in said and "--help" in said
+
+
+@pytest.mark.parametrize("name", ["train", "train-transfer", "train-gan", "eval judge"])
+def test_examples_of_an_installed_training_need_no_clone(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["autolink", *name.split(), "--help"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    said = capsys.readouterr().out
+    examples = said.partition("Examples:")[2].partition("Presets:")[0]
+    assert examples.count(f"autolink {name}") == 2 and ".py" not in examples
+    assert as_started("accelerate launch train_autolink.py") == f"autolink {name}"
 
 
 @pytest.mark.parametrize("name", ["train", "train-transfer", "train-gan", "eval judge"])

@@ -16,10 +16,12 @@ import torch
 from conftest import TINY, TINY_GAN, TINY_TRANSFER
 from faces import drawn_face
 from PIL import Image
+from test_afhq import miniature
 from test_convert import PARAMETERS, Restated, save
 from test_mediapipe import PREPARED
 from test_published import celeba
 
+from autolink import pack
 from autolink.cli import COMMANDS
 from autolink.data.figures import figure_clip
 from autolink.eval import report
@@ -27,6 +29,7 @@ from autolink.eval.feature_networks import Extractor
 from autolink.eval.fid import Side, save_statistics
 from autolink.eval.report import ReportConfig
 from autolink.eval.reporting.render import BEGIN, END
+from autolink.pack import PackConfig
 from autolink.video.motion import Motion, write_motion
 from autolink.video.writer import VideoWriter
 
@@ -79,8 +82,7 @@ def prepare(folder: Path, pictures: Path, scenes: Path, tiny_checkpoint: Path) -
 def prepare_gan(folder: Path, animals: Path, tiny_gan: Path, tiny_checkpoint: Path) -> None:
     """The files that the commands on the GAN name."""
     (folder / "my_animals").symlink_to(animals)
-    (folder / "afhq").mkdir()
-    (folder / "afhq" / "train").symlink_to(animals)
+    miniature(folder, "v1", zipped=True)
     for name in ("mine-gan", "pets-gan", "pets-gan-2"):
         shutil.copytree(tiny_gan, folder / "runs" / name / "model")
     for name in ("mine-judge", "afhq"):
@@ -161,8 +163,11 @@ def as_file(module: str) -> str:
     return (inner if "." in inner else f"autolink/{inner}").replace(".", "/") + ".py"
 
 
-ELSEWHERE = ("make", "git", "cd", "pip", "autolink demo", "autolink studio")
-"""Of these, test_demo.py runs the demo and test_studio.py the studio."""
+ELSEWHERE = (
+    "make", "git", "cd", "pip", "python -m venv", ". ", "autolink demo", "autolink studio", "autolink --version",
+)  # fmt: skip
+"""Of these, test_demo.py runs the demo, test_studio.py the studio, test_cli.py what `autolink` says of itself, and
+test_packaging.py installs."""
 
 
 @pytest.mark.parametrize("command", [c for c in ALL if not c.startswith(ELSEWHERE)])
@@ -185,6 +190,8 @@ def test_the_command_runs(
         prepare_sets(tmp_path, pictures)
     if "--compare" in options or "--summary" in options:
         prepare_reports(tmp_path, tiny_checkpoint)
+    if any("shards" in option for option in options) and script != "autolink/pack.py":
+        pack.run(PackConfig((tmp_path / "my_pictures",), tmp_path / "shards"))
     if "--save-statistics" in options:
         (tmp_path / "real.npz").unlink()
     if "celeba-wild" in options:
@@ -206,6 +213,8 @@ def short_training(start: list[str], script: str, options: list[str], folder: Pa
         tiny = [*tiny, "--keypoints", "5"]  # as many as the prepared model has
     if script == "generation/train_gan.py" and not options:  # thousands of pictures; see test_train_gan.py
         options = ["--data", "my_animals"]
+    if "--minutes" in options:
+        tiny = [*tiny, "--minutes", "0.05"]
     return [*options, *tiny]
 
 

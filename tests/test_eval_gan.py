@@ -23,6 +23,7 @@ from autolink.eval.gan_measures import (
     generate,
     keypoint_distance,
     nearest,
+    realism,
     repeated_keypoints,
     right_class,
     structure_errors,
@@ -47,7 +48,7 @@ def measured(tiny_gan: Path, animals: Path, tmp_path_factory: pytest.TempPathFac
     AutoLink(config).save_pretrained(out / "judge")
     options = GanEvalConfig(
         checkpoint=str(tiny_gan), data=str(animals), judge=str(out / "judge"), features=("efficientnet-lite0",),
-        json=out / "gan.json", sheet=out / "gan.png",
+        json=out / "gan.json", sheet=out / "gan.png", worst=out / "worst.png",
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         quick(patch)
@@ -60,21 +61,28 @@ def test_the_report_holds_every_figure(measured: Path) -> None:
     result, figures = json.loads((measured / "gan.json").read_text()), figures_in(measured / "gan.json")
     for group, count in (("all", 24), ("cat", 12), ("dog", 12)):
         own = {key.split(".", 1)[1]: figure for key, figure in figures.items() if key.startswith(f"{group}.")}
-        for name in ("fid", "kid", "precision", "recall"):
+        for name in ("fid", "kid", "mind", "precision", "recall"):
             figure = own[f"{name}[efficientnet-lite0]"]
             assert figure.value is not None and np.isfinite(figure.value) and figure.count == count
             assert "biased" in figure.name and "flatters" in figure.protocol
+            assert bool(figure.interval_95) is (name in ("kid", "mind"))
         for who in ("own", "judge"):
             assert own[f"structure_{who}"].baseline_name == "another real picture"
             assert (own[f"structure_{who}_repeated"].value or 0) > 0
             assert f"structure_{who}_expected" not in own  # too few pictures for a fit
         assert (own["nearest_real"].value or 0) > 0
         assert 0 <= (own["right_class[efficientnet-lite0]"].value or 0) <= 100
+        told = {key for key in own if key.startswith("leak_")}
+        fitted = {f"leak_{key}" for key in ("lightness", "colour", "keypoints_lightness", "keypoints_colour")}
+        assert told == (fitted if group == "all" else set())  # twelve pictures are too few for a fit
     assert (figures["all.variety"].value or 0) > 0 and (figures["all.variety"].baseline or 0) > 0
     held_out = figures["all.structure_judge_held_out"]
     assert held_out.count < 24 and not figures["cat.structure_judge"].headline
     assert result["notes"] and result["versions"]["torch"] and result["conditional"] is True
     assert array(measured / "gan.png").shape == (8 * 130, 9 * 130, 3)
+    worst = array(measured / "worst.png")
+    assert worst.shape == (4 * 130, 10 * 130, 3)  # twelve a class, ten a row
+    assert (worst[130:260, 2 * 130 :] == 255).all() and (worst[:130, 9 * 130 : 9 * 130 + 128] < 255).any()
 
 
 def test_the_table_says_what_is_biased(
@@ -86,6 +94,34 @@ def test_the_table_says_what_is_biased(
     said = capsys.readouterr().out
     assert "FID[efficientnet-lite0, biased]" in said and "own stage one, biased" in said
     assert "another stage one" not in said
+
+
+def test_a_larger_gan_is_measured_at_a_smaller_size(
+    tiny_gan: Path, animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
+) -> None:
+    quick(monkeypatch)
+    monkeypatch.setattr(gan, "VARIETY_STRUCTURES", 2)
+    config = GanEvalConfig(
+        str(tiny_gan), str(animals), features=("efficientnet-lite0",), count=8, size=16, json=tmp_path / "a.json",
+        sheet=tmp_path / "a.png",
+    )  # fmt: skip
+    material = gan.read_material(Gan.from_pretrained(tiny_gan), config)
+    own = gan.read_material(Gan.from_pretrained(tiny_gan), GanEvalConfig(str(tiny_gan), str(animals), count=8))
+    np.testing.assert_array_equal(material.keypoints, own.keypoints)  # found at the GAN's own size
+    assert material.real.shape == material.fake.shape == (8, 16, 16, 3) != own.fake.shape
+    blocks = own.fake.reshape(8, 16, 2, 16, 2, 3).mean((2, 4))
+    assert np.abs(blocks - material.fake).mean() < 4  # of 255: averaged, not picked
+    run(config)
+    assert "16 px (downsampled from 32)" in figures_in(tmp_path / "a.json")["all.variety"].samples
+    assert array(tmp_path / "a.png").shape == (8 * 130, 9 * 130, 3)
+    assert "--size 64 is more than the 32 px" in fails(
+        2, lambda: run(GanEvalConfig(str(tiny_gan), str(animals), size=64))
+    )
+
+
+def test_realism_by_hand() -> None:
+    real = np.array([[0.0], [1.0], [2.0], [3.0], [100.0]])  # third neighbours 3, 2, 2, 3, 99 away
+    assert realism(np.array([[4.0], [1.5], [0.0]]), real).tolist() == pytest.approx([3, 4, 3e12], rel=1e-3)
 
 
 def test_keypoint_distance_by_hand() -> None:
@@ -123,9 +159,10 @@ def test_distribution_of_itself_and_of_another(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(gan_measures, "SUBSETS", 3)
     rng = np.random.default_rng(0)
     real = rng.normal(size=(64, 4)).astype(np.float32)
-    same, far = distribution(real, real, 0), distribution(real, real + 3, 0)
+    same, far = ({k: e.value for k, e in distribution(real, r, 0).items()} for r in (real, real + 3))
     assert same["fid"] == pytest.approx(0, abs=1e-3) and far["fid"] == pytest.approx(36, rel=0.01)
     assert same["precision"] == 1 and far["precision"] < 0.2 and far["kid"] > same["kid"]
+    assert same["mind"] == 0 < far["mind"]
     assert distribution(real[:3], real, 0) == {}
 
 
@@ -186,7 +223,7 @@ def test_variety_of_equal_pictures_is_none(tiny_gan: Path) -> None:
 def test_generated_pictures_depend_on_the_seed_alone(tiny_gan: Path) -> None:
     model = Gan.from_pretrained(tiny_gan)
     keypoints, classes = np.zeros((3, 5, 2), np.float32), np.array([0, 1, 0])
-    first, again, other = (generate(model, keypoints, classes, seed, 1.0) for seed in (0, 0, 1))
+    first, again, other = (generate(model, keypoints, classes, seed, 1.0, 32) for seed in (0, 0, 1))
     assert first.shape == (3, 32, 32, 3) and first.dtype == np.uint8
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
@@ -194,7 +231,9 @@ def test_generated_pictures_depend_on_the_seed_alone(tiny_gan: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"count": 3}, "--count"), ({"truncation": -1.0}, "--truncation"), ({"sheet": Path("a.jpg")}, "--sheet"),
+    [({"count": 3}, "--count"), ({"truncation": -1.0}, "--truncation"), ({"size": 8}, "--size"),
+     ({"sheet": Path("a.jpg")}, "--sheet"),
+     ({"worst": Path("a.jpg")}, "--worst"),
      ({"json": Path("no/such/folder.json")}, "does not exist"), ({"data": "missing"}, "does not exist")],
 )  # fmt: skip
 def test_options_that_cannot_be(options: dict[str, Any], said: str, tiny_gan: Path, fails: Callable[..., str]) -> None:

@@ -12,16 +12,18 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from faults import crashes
 from numpy.typing import NDArray
 
-from autolink import detect, extraction
+from autolink import AutoLink, detect, extraction
 from autolink.data.figures import figure_clip
 from autolink.detect import DetectConfig
 from autolink.errors import UserError
 from autolink.files import clear_leftovers
 from autolink.generation import extract
 from autolink.generation.extract import ExtractConfig
+from autolink.inference import detect_all
 from autolink.video.container import VideoError
 from autolink.video.files import read_frames, read_part
 from autolink.video.motion import read_motion
@@ -209,6 +211,56 @@ def test_a_bundled_transfer_finds_and_follows_and_its_rows_are_a_motion(tmp_path
     np.testing.assert_allclose(told.weights, followed.weights, rtol=1e-4)
     moved = transfer_video(path, motion, "figures-transfer", size=32)
     assert len(list(moved)) == 30
+
+
+def test_videos_followed_together_are_as_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for n, count in enumerate((30, 12, 25)):
+        frames = np.full((count, 96, 160, 3), 120, np.uint8)
+        frames[:, 16:80, 20 * n : 20 * n + 64] = figure_clip(count, n, 64)[0]
+        if n == 0:
+            frames[15:20] = 120  # gone, and searched for again
+        encoded(clips / f"{n}.mp4", frames)
+    (clips / "broken.mp4").write_bytes(b"no video")
+    sizes: list[int] = []
+
+    def noted(model: AutoLink, crops: NDArray[np.uint8], device: torch.device) -> NDArray[np.float32]:
+        sizes.append(len(crops))
+        return detect_all(model, crops, device)
+
+    monkeypatch.setattr(extract, "detect_all", noted)
+    extract.run(config(clips, tmp_path / "together", "figures-transfer", segment=60))
+    together, batches = rows(tmp_path / "together"), len(sizes)
+    with monkeypatch.context() as patch:
+        patch.setattr("autolink.generation.in_step.ROOM", 1)
+        extract.run(config(clips, tmp_path / "alone", "figures-transfer", segment=60))
+    alone = rows(tmp_path / "alone")
+    assert batches < (len(sizes) - batches) / 2
+    assert len(together) == len(alone) == 67 and len({row["state"] for row in alone}) > 1
+    for one, other in zip(together, alone, strict=True):
+        points, known = (np.array(row.pop("points"), float) for row in (one, other))
+        assert one == other
+        np.testing.assert_allclose(points, known, atol=1 / 2048)  # one step of a half float
+    assert len(extraction.read_errors(tmp_path / "together")) == 1
+
+
+@pytest.mark.slow
+def test_a_killed_run_that_follows_goes_on_to_the_same_rows(clips: Path, tmp_path: Path) -> None:
+    whole, folder = tmp_path / "whole", tmp_path / "work"
+    extract.run(config(clips, whole, "figures-transfer"))
+
+    def work(folder: Path) -> None:
+        extract.run(config(clips, folder / "out", "figures-transfer"))
+
+    kills = 0
+    for _ in crashes(work, folder, lambda folder: folder.mkdir(), every=3):
+        clear_leftovers.cache_clear()
+        work(folder)
+        found, known = rows(folder / "out"), rows(whole)
+        assert [(row["video"], row["frame"]) for row in found] == [(row["video"], row["frame"]) for row in known]
+        kills += 1
+    assert kills >= 10
 
 
 def test_children_look_closer_as_in_a_nested_model(tmp_path: Path) -> None:

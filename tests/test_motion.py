@@ -1,6 +1,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -269,6 +270,18 @@ def test_written_and_read_again(tmp_path: Path, rng: np.random.Generator) -> Non
     np.testing.assert_allclose(again.weights, first.weights, rtol=1e-4)
     assert json.loads((tmp_path / "wave.json").read_text())["video"] == "wave.mp4"
     assert [p.name for p in tmp_path.iterdir()] == ["wave.json"]
+    assert again.regions == () and again.beliefs is None
+
+
+def test_regions_are_written_and_read_again(tmp_path: Path, rng: np.random.Generator) -> None:
+    tracks = rng.uniform(-1, 1, (7, 3, 2)), rng.uniform(-1, 1, (7, 5, 2))
+    first = replace(motion(rng), regions=tracks, beliefs=rng.uniform(0, 1, (7, 2)))
+    write_motion(tmp_path / "talk.json", first.part(2, 6))
+    again = read_motion(tmp_path / "talk.json")
+    np.testing.assert_allclose(again.keypoints, first.keypoints[2:6], atol=0.000051)
+    for read, written in zip((*again.regions, again.beliefs), (*tracks, first.beliefs), strict=True):
+        assert read is not None and written is not None
+        np.testing.assert_allclose(read, written[2:6], atol=0.000051)
 
 
 def test_reads_what_detect_writes_for_a_video(tmp_path: Path, tiny_checkpoint: Path) -> None:
@@ -316,6 +329,10 @@ def test_rates_that_can_be_read(tmp_path: Path, rate: object, value: Fraction) -
         ({"rate": "1e999999999"}, "rate"), ({"rate": "nan"}, "rate"),
         ({"width": 0}, "width"), ({"width": "9"}, "width"), ({"height": None}, "height"),
         ({"graph": [{"from": 0, "to": 5, "weight": 1}]}, "links 0 and 5"), ({"graph": 7}, "graph"),
+        ({"regions": 7}, "regions"), ({"regions": [{"frames": [[[0, 0]], [[0, 0]]]}]}, "regions"),
+        ({"regions": [{"frames": [[[0, 0]]], "beliefs": [1]}]}, "each of the 2 frames"),
+        ({"regions": [{"frames": [[[0, 0]], [[0, 0]]], "beliefs": [1, 2]}]}, "outside of 0 to 1"),
+        ({"regions": [{"frames": [[[0, 0]], [[0, math.inf]]], "beliefs": [1, 1]}]}, "not finite"),
         ({"graph": [{"from": 0}]}, "graph"), ({"graph": [{"from": 0, "to": 1, "weight": math.nan}]}, "finite"),
     ],
 )  # fmt: skip

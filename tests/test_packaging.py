@@ -5,17 +5,22 @@ import configparser
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
+import tarfile
+import urllib.request
 import zipfile
 from collections.abc import Iterator
+from email.parser import Parser
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import autolink
 from autolink.data.figures import figure_clip
 from autolink.video.writer import VideoWriter
 
@@ -100,8 +105,8 @@ def _package(path: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, made from the sdist, made from the files that a clone has."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the sdist, made from the files that a clone has, and of the wheel, made from the sdist."""
     clone, out = tmp_path_factory.mktemp("clone"), tmp_path_factory.mktemp("dist")
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     for name in filter(None, subprocess.check_output(listed, cwd=ROOT, text=True).split("\0")):
@@ -111,7 +116,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(clone)]
     done = subprocess.run(build, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return next(out.glob("*.whl"))
+    return out
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    return next(built.glob("*.whl"))
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +171,50 @@ def test_the_wheel_holds_the_package_with_its_checkpoints(wheel: Path) -> None:
     assert wheel.stat().st_size < LARGEST_WHEEL
 
 
+@pytest.mark.slow
+def test_pypi_and_pip_take_what_is_built(built: Path, wheel: Path) -> None:
+    """`make release-check` does the same in the clone."""
+    checks = [["twine", "check", "--strict", *map(str, built.iterdir())], ["check_wheel_contents", str(wheel)]]
+    for words in checks:
+        done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_citation_is_of_this_version() -> None:
+    assert f"\nversion: {autolink.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"## [{autolink.__version__}] - 20" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.slow
+def test_names_and_versions_agree(built: Path, wheel: Path) -> None:
+    name, version = "autolink-keypoints", autolink.__version__
+    assert {path.name for path in built.iterdir()} == {
+        f"autolink_keypoints-{version}.tar.gz", f"autolink_keypoints-{version}-py3-none-any.whl",
+    }  # fmt: skip
+    with zipfile.ZipFile(wheel) as held:
+        about = f"autolink_keypoints-{version}.dist-info"
+        said = Parser().parsestr(held.read(f"{about}/METADATA").decode())
+        assert (said["Name"], said["Version"], said["License-Expression"]) == (name, version, "MIT")
+        links = re.findall(r"\]\(([^)]+)\)", str(said.get_payload()))
+        assert len(links) > 10 and all(link.startswith("https://") for link in links)
+        for text in ("LICENSE", "CITATION.cff"):
+            assert held.read(f"{about}/licenses/{text}") == (ROOT / text).read_bytes()
+    installs = [
+        line for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))
+        for line in re.findall(r"pip install '?\"?(autolink[\w-]*)", page.read_text())
+    ]  # fmt: skip
+    assert len(installs) > 5 and set(installs) == {name}
+
+
+@pytest.mark.slow
+def test_the_sdist_holds_what_make_needs(built: Path) -> None:
+    with tarfile.open(next(built.glob("*.tar.gz"))) as held:
+        names = {name.partition("/")[2] for name in held.getnames()}
+    tracked = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).split()
+    left_out = {name for name in tracked if name not in names and (ROOT / name).is_file()}
+    assert not {name for name in left_out if not name.startswith(".")}, left_out
+
+
 COMMANDS = [
     "demo",
     "transfer --src source.png --driver driver.mp4 --out moved.mp4",
@@ -188,6 +242,26 @@ def test_the_installed_command_runs_anywhere_without_network(command: str, insta
     assert not (installed / "network.log").exists(), (installed / "network.log").read_text()
     for made in ("moved.mp4", "grid.png"):
         assert (tmp_path / made).is_file() == (made in command)
+
+
+@pytest.mark.slow
+def test_the_installed_studio_serves_its_page_and_ends(installed: Path, tmp_path: Path) -> None:
+    words = [str(installed / "bin" / "autolink"), "studio", "--port", "0", "--no-browser"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    with subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as studio:
+        try:
+            assert studio.stdout
+            address = re.findall(r"http://127\.0\.0\.1:\d+/", studio.stdout.readline())[0]
+            with urllib.request.urlopen(address, timeout=120) as answer:
+                page = answer.read().decode()
+            parts = re.findall(r'(?:src|href)="/?([\w.-]+\.\w+)"', page)
+            assert len(parts) >= 2
+            for part in parts:
+                urllib.request.urlopen(address + part, timeout=120).close()
+        finally:
+            studio.send_signal(signal.SIGINT)
+        assert studio.wait(300) in (0, 130)
+    assert "<title>" in page and not (installed / "network.log").exists()
 
 
 @pytest.mark.slow

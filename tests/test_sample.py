@@ -13,9 +13,10 @@ from PIL import Image
 from autolink.detect import DetectConfig
 from autolink.detect import run as detect
 from autolink.generation.gan import Gan
-from autolink.generation.sample import SampleConfig, path_through, run
+from autolink.generation.sample import SampleConfig, run
+from autolink.generation.sample_pictures import laid_out, path_through
 from autolink.generation.structures import Structures, kept_edges, moved, read_structures, spread
-from autolink.video.files import read_frames
+from autolink.video.files import read_frames, video_facts
 from autolink.video.writer import VideoWriter
 
 
@@ -91,7 +92,58 @@ def test_editing_moves_scales_and_switches_off(tiny_gan: Path, sample: Callable[
     kept = kept_edges(Gan.from_pretrained(tiny_gan), ("4-0", "1-2"))
     assert kept is not None and torch.nonzero(~kept).flatten().tolist() == [3, 4]  # 0-4 is the fourth, 1-2 the fifth
     plain, changed = cells(sample("a")), cells(sample("b", drop_edge=("0-1", "0-2", "0-3"), numbers=True))
-    assert np.abs(plain[:, 1:] - changed[:, 1:]).mean() > 0
+    assert changed.shape[:2] == (8, 8)
+    np.testing.assert_array_equal(changed[::2, 1:], plain[:, 1:])  # the unedited row comes first
+    assert np.abs(changed[1::2] - plain).mean((1, 2, 3, 4)).min() > 0
+
+
+def test_one_is_locked_while_the_other_changes(sample: Callable[..., Path]) -> None:
+    plain = cells(sample("a", rows=3, appearances=10, class_name="cat"))
+    one = cells(sample("b", rows=3, appearances=10, class_name="cat", lock="structure"))
+    assert one.shape[:2] == (2, 8)  # its edge map and ten appearances, in lines of eight
+    first = cells(sample("c", rows=1, appearances=10, class_name="cat"))[0]
+    np.testing.assert_array_equal(one.reshape(16, 128, 128, 3)[:11], first)
+    assert (one[1, 3:] == 255).all()
+    same = cells(sample("d", rows=3, pick=(4, 9), class_name="cat", lock="appearance"))
+    assert same.shape[:2] == (2, 3)  # edge maps above pictures
+    np.testing.assert_array_equal(same[0], plain[:, 0])
+    np.testing.assert_array_equal(same[1], plain[:, 5])
+
+
+def test_bands_of_columns() -> None:
+    def picture(value: int) -> np.ndarray:
+        return np.full((1, 1, 3), value, np.uint8)
+
+    strips = [[picture(n), picture(100 + n)] for n in range(20)]
+    rows = laid_out(strips, "appearance", 2)  # ten structures, unedited and edited
+    assert [[int(cell[0, 0, 0]) for cell in row] for row in rows] == [
+        [*range(0, 16, 2)], [*range(100, 116, 2)], [*range(1, 16, 2)], [*range(101, 116, 2)],
+        [16, 18, *[255] * 6], [116, 118, *[255] * 6], [17, 19, *[255] * 6], [117, 119, *[255] * 6],
+    ]  # fmt: skip
+
+
+def test_a_sweep_passes_through_the_appearance(tiny_gan: Path, sample: Callable[..., Path]) -> None:
+    plain, swept = cells(sample("a", rows=2, pick=(3,))), cells(sample("b", rows=2, pick=(3,), sweep=0))
+    assert swept.shape[:2] == (2, 8)
+    np.testing.assert_array_equal(swept[:, 4], plain[:, 1])
+    apart = [np.abs(swept[:, n] - swept[:, 4]).mean() for n in range(1, 8)]
+    assert apart[0] > apart[1] > apart[2] > 0 and 0 < apart[4] < apart[5] < apart[6]
+    assert np.abs(swept[:, 7] - cells(sample("c", rows=2, pick=(3,), sweep=1))[:, 7]).mean() > 0
+
+
+def test_a_file_is_named_where_none_was(
+    tiny_gan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("samples.png", "samples-2.png"):
+        run(SampleConfig(str(tiny_gan), rows=1, appearances=1))
+        assert name in capsys.readouterr().out and (tmp_path / name).is_file()
+    with VideoWriter(tmp_path / "in.mp4", Fraction(10)) as writer:
+        for n in range(5):
+            writer.write(np.full((40, 40, 3), 40 * n, np.uint8))
+    run(SampleConfig(str(tiny_gan), (tmp_path / "in.mp4",), appearances=1))
+    assert len(list(read_frames(tmp_path / "samples.mp4"))) == 5
+    assert video_facts(tmp_path / "samples.mp4").rate == 10  # of the video whose structures they are
 
 
 def test_spread_takes_classes_in_turn() -> None:
@@ -112,6 +164,10 @@ def test_video_of_structures_and_of_appearances(sample: Callable[..., Path], tmp
             writer.write(np.full((40, 40, 3), 40 * n, np.uint8))
     sample("c", structures=(tmp_path / "in.mp4",), video=tmp_path / "v.mp4", appearances=2, class_name="cat")
     assert len(list(read_frames(tmp_path / "v.mp4"))) == 5
+    sample("d", video=tmp_path / "e.mp4", rows=2, appearances=2, between=2, scale=0.9)
+    assert next(iter(read_frames(tmp_path / "e.mp4"))).shape == (256, 3 * 128, 3)  # the unedited one above
+    sample("e", video=tmp_path / "l.mp4", rows=2, appearances=2, between=3, lock="structure")
+    assert len(list(read_frames(tmp_path / "l.mp4"))) == 6  # from one appearance to the next and back
 
 
 def test_path_begins_at_each_and_returns() -> None:
@@ -124,9 +180,13 @@ def test_path_begins_at_each_and_returns() -> None:
 def test_single_pictures_go_into_a_folder(sample: Callable[..., Path], tmp_path: Path) -> None:
     sample(folder=tmp_path / "out", rows=2, pick=(0, 5))
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "0000-0000.png", "0000-0005.png", "0001-0000.png", "0001-0005.png",
+        "0000-seed0-0000.png", "0000-seed0-0005.png", "0001-seed0-0000.png", "0001-seed0-0005.png",
     ]  # fmt: skip
-    assert array(tmp_path / "out" / "0000-0000.png").shape == (32, 32, 3)
+    assert array(tmp_path / "out" / "0000-seed0-0000.png").shape == (32, 32, 3)
+    sample("b", folder=tmp_path / "swept", rows=1, pick=(5,), sweep=1, seed=3)
+    assert [p.name for p in sorted((tmp_path / "swept").iterdir())][:2] == [
+        "0000-seed3-0005-sweep1+0.png", "0000-seed3-0005-sweep1+1.png",
+    ]  # fmt: skip
 
 
 def test_keypoint_files_that_cannot_be(sample: Callable[..., Path], fails: Callable[..., str], tmp_path: Path) -> None:
@@ -154,7 +214,9 @@ def test_keypoint_files_that_cannot_be(sample: Callable[..., Path], fails: Calla
      ({"drop_edge": ("0-7",)}, "--drop-edge"),
      ({"structures": (Path("missing.png"),)}, "does not exist"), ({"truncation": 3.0}, "--truncation"),
      ({"rows": 0}, "--rows"), ({"scale": 0.0}, "--scale"), ({"video": Path("a.avi")}, "--video a.avi"),
-     ({"seed": -1}, "--seed"), ({"pick": (-1,)}, "--pick")],
+     ({"seed": -1}, "--seed"), ({"pick": (-1,)}, "--pick"), ({"sweep": 5}, "--sweep is 0 to 4"),
+     ({"lock": "appearance", "sweep": 0}, "--lock appearance"),
+     ({"lock": "appearance", "interpolate": "appearance"}, "--lock appearance")],
 )  # fmt: skip
 def test_options_that_cannot_be(
     options: dict[str, Any], said: str, sample: Callable[..., Path], fails: Callable[..., str], tmp_path: Path
@@ -179,5 +241,4 @@ def test_nothing_is_overwritten_unasked(
     (tmp_path / "full").mkdir()
     Image.new("RGB", (2, 2)).save(tmp_path / "full" / "a.png")
     assert "not an empty folder" in fails(2, lambda: sample("b", folder=tmp_path / "full"))
-    assert "nothing to write" in fails(2, lambda: SampleConfig(checkpoint=str(tiny_gan)))
     assert "holds a stage one" in fails(1, lambda: run(SampleConfig(str(tiny_checkpoint), grid=tmp_path / "c.png")))

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -175,10 +176,16 @@ def state_of(page: Any) -> dict[str, Any]:
 CANVAS = "#animals-stage canvas"
 
 
+@cache
+def painted_size() -> int:
+    """Pixels of the bundled GAN's pictures."""
+    return Gan.from_pretrained("pets-gan").config.size
+
+
 def on_canvas(page: Any, point: list[float]) -> tuple[float, float]:
     """Where a keypoint (x, y) in [-1, 1] is on the screen."""
-    box = page.locator(CANVAS).bounding_box()
-    u, v = ((((c + 1) / 2) * 63 + 0.5) / 64 for c in point)
+    box, size = page.locator(CANVAS).bounding_box(), painted_size()
+    u, v = ((((c + 1) / 2) * (size - 1) + 0.5) / size for c in point)
     return box["x"] + u * box["width"], box["y"] + v * box["height"]
 
 
@@ -253,7 +260,8 @@ def test_selection_pins_mirror_edges_and_keys(page: Any, served: Served) -> None
     state = state_of(page)
     moved = np.array(state["keypoints"]) - points
     assert state["pinned"] == [3] and not moved[3].any()
-    assert np.allclose(np.delete(moved, 3, 0), [5 / 128 * 2 * 64 / 63, 0], atol=2e-3)
+    size = painted_size()
+    assert np.allclose(np.delete(moved, 3, 0), [5 / 128 * 2 * size / (size - 1), 0], atol=2e-3)
     # back to the original, mirrored twice is as before
     canvas.press("p")  # all pinned
     canvas.press("p")  # none
@@ -427,6 +435,10 @@ def test_the_webcam(page: Any, served: Served) -> None:
     page.wait_for_timeout(1500)
     assert np.abs(pixels(page, "#d-stage canvas") - seen).mean() > 0  # Chromium's fake webcam moves
     print("\nwebcam:", page.inner_text("#d-told"))
+    page.click("#d-view [data-value=edges]")
+    page.wait_for_timeout(3000)
+    edges = pixels(page, "#d-stage canvas").reshape(-1, 3)
+    assert np.abs(edges.max(1) - edges.min(1)).max() < 12  # grey
     page.click("#d-live")
     page.wait_for_selector("#d-empty:not([hidden])")
 
@@ -475,43 +487,127 @@ def test_a_transfer_survives_a_reload_and_a_second_tab(
     other.context.close()
 
 
-@pytest.mark.slow
-def test_a_source_is_moved_by_hand(page: Any, served: Served, clips: tuple[Path, Path]) -> None:
-    page.goto(f"{served.address}#transfer")
-    page.wait_for_selector("#t-source [data-example]")
-    page.set_input_files("#t-source input[type=file]", clips[0])
-    page.click("#t-by-hand")
-    page.wait_for_selector("#h-frames .tile")
-    canvas = page.locator("#hand-stage canvas")
+def until_moved(page: Any, before: int) -> None:
+    """Wait for a further picture of the source moved by hand, and a little for the last one."""
+    until = time.monotonic() + PATIENCE / 1000
+    while moves(page) <= before and time.monotonic() < until:
+        page.wait_for_timeout(100)
+    assert moves(page) > before
+    page.wait_for_timeout(1500)
+
+
+def moves(page: Any) -> int:
+    return int(page.evaluate("Number(document.body.dataset.moves || 0)"))
+
+
+HAND = "#hand-stage canvas"
+
+
+def hand_picture(page: Any) -> np.ndarray:
+    """The source moved by hand, without its graph."""
     page.click("#h-graph")
     page.wait_for_timeout(200)
-    seen = pixels(page, "#hand-stage canvas")
+    seen = pixels(page, HAND)
     page.click("#h-graph")
-    canvas.focus()
-    for _ in range(3):
-        canvas.press(".")
-    moves = int(page.evaluate("Number(document.body.dataset.moves)"))
-    for _ in range(4):
-        canvas.press("Shift+ArrowUp")
-    page.wait_for_selector("#hand-latency:not([hidden])")
-    until = time.monotonic() + PATIENCE / 1000
-    while int(page.evaluate("Number(document.body.dataset.moves)")) == moves and time.monotonic() < until:
-        page.wait_for_timeout(100)
-    page.wait_for_timeout(1500)
+    return seen
+
+
+@pytest.mark.slow
+def test_a_face_is_moved_by_hand(page: Any, served: Served) -> None:
+    """Expressions learned from a driver, lips dragged, poses kept on the timeline, and a motion that holds it all."""
+    page.goto(f"{served.address}#transfer")
+    page.click("#t-source [data-example='face.png']")
+    page.click("#t-driver [data-example='talk.mp4']")
+    page.wait_for_selector("#t-go:not([disabled])")
+    page.eval_on_selector("#t-end", "s => { s.value = 0.3; s.dispatchEvent(new Event('input')); }")
+    everywhere(page, "transfer-face")
+    page.click("#t-by-hand")
+    page.wait_for_selector("#h-timeline .key")
+    own = hand_picture(page)
+    # an expression, with a name that is remembered
+    page.click("#h-learn-driver")
+    page.wait_for_selector("#h-expressions .sweep")
+    page.fill("#h-expressions .name >> nth=0", "Nod")
+    page.press("#h-expressions .name >> nth=0", "Enter")
+    before = moves(page)
+    page.eval_on_selector("#h-expressions [aria-label=Nod]", "s => { s.value = 2; s.oninput(); s.onchange(); }")
+    until_moved(page, before)
+    turned = hand_picture(page)
+    assert np.abs(turned - own).mean() > 0.3
     page.click("#h-keep")
-    page.wait_for_selector("#h-frames .tile >> nth=1")
+    page.wait_for_selector("#h-timeline .key >> nth=1")
+    # the lips alone, by keyboard, the last keypoints being those of the mouth
+    page.locator(HAND).focus()
+    page.locator(HAND).press("Escape")
+    for _ in range(3):
+        page.locator(HAND).press(",")
+    before = moves(page)
+    for _ in range(3):
+        page.locator(HAND).press("Shift+ArrowDown")
+    until_moved(page, before)
+    assert 0 < np.abs(hand_picture(page) - turned).mean() < 2
+    # its place on the timeline is dragged
+    page.eval_on_selector("#h-head", "s => { s.value = 2; }")
+    page.click("#h-keep")
+    page.wait_for_selector("#h-timeline .key >> nth=2")
+    box = page.locator("#h-timeline .key >> nth=2").bounding_box()
+    page.mouse.move(box["x"] + 20, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 90, box["y"] + 20, steps=4)
+    page.mouse.up()
+    page.locator("#h-timeline .key >> nth=2").press("ArrowRight")
+    assert page.locator("#h-timeline .key >> nth=2").bounding_box()["x"] > box["x"] + 60
     print("\nby hand:", page.inner_text("#hand-latency"))
     everywhere(page, "hand")
-    page.click("#h-graph")
-    page.wait_for_timeout(200)
-    assert np.abs(pixels(page, "#hand-stage canvas") - seen).mean() > 0.2
+    page.click("#h-play")
+    before = moves(page)
+    until_moved(page, before)
+    page.click("#h-play")
     with page.expect_download() as download:
         page.click("#h-save")
     motion = json.loads(Path(download.value.path()).read_text())
-    assert len(motion["frames"]) == 2 * 20 + 1 and motion["frames"][0] == motion["frames"][-1] != motion["frames"][20]
+    frames = motion["frames"]
+    assert len(frames) == 3 * 25 + 1 and frames[0] == frames[-1] != frames[20]
+    lips = motion["regions"][-1]["frames"]
+    assert len(motion["regions"]) == 3 and lips[0] == lips[20] != lips[-12]
     page.click("#h-use")
     page.wait_for_selector("#t-driver [data-told]:has-text('by-hand.json')")
     assert page.is_enabled("#t-go")
+    # the named expression is there again
+    page.reload()
+    page.click("#t-source [data-example='face.png']")
+    page.click("#t-by-hand")
+    page.wait_for_selector("#h-expressions [aria-label=Nod]")
+
+
+@pytest.mark.slow
+def test_a_finger_moves_a_keypoint_on_a_phone(browser: Any, served: Served, faults: list[str]) -> None:
+    page = opened(browser, faults, has_touch=True, is_mobile=True, reduced_motion="reduce", color_scheme="dark")
+    page.set_viewport_size({"width": 390, "height": 844})
+    open_animals(page, served)
+    page.click("#a-graph")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert page.evaluate("getComputedStyle(document.querySelector('button')).transitionDuration") in ("0s", "none")
+    before, count = state_of(page), counted(page)
+    k = 9
+    x, y = on_canvas(page, before["keypoints"][k])
+    session = page.context.new_cdp_session(page)
+    for kind, dx in (("touchStart", 8), ("touchMove", 20), ("touchMove", 48), ("touchEnd", None)):  # a little beside it
+        points = [] if dx is None else [{"x": x + dx, "y": y}]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        page.wait_for_timeout(60)
+    settle(page, count)
+    moved = np.array(state_of(page)["keypoints"]) - before["keypoints"]
+    width = page.locator(CANVAS).bounding_box()["width"]
+    assert abs(moved[k, 0] - 40 / width * 2) < 0.04 and not np.delete(moved, k, 0).any()
+    # every control is large enough for a finger
+    small = page.eval_on_selector_all(
+        "#page-animals button:not([hidden]), .tabs a",
+        "all => all.filter(b => b.offsetParent && b.offsetHeight < 32).map(b => b.id || b.textContent)",
+    )
+    assert small == []
+    page.context.close()
+    assert not faults
 
 
 @pytest.mark.slow

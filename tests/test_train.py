@@ -73,10 +73,11 @@ def test_stopped_and_resumed_equals_uninterrupted(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    train.run(options(pictures, whole))
+    more = ["--relight", "1", "--vignette", "0.8"]
+    train.run(options(pictures, whole, *more))
     with monkeypatch.context() as patch:
         stop_after(patch, 3)
-        stopped(lambda: train.run(options(pictures, broken)))
+        stopped(lambda: train.run(options(pictures, broken, *more)))
     assert f"--resume --out {broken}" in capsys.readouterr().out
     assert [p.name for p in RunFolder(broken).checkpoints()] == ["step-0000003"]
     train.run(["--resume", "--out", str(broken)])
@@ -178,6 +179,8 @@ def test_average_follows_the_weights() -> None:
         (["--thickness", "0"], "--thickness"),
         (["--steps", "0"], "--steps"),
         (["--masked", "1.5"], "--masked"),
+        (["--relight", "1.5"], "--relight"),
+        (["--vignette", "-1"], "--vignette"),
         (["--preset", "faces-cpu"], "--data FOLDER"),
         (["--resume", "--out", "nowhere/at/all"], "there is no run"),
     ],

@@ -4,17 +4,23 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import TINY_GAN, array
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
+from autolink.data import load_data
 from autolink.generation import gan_progress, train_gan
 from autolink.generation.classes import class_names, classes_of
 from autolink.generation.gan import REMEMBERED, Gan
+from autolink.generation.gan_data import RELIT, GanData
+from autolink.model import AutoLink
 from autolink.run_state import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -182,16 +188,62 @@ def test_it_begins_with_the_weights_of_another_gan(
             torch.testing.assert_close(weight, known.get_parameter(name), msg=name)
     assert (learned.structures - known.structures).abs().max() > 0.1
 
-    shutil.copytree(tiny_checkpoint, tmp_path / "other")
-    weights = load_file(tmp_path / "other" / "model.safetensors")
-    save_file(weights | {"edge_logits": torch.arange(10.0)}, tmp_path / "other" / "model.safetensors")
     refused = options(tmp_path / "no", "--start-from", str(tiny_gan))
-    assert "trained with another stage one" in fails(
-        1, lambda: train_gan.run([*refused, "--stage-one", str(tmp_path / "other")])
-    )
     assert "--latent 6, here it is 7" in fails(1, lambda: train_gan.run([*refused, "--latent", "7"]))
+    narrower = [*refused, "--channels", "8", "8", "6"]
+    assert "give those, or one more width" in fails(1, lambda: train_gan.run(narrower))
     assert "no checkpoint" in fails(1, lambda: train_gan.run([*refused, "--start-from", str(tmp_path / "none")]))
     assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("width", ["6", "9"])
+def test_one_more_width_begins_by_enlarging_the_pictures(
+    options: Options, tiny_gan: Path, tmp_path: Path, width: str
+) -> None:
+    small = Gan.from_pretrained(tiny_gan)
+    grown = ["--start-from", str(tiny_gan), "--channels", *map(str, small.config.channels), width]
+    out = tmp_path / "run"
+    train_gan.run(options(out, *grown, "--steps", "1", "--learning-rate", "1e-30"))
+    large = Gan.from_pretrained(out / "model")
+    assert large.config.size == 2 * small.config.size
+    styles, keypoints = torch.randn(3, 6, generator=torch.Generator().manual_seed(0)), small.generator.structures[:3]
+    wanted, found = small.generate(keypoints, styles), F.avg_pool2d(large.generate(keypoints, styles), 2)
+    assert (found - wanted).abs().mean() < 0.3 * (wanted - wanted.mean()).abs().mean()
+
+
+def test_it_begins_with_a_gan_of_another_stage_one(
+    options: Options, tiny_checkpoint: Path, tiny_gan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = AutoLink(replace(AutoLink.from_pretrained(tiny_checkpoint).config, keypoints=7))
+    more.save_pretrained(tmp_path / "other")
+    arguments = options(tmp_path / "run", "--start-from", str(tiny_gan), "--stage-one", str(tmp_path / "other"))
+    train_gan.run([*arguments, "--steps", "1", "--learning-rate", "1e-30"])
+    assert "was trained with another stage one" in capsys.readouterr().out
+    learned = Gan.from_pretrained(tmp_path / "run" / "model").generator
+    assert learned.structures.shape == (REMEMBERED, 7, 2)
+    known = Gan.from_pretrained(tiny_gan).generator
+    torch.testing.assert_close(learned.constant, known.constant)
+
+
+def test_keypoints_are_found_in_other_lights_too(animals: Path, tiny_checkpoint: Path) -> None:
+    stage_one, pictures = AutoLink.from_pretrained(tiny_checkpoint), load_data(str(animals), 32, "stretch")
+    classes, device = ("cat", "dog"), torch.device("cpu")
+    plain, relit = (GanData.find(pictures, classes, stage_one, True, device, strength) for strength in (0.0, 1.0))
+    assert plain.mirrored.tolist() == [False, True] and relit.mirrored.tolist() == [False, True] * (1 + RELIT)
+    torch.testing.assert_close(relit.keypoints[:2], plain.keypoints)
+    assert all((view - plain.keypoints[n % 2]).abs().max() > 1e-4 for n, view in enumerate(relit.keypoints) if n > 1)
+    batch = relit.batch(64, np.random.default_rng(0), torch.device("cpu"))
+    assert batch.images.shape == (64, 3, 32, 32) and batch.keypoints.shape == (64, 5, 2)
+
+
+def test_every_class_is_as_likely_as_any_other() -> None:
+    classes = np.array([0] * 90 + [1] * 10)
+    data = GanData(
+        np.zeros((100, 8, 8, 3), np.uint8), torch.zeros(1, 100, 5, 2), np.array([False]), classes, np.arange(100),
+        np.arange(0),
+    )  # fmt: skip
+    drawn = data.batch(2000, np.random.default_rng(0), torch.device("cpu")).classes
+    assert 0.45 < drawn.float().mean() < 0.55
 
 
 def test_divergence_keeps_the_last_good_checkpoint(

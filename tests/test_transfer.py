@@ -1,4 +1,5 @@
 import json
+import threading
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -161,6 +162,55 @@ def _pitch(path: Path) -> float:
         parts = [frame.to_ndarray()[0] for frame in container.decode(audio=0)]
     wave = np.concatenate(parts)[2048:6144]
     return float(np.abs(np.fft.rfft(wave * np.hanning(len(wave)))).argmax() * 44100 / len(wave))
+
+
+@pytest.mark.parametrize("checkpoint_name", ["", "faces-transfer"])
+def test_overlapped_stages_write_the_same_bytes(
+    run: Callable[..., None], files: Path, checkpoint_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One core's worth of threads computes in turn, three overlap; with children and without, beside the driver."""
+    threads = torch.get_num_threads()
+    face = ["--crop", "none", "--checkpoint", checkpoint_name] if checkpoint_name else []
+    written = []
+    try:
+        for count in (1, 3):
+            monkeypatch.setenv("OMP_NUM_THREADS", str(count))
+            run("--batch", "2", "--side-by-side", "--overwrite", "--keypoints", "pose.json", *face)
+            written.append([(files / name).read_bytes() for name in ("result.mp4", "pose.json")])
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("stage", ["driver", "redrawing", "writing"])
+def test_a_stop_in_any_stage_leaves_nothing(
+    run: Callable[..., None], files: Path, stop: type[BaseException], stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, running, calls = set(files.iterdir()), threading.active_count(), iter(range(1000))
+
+    def stopping(original: Callable[..., Any]) -> Callable[..., Any]:
+        def method(*arguments: Any, **named: Any) -> Any:
+            if next(calls) == 3:
+                raise stop
+            return original(*arguments, **named)
+
+        return method
+
+    place, name = {
+        "driver": (Networks, "details"), "redrawing": (PoseTransfer, "forward"), "writing": (VideoWriter, "write")
+    }[stage]  # fmt: skip
+    monkeypatch.setattr(place, name, stopping(getattr(place, name)))
+    monkeypatch.setattr(subjects, "LOOKED_AT", 2)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    threads = torch.get_num_threads()
+    try:
+        with pytest.raises(stop):
+            run("--batch", "1")
+    finally:
+        torch.set_num_threads(threads)
+    assert set(files.iterdir()) == before and threading.active_count() == running
 
 
 def test_finetuning_comes_nearer_to_the_source(run: Callable[..., None], files: Path, checkpoint: Path) -> None:

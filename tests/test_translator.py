@@ -36,6 +36,16 @@ def test_shapes_layers_and_paint() -> None:
     torch.testing.assert_close(result.image, mixed + result.layers[:, 2:] * result.painted)
 
 
+def test_a_subject_given_once_is_redrawn_as_if_given_for_every_pose() -> None:
+    model = transfer_model()
+    sources, keypoints, driving = torch.rand(1, 2, 3, 32, 32), torch.rand(1, 2, 5, 2), torch.rand(4, 5, 2)
+    once = model(sources, keypoints, driving)
+    each = model(sources.expand(4, -1, -1, -1, -1), keypoints.expand(4, -1, -1, -1), driving)
+    torch.testing.assert_close(tuple(once), tuple(each))
+    large = torch.rand(1, 2, 3, 48, 48)
+    torch.testing.assert_close(once.on(large), each.on(large.expand(4, -1, -1, -1, -1)))
+
+
 def test_untrained_and_undriven_the_moved_source_is_the_source() -> None:
     model = transfer_model()
     sources, keypoints = torch.rand(2, 1, 3, 32, 32), torch.rand(2, 1, 5, 2) - 0.5

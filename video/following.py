@@ -68,21 +68,28 @@ def follow(
         steadiness: deviation in frames of the Gaussian that smooths the crop's way.
         batch: frames that are detected together.
     """
+    return posed(tracked(frames, detect, layout, first, size, steadiness, batch), detect, size)
+
+
+def tracked(
+    frames: Iterable[Image], detect: Detect, layout: Layout | None, first: Crop, size: int,
+    steadiness: float = 4.0, batch: int = 16,
+) -> Iterator[list[tuple[Sighting, Crop]]]:  # fmt: skip
+    """The first half of `follow`: the crops in which keypoints are to be found, `batch` frames at a time."""
     reach = smoothing_reach(steadiness) if layout else 0
     watcher = _Watcher(detect, layout, first, size)
-    poses = _Poses(detect, size)
     pending: list[Sighting] = []
     track: list[Step] = []  # of `reach` frames before the pending ones, and of these
 
-    def emitted(ready: int) -> Iterator[Followed]:
+    def emitted(ready: int) -> Iterator[list[tuple[Sighting, Crop]]]:
         if layout is None:
             crops = [first] * ready
         else:
             past = len(track) - len(pending)
             steady = smooth(np.array(track).reshape(-1, 3), steadiness)[past : past + ready]
             crops = [placed(layout, step) for step in steady]
-        for n in range(0, ready, batch):
-            yield from poses.of(pending[n : n + batch][: ready - n], crops[n : n + batch])
+        framed = list(zip(pending[:ready], crops, strict=True))
+        yield from (framed[n : n + batch] for n in range(0, ready, batch))
         del pending[:ready]
         del track[: max(0, len(track) - len(pending) - reach)]
 
@@ -96,6 +103,13 @@ def follow(
         if len(pending) >= batch + reach:
             yield from emitted(batch)
     yield from emitted(len(pending))
+
+
+def posed(parts: Iterable[list[tuple[Sighting, Crop]]], detect: Detect, size: int) -> Iterator[Followed]:
+    """The second half of `follow`: keypoints in the crops, those last seen where there is no subject."""
+    poses = _Poses(detect, size)
+    for part in parts:
+        yield from poses.of([sighting for sighting, _ in part], [crop for _, crop in part])
 
 
 class _Watcher:

@@ -9,7 +9,7 @@ import math
 import operator
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,10 @@ class Motion:
     height: int
     weights: NDArray[np.floating] | None = None
     """(E,), the graph's edge weights where they are known."""
+    regions: tuple[NDArray[np.floating], ...] = ()
+    """(T, k, 2) for each region, such as a mouth: what its child sees, in the region's own [-1, 1] plane."""
+    beliefs: NDArray[np.floating] | None = None
+    """(T, regions) in [0, 1], how far that can be believed; None where there are no regions."""
 
     def __post_init__(self) -> None:
         shape = self.keypoints.shape
@@ -111,6 +115,18 @@ class Motion:
             raise ValueError(f"width and height must be at least 1 pixel, got {self.width} x {self.height}")
         if self.weights is not None:
             edge_matrix(self.weights, shape[1])
+        beliefs = np.empty((shape[0], 0)) if self.beliefs is None else self.beliefs
+        if beliefs.shape != (shape[0], len(self.regions)) or any(len(track) != shape[0] for track in self.regions):
+            raise ValueError(f"each region needs its keypoints and a belief for each of the {shape[0]} frames")
+        if not all(np.isfinite(track).all() for track in self.regions) or not ((beliefs >= 0) & (beliefs <= 1)).all():
+            raise ValueError("a region has a keypoint that is not finite or a belief outside of 0 to 1")
+
+    def part(self, first: int, last: int | None) -> "Motion":
+        """The frames from number `first` to before `last`, of which there must be one."""
+        kept = slice(first, last)
+        beliefs = None if self.beliefs is None else self.beliefs[kept]
+        regions = tuple(track[kept] for track in self.regions)
+        return replace(self, keypoints=self.keypoints[kept], regions=regions, beliefs=beliefs)
 
 
 def write_motion(path: Path, motion: Motion, origin: Mapping[str, str] | None = None) -> None:
@@ -125,6 +141,11 @@ def write_motion(path: Path, motion: Motion, origin: Mapping[str, str] | None = 
         content["graph"] = [{"from": i, "to": j, "weight": float(f"{w:.5g}")} for (i, j), w in edges]
     content |= {"rate": str(motion.rate), "width": motion.width, "height": motion.height}
     content["frames"] = np.round(motion.keypoints.astype(np.float64), 4).tolist()
+    if motion.beliefs is not None:
+        content["regions"] = [
+            {"frames": np.round(track.astype(np.float64), 4).tolist(), "beliefs": np.round(belief, 4).tolist()}
+            for track, belief in zip(motion.regions, motion.beliefs.astype(np.float64).T, strict=True)
+        ]
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
@@ -146,8 +167,9 @@ def read_motion(path: Path) -> Motion:
         keypoints = _tracks(content["frames"])
         weights = _weights(content["graph"], keypoints.shape[1]) if content.get("graph") else None
         return Motion(
-            keypoints, _rate(content.get("rate")), _whole(content, "width"), _whole(content, "height"), weights
-        )
+            keypoints, _rate(content.get("rate")), _whole(content, "width"), _whole(content, "height"), weights,
+            *_regions(content["regions"]) if content.get("regions") else (),
+        )  # fmt: skip
     except ValueError as error:
         raise MotionError(f"{path} is no motion: {error}") from None
 
@@ -168,6 +190,15 @@ def _tracks(frames: list[Any]) -> NDArray[np.float64]:
             raise ValueError(f"frame {n} has {len(pose)} keypoints, those before have {len(poses[0])}")
         poses.append(pose.astype(np.float64))
     return np.stack(poses)
+
+
+def _regions(regions: Any) -> tuple[tuple[NDArray[np.float64], ...], NDArray[np.float64]]:
+    """Tracks (T, k, 2) and beliefs (T, P) from a list of {frames, beliefs}."""
+    try:
+        tracks = tuple(_tracks(list(region["frames"])) for region in regions)
+        return tracks, np.array([region["beliefs"] for region in regions], np.float64).T
+    except (TypeError, KeyError):
+        raise ValueError("its regions are not a list of frames and beliefs") from None
 
 
 def _weights(graph: Any, keypoints: int) -> NDArray[np.float64]:

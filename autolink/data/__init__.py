@@ -13,6 +13,8 @@ from autolink.data.images import ImageSet, load_images
 from autolink.data.landmarks import Annotation
 from autolink.data.picture import Fit
 from autolink.data.published import check_root, load_published, read_listing
+from autolink.data.shard_pictures import load_shards
+from autolink.data.shards import find_shards, names_shards
 from autolink.data.source import Source
 
 FIGURES_TRAIN, FIGURES_TEST = 8000, 1000
@@ -32,11 +34,13 @@ def check_data(data: str, root: Path | None = None, videos: bool = False) -> Non
     """Refuse what `--data` and `--root` name if there is nothing to read; decodes nothing. `videos` count too, or not.
 
     Raises:
-        UserError: no such folder or zip, no pictures in it, or a published set that is not whole.
+        UserError: no such folder, zip or tar, no pictures in it, or a published set that is not whole.
     """
     check_root(data, root)
     if root:
         read_listing(data, root)
+    elif names_shards(data):
+        find_shards(data)
     elif data not in RENDERED:
         Source.find(Path(data), videos)
 
@@ -50,7 +54,7 @@ def load_data(
     root: Path | None = None,
     videos: bool = False,
 ) -> ImageSet:
-    """Read what `--data` names: `figures`, `animals`, a folder, a zip, or a published set whose folder is `root`.
+    """Read what `--data` names: `figures`, `animals`, a folder, a zip, tar shards, or a published set in `root`.
 
     Other arguments and errors as in `load_images`.
     """
@@ -61,6 +65,8 @@ def load_data(
         return rendered_figures(FIGURES_TRAIN, FIGURES_TEST, size)
     if data == "animals":
         return rendered_animals(ANIMALS_TRAIN, ANIMALS_TEST, size)
+    if names_shards(data):
+        return load_shards(data, size, fit, cache, progress)
     return load_images(Path(data), size, fit, cache, progress, videos)
 
 

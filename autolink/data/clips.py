@@ -15,8 +15,8 @@ FRAMES_PER_CLIP = 200
 """Frames kept of a clip at most."""
 
 
-def read_clip(path: Path, size: int) -> NDArray[np.uint8]:
-    """Frames of a video, evenly spread, their central squares: (n, size, size, 3), n at most `FRAMES_PER_CLIP`.
+def read_clip(path: Path, size: int, count: int = FRAMES_PER_CLIP) -> NDArray[np.uint8]:
+    """Frames of a video, evenly spread, their central squares: (n, size, size, 3), n at most `count`.
 
     What can be read of a damaged one is used, and that is logged.
 
@@ -30,11 +30,11 @@ def read_clip(path: Path, size: int) -> NDArray[np.uint8]:
             if n % stride:
                 continue
             frames.append(square(Image.fromarray(frame), size, "crop"))
-            if len(frames) == 2 * FRAMES_PER_CLIP:  # too long to keep: every second frame from here on
+            if len(frames) == 2 * count:  # too long to keep: every second frame from here on
                 frames, stride = frames[::2], 2 * stride
     except VideoError as error:
         if not frames:
             raise
         warn_once(str(error))
-    chosen = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), FRAMES_PER_CLIP)).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), count)).round().astype(int))
     return np.stack([frames[n] for n in chosen])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,25 @@ DECODING = 2
 """Changes when pictures are decoded otherwise, so that no array of before is taken from a cache."""
 
 
+class Pictures(Protocol):
+    """An array (N, size, size, 3), RGB, or what is indexed along the first axis as if it were one."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, size, size, 3)."""
+
+    def __getitem__(self, rows: Any, /) -> Any:
+        """The pictures of some rows, an array."""
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """Pictures ready for the networks."""
 
-    images: NDArray[np.uint8]
-    """(N, size, size, 3), RGB; may be a memory-mapped file."""
+    images: Pictures
+    """(N, size, size, 3), RGB; may be a memory-mapped file, or shards that are decoded when they are asked for."""
     names: list[str]
     """Where each came from, relative to the folder."""
     annotation: Annotation | None = None

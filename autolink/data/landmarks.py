@@ -57,6 +57,18 @@ class Row(NamedTuple):
     """x0, y0, x1, y1, ... in pixels, NaN where not annotated."""
 
 
+@dataclass(frozen=True)
+class Told:
+    """What landmarks.csv says of N pictures, before it is known how they become square."""
+
+    identity: NDArray[np.str_]
+    """(N,), empty where the csv is silent."""
+    split: NDArray[np.str_]
+    """(N,), train, test or empty."""
+    landmarks: NDArray[np.float64]
+    """(N, L, 2), (x, y) in pixels of the picture, NaN where not annotated."""
+
+
 def without_landmarks(test: NDArray[np.bool_], sizes: Sequence[tuple[int, int]], fit: Fit) -> Annotation:
     """The annotation of pictures without landmarks, of which only the test part is known."""
     none = np.empty((len(test), 0, 2), np.float32)
@@ -64,15 +76,14 @@ def without_landmarks(test: NDArray[np.bool_], sizes: Sequence[tuple[int, int]],
 
 
 def read_annotation(source: Source, names: Sequence[str], sizes: Sequence[tuple[int, int]], fit: Fit) -> Annotation:
-    """Every landmarks.csv of a source for the pictures that were read; those without a row are not annotated.
+    """Every landmarks.csv of a source for the pictures that were read, as `read_told` and `annotate` have it."""
+    return annotate(read_told(source, names), names, sizes, fit)
+
+
+def read_told(source: Source, names: Sequence[str]) -> Told:
+    """What every landmarks.csv of a source, which has some, says of pictures; nothing of those without a row.
 
     Rows without a picture and pictures without a row are counted in the log.
-
-    Args:
-        source: what the pictures are from; it has tables.
-        names: the pictures that were read.
-        sizes: their (width, height) in pixels.
-        fit: how they became square.
 
     Raises:
         UserError: a table is wrong, or all are of other pictures.
@@ -91,13 +102,23 @@ def read_annotation(source: Source, names: Sequence[str], sizes: Sequence[tuple[
     empty = Row("", "", [float("nan")] * tables[0].columns)
     rows = [found[name][1] if name in found else empty for name in names]
     pixels = np.array([row.coordinates for row in rows]).reshape(len(names), -1, 2)
-    points = np.stack([from_pixels(p, w, h, fit) for p, (w, h) in zip(pixels, sizes, strict=True)])
-    identity = np.array([row.identity for row in rows])
-    split = np.array([row.split for row in rows])
+    return Told(np.array([row.identity for row in rows]), np.array([row.split for row in rows]), pixels)
+
+
+def annotate(told: Told, names: Sequence[str], sizes: Sequence[tuple[int, int]], fit: Fit) -> Annotation:
+    """The annotation of pictures that became square.
+
+    Args:
+        told: what is said of them.
+        names: their names.
+        sizes: their (width, height) in pixels.
+        fit: how they became square.
+    """
+    points = np.stack([from_pixels(p, w, h, fit) for p, (w, h) in zip(told.landmarks, sizes, strict=True)])
     by_folder = read_folders(names).test
-    chosen = split == "test" if by_folder is None or split.any() else by_folder
+    chosen = told.split == "test" if by_folder is None or told.split.any() else by_folder
     return Annotation(
-        points.astype(np.float32), identity, _pixels_per_unit(sizes, fit), held_out(identity, chosen, names)
+        points.astype(np.float32), told.identity, _pixels_per_unit(sizes, fit), held_out(told.identity, chosen, names)
     )
 
 

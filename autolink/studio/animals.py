@@ -7,21 +7,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.optimize import linear_sum_assignment
 
 from autolink.draw import keypoint_colours, to_image
 from autolink.edge_map import edge_pairs
 from autolink.errors import UserError
 from autolink.generation.gan import Gan
 from autolink.generation.structures import OUTSIDE, as_structures
+from autolink.generation.styles import DIRECTIONS, principal, style_directions
 from autolink.inputs import Picture
 from autolink.studio.pictures import jpeg
-
-DIRECTIONS = 5
-"""Principal directions that the page offers."""
-
-SWEPT = 1024
-"""Styles whose principal directions are found."""
 
 
 class Look(BaseModel):
@@ -50,8 +44,8 @@ class Paint(BaseModel):
 class Animals:
     """The GAN as the page uses it."""
 
-    def __init__(self, gan: Gan) -> None:
-        self.gan = gan.eval()
+    def __init__(self, gan: Gan, name: str = "") -> None:
+        self.gan, self.name = gan.eval(), name
 
     def facts(self) -> dict[str, Any]:
         """What the page needs to draw and drag: graph, classes, remembered structures, principal directions."""
@@ -59,6 +53,7 @@ class Animals:
         weights = gan.stage_one.edge_weights.detach().cpu()
         structures = gan.generator.structures.float().cpu().numpy()
         return {
+            "name": self.name,
             "size": config.size,
             "keypoints": config.keypoints,
             "classes": config.classes,
@@ -78,12 +73,8 @@ class Animals:
 
     @cached_property
     def look_directions(self) -> torch.Tensor:
-        """(DIRECTIONS, latent), each as long as the styles' deviation along it."""
-        C = len(self.gan.config.classes)
-        styles = self.gan.appearances(range(SWEPT), seed=0).cpu().numpy().astype(np.float64)
-        for n in range(C):
-            styles[n::C] -= styles[n::C].mean(0)
-        return torch.from_numpy(principal(styles)).float()
+        """As `style_directions`."""
+        return style_directions(self.gan)
 
     def style(self, look: Look) -> torch.Tensor:
         """(1, latent)."""
@@ -121,21 +112,11 @@ class Animals:
         return found
 
 
-def principal(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The first principal directions of (N, D), each as long as the deviation along it: (DIRECTIONS, D)."""
-    centred = values.astype(np.float64) - values.mean(0)
-    _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
-    scaled: NDArray[np.float64] = directions[:DIRECTIONS] * (lengths[:DIRECTIONS, None] / np.sqrt(len(values)))
-    flat = np.zeros((DIRECTIONS, values.shape[1]))
-    flat[: len(scaled)] = scaled
-    return flat
-
-
 def mirrored_partners(structures: NDArray[np.floating]) -> NDArray[np.int64]:
     """Which keypoint takes each one's place in a mirrored picture, by where they lie on average: (S, K, 2) -> (K,)."""
     mean = structures.mean(0)
     away = np.square(mean[:, None] * [-1, 1] - mean).sum(2)
-    _, partners = linear_sum_assignment(away)
+    partners = away.argmin(1)
     alone = np.arange(len(mean))
     mutual: NDArray[np.int64] = np.where(partners[partners] == alone, partners, alone)
     return mutual

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from autolink import __version__
 from autolink.checkpoints import bundled
 from autolink.errors import UserError
-from autolink.studio.commands import MeasureReport, Train, Transfer, resume, run_facts
+from autolink.studio.commands import MeasureReport, Train, Transfer, presets, resume, run_facts
 from autolink.studio.guard import FILE_POLICY, REPORT_POLICY, Guard
 from autolink.studio.jobs import Jobs
 from autolink.studio.live import Header, Line
@@ -70,9 +70,15 @@ class Studio:
             from autolink.studio.puppet import Move
 
             wanted = Move.model_validate(header.get("wanted"))
-            return {}, self.models().puppet(wanted.upload, wanted.crop).move(wanted.keypoints)
+            header, picture = self.models().puppet(wanted.upload, wanted.crop).move(wanted)
+            return header, picture
+        if header.get("kind") == "learn":
+            from autolink.studio.puppet import Learn
+
+            return {"directions": self.models().expressions(Learn.model_validate(header.get("wanted")))}, b""
         if header.get("kind") == "look":
-            return self.models().look(str(header.get("checkpoint")), payload), b""
+            found, drawn = self.models().look(str(header.get("checkpoint")), payload, bool(header.get("edges")))
+            return found, drawn
         raise UserError("the studio does not know this request; load the page again")
 
 
@@ -204,6 +210,13 @@ def _serve_uploads(app: FastAPI, studio: Studio) -> None:
         held = session.upload(identity)
         return await studio.compute(lambda models: models.puppet(held.id, crop).facts())
 
+    @app.get("/api/uploads/{identity}/strip")
+    async def strip(identity: str) -> Response:
+        from autolink.studio.pictures import film_strip, jpeg
+
+        path = session.file_of(identity)
+        return Response(await asyncio.to_thread(lambda: jpeg(film_strip(path))), media_type="image/jpeg")
+
 
 def _serve_jobs(app: FastAPI, studio: Studio) -> None:
     jobs, session = studio.jobs, studio.session
@@ -219,6 +232,10 @@ def _serve_jobs(app: FastAPI, studio: Studio) -> None:
     @app.post("/api/jobs/train")
     async def train(asked: Train) -> dict[str, Any]:
         return public(asked.add_to(jobs, session), session)
+
+    @app.get("/api/presets")
+    async def listed_presets() -> dict[str, dict[str, int]]:
+        return await asyncio.to_thread(presets)
 
     @app.post("/api/jobs/report")
     async def report(asked: MeasureReport) -> dict[str, Any]:

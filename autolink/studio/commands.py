@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from autolink.config import PRESETS
 from autolink.errors import UserError
 from autolink.files import parse_json
 from autolink.studio.jobs import Job, Jobs
@@ -91,8 +90,9 @@ class Train(_Asked):
                     f"there is no folder {data}; give its whole path, such as {Path.home() / 'my_pictures'}"
                 )
             data = str(path)
-        if self.preset not in PRESETS:
-            raise UserError(f"there is no preset {self.preset}; there are {', '.join(PRESETS)}")
+        known = presets()
+        if self.preset not in known:
+            raise UserError(f"there is no preset {self.preset}; there are {', '.join(known)}")
         options = ["train", "--preset", self.preset, "--data", data, "--log-with", "none"]
         for name in ("keypoints", "steps", "size", "batch", "seed", "sample_minutes"):
             options += [f"--{name.replace('_', '-')}", f"{getattr(self, name):g}"]
@@ -104,6 +104,17 @@ class Train(_Asked):
             "train", f"Keypoints of {name}", lambda folder: [*options, "--out", str(session.runs / folder.name)],
             self.model_dump(),
         )  # fmt: skip
+
+
+def presets() -> dict[str, dict[str, int]]:
+    """The presets of stage one that are not of one published set, and what they choose for the form's fields."""
+    from autolink.config import EXPERIMENTS, PRESETS  # imported here, for it imports torch
+
+    return {
+        name: {"keypoints": p.model.keypoints, "size": p.model.size, "steps": p.steps, "batch": p.batch}
+        for name, p in PRESETS.items()
+        if name not in EXPERIMENTS
+    }
 
 
 def resume(job: Job, jobs: Jobs, session: Session) -> Job:

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.cluster.vq import kmeans2
 
 from autolink.data.picture import to_pixels
 from autolink.draw import edge_map_image, keypoint_colours
@@ -33,6 +32,8 @@ def parts(weights: NDArray[np.floating], keypoints: int, count: int) -> list[int
     Returns:
         (K,), numbers from 0 in the order of their first keypoints.
     """
+    from scipy.cluster.vq import kmeans2  # imported here, for the first page does without SciPy
+
     A = edge_matrix(weights, keypoints)
     inverse_root = 1 / np.sqrt(np.maximum(A.sum(1), 1e-12))
     _, vectors = np.linalg.eigh(inverse_root[:, None] * A * inverse_root)

@@ -1,4 +1,4 @@
-"""Something to begin with: rendered people and animals, and a clip, all made when they are first asked for."""
+"""Something to begin with: rendered people, animals and faces; all but the faces are made when first asked for."""
 
 import shutil
 from fractions import Fraction
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from autolink import generation
 from autolink.data.animals import animal_images
 from autolink.data.figures import figure_clip, figure_images
 from autolink.errors import UserError
@@ -21,10 +22,15 @@ SEED = 2022
 EXAMPLES = {
     **{f"person-{n}.png": "A rendered person" for n in range(1, 4)},
     **{f"animal-{n}.png": "A rendered animal" for n in range(1, 4)},
+    "face.png": "A rendered face",
     "dance.mp4": "A rendered person moving",
     "wave.mp4": "Another one moving",
+    "talk.mp4": "A rendered face that talks and blinks",
 }
 """File names, and what they show."""
+
+FACES = {"face.png": "face.png", "talk.mp4": "face_driver.mp4"}
+"""Examples that the package brings along, and their files."""
 
 
 def example(session: Session, name: str) -> Path:
@@ -38,6 +44,8 @@ def example(session: Session, name: str) -> Path:
     path = session.folder / "examples" / name
     if path.exists():
         return path
+    if name in FACES:
+        return Path(generation.__file__).parent / "examples" / FACES[name]
     path.parent.mkdir(exist_ok=True)
     if path.suffix == ".mp4":
         seed = SEED + list(EXAMPLES).index(name)

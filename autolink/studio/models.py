@@ -16,7 +16,7 @@ from autolink.nested import NestedAutoLink
 from autolink.pictures import PictureError, decode_picture, decode_reduced
 from autolink.studio.animals import Animals
 from autolink.studio.discover import Discoverer
-from autolink.studio.puppet import Puppet
+from autolink.studio.puppet import Learn, Puppet
 from autolink.studio.session import Session, Upload
 from autolink.video.clip import Clip
 from autolink.video.files import spread_frames
@@ -41,7 +41,7 @@ class Models:
         self.puppet = lru_cache(PUPPETS)(self._puppet)
 
     def _animals(self) -> Animals:
-        return Animals(Gan.from_pretrained(self.gan).to(self.device))
+        return Animals(Gan.from_pretrained(self.gan).to(self.device), self.gan)
 
     def _discoverer(self, name: str) -> Discoverer:
         if name not in self.names():
@@ -52,6 +52,11 @@ class Models:
 
     def _puppet(self, upload: str, crop: str) -> Puppet:
         return Puppet(Clip.of(self.session.file_of(upload)), crop, self.device)
+
+    def expressions(self, learn: Learn) -> list[list[list[float]]]:
+        """What moves in a driver, or in given poses, for a source; as `Puppet.expressions`."""
+        driver = Clip.of(self.session.file_of(learn.driver)) if learn.driver else None
+        return self.puppet(learn.upload, learn.crop).expressions(learn, driver)
 
     def names(self) -> list[str]:
         """Stage ones: the bundled ones, and those trained here."""
@@ -75,18 +80,19 @@ class Models:
         return np.array(still)  # a copy, for torch wants to write
 
     def best_for(self, upload: Upload) -> str:
-        """The bundled stage one that knows an upload best."""
+        """The bundled stage one that knows an upload best; of faces, the one that looks at mouth and eyes as well."""
         path = self.session.file_of(upload.id)
         source = path if upload.kind == "video" else Source(path.parent, [path.name], [])
-        return choose_checkpoint(source, self.device)[0]
+        best = choose_checkpoint(source, self.device)[0]
+        return NESTED if best == "faces" else best
 
     def keypoints(self, upload: Upload, checkpoint: str) -> dict[str, object]:
         """What a stage one, or the one that knows it best, finds in an upload."""
         discoverer = self.discoverer(self.best_for(upload) if checkpoint == "auto" else checkpoint)
         return discoverer.graph | discoverer.find(self.picture(upload), upload.width, upload.height)
 
-    def look(self, checkpoint: str, jpeg: bytes) -> dict[str, object]:
-        """What a stage one finds in a frame of the webcam.
+    def look(self, checkpoint: str, jpeg: bytes, edges: bool) -> tuple[dict[str, object], bytes]:
+        """What a stage one finds in a frame of the webcam, and its edge map if that is wanted.
 
         Raises:
             UserError: it is no picture.
@@ -97,4 +103,5 @@ class Models:
             raise UserError(f"the webcam's frame cannot be read: {error}") from None
         height, width = frame.shape[:2]
         discoverer = self.discoverer(checkpoint)
-        return discoverer.graph | discoverer.find(frame, width, height)
+        found = discoverer.graph | discoverer.find(frame, width, height)
+        return found, discoverer.edge_map(frame) if edges else b""

@@ -1,4 +1,4 @@
-"""What is measured of each kind of checkpoint: its figures, and a sheet of pictures where there is one."""
+"""What is measured of each kind of checkpoint: its figures, and sheets of pictures where there are some."""
 
 from dataclasses import replace
 from functools import partial
@@ -25,7 +25,8 @@ from autolink.generation.gan import Gan
 from autolink.generation.translator import PoseTransfer
 from autolink.model import AutoLink
 
-Measured = tuple[Section, Image | None]
+Measured = tuple[Section, tuple[Image, ...]]
+"""Figures, and the sheets of `Section.pictures`."""
 
 
 def measure_keypoints(subject: Subject, root: Path | None, pictures: int, seed: int, device: torch.device) -> Measured:
@@ -50,7 +51,7 @@ def measure_keypoints(subject: Subject, root: Path | None, pictures: int, seed: 
     rebuilt, sheet = measure_reconstruction(model, data, subject.data, pictures, device)
     notes = annotated.notes if annotated.figures else (*annotated.notes, *skipped_notes(data))
     figures = annotated.figures + rebuilt.figures
-    return replace(annotated, figures=figures, notes=notes, graph=rebuilt.graph, pictures=rebuilt.pictures), sheet
+    return replace(annotated, figures=figures, notes=notes, graph=rebuilt.graph, pictures=rebuilt.pictures), (sheet,)
 
 
 def measure_transfer(
@@ -63,7 +64,8 @@ def measure_transfer(
     """
     model = PoseTransfer.from_pretrained(subject.folder).to(device)
     config = TransferConfig(str(subject.folder), subject.data, judge=judge, clips=clips, frames=frames, seed=seed)
-    return transfer.evaluate(model, config, device)
+    section, sheet = transfer.evaluate(model, config, device)
+    return section, (sheet,)
 
 
 def measure_gan(
@@ -75,7 +77,9 @@ def measure_gan(
         UserError: there is nothing to measure on, or the data have other classes.
     """
     model = Gan.from_pretrained(subject.folder).to(device)
-    return gan.evaluate(model, GanEvalConfig(str(subject.folder), subject.data, root, judge, count=count, seed=seed))
+    config = GanEvalConfig(str(subject.folder), subject.data, root, judge, count=count, seed=seed)
+    section, sheets = gan.evaluate(model, config)
+    return section, tuple(sheets.values())
 
 
 def measure_judge(subject: Subject, seed: int, device: torch.device) -> Measured:
@@ -109,4 +113,4 @@ def measure_judge(subject: Subject, seed: int, device: torch.device) -> Measured
         figure("median", "Median", float(median)),
         figure("percentile_95", "95th percentile", float(high)),
     )
-    return Section(figures, tuple(Landmark(name, error, unit) for name, error in errors)), None
+    return Section(figures, tuple(Landmark(name, error, unit) for name, error in errors)), ()

@@ -2,10 +2,9 @@
 
 import { ask, onNews } from "./live.js";
 import { Stage } from "./stage.js";
-import { $, api, eachFrame, h, press, pressed, saveBlob, saveJson, say, takesDrops, toggle, tried, upload, whenQuiet } from "./util.js";
+import { $, api, clone, eachFrame, h, namedSlider, press, pressed, remembered, saveBlob, saveJson, say, takesDrops, toggle, tried, upload, whenQuiet } from "./util.js";
 
 const TILES = 12;
-const clone = (value) => JSON.parse(JSON.stringify(value));
 
 let facts;
 let stage;
@@ -307,43 +306,49 @@ function controls() {
   stage.draw();
 }
 
-function sweep(box, id, told, input, release) {
-  const slider = h("input", { type: "range", id, min: -3, max: 3, step: 0.05, value: 0, "aria-label": told });
-  slider.oninput = () => input(Number(slider.value), slider);
-  slider.onchange = () => release(slider);
-  slider.ondblclick = () => {
-    slider.value = 0;
-    input(0, slider);
-    release(slider);
-  };
-  box.append(h("label", {}, String(box.children.length + 1), slider));
+/** Sliders along principal directions of looks or poses; their names are kept in this browser. */
+function sweeps(kind, count, input) {
+  const key = `${kind} directions of ${facts.name}`;
+  const names = remembered(key) ?? [];
+  for (let n = 0; n < count; n += 1) {
+    const rename = (name) => {
+      names[n] = name;
+      remembered(key, names);
+    };
+    const row = namedSlider(`Direction ${n + 1}`, names[n] ?? "", rename, (value, final, slider) => input(n, value, final, slider));
+    $("input[type=range]", row).id = `a-${kind}-sweep-${n}`;
+    $(`#a-${kind}-sweeps`).append(row);
+  }
 }
 
 function bind() {
   facts.classes.forEach((name, n) => $("#a-class").append(h("button", { "data-value": n, onclick: () => setLook({ class_number: n }) }, name.charAt(0).toUpperCase() + name.slice(1))));
   $("#a-class").hidden = facts.classes.length < 2;
-  for (let n = 0; n < facts.look_directions; n += 1) {
-    sweep($("#a-look-sweeps"), `a-look-sweep-${n}`, `Principal direction ${n + 1} of the look`, (value) => {
-      state.look.sweep[n] = value;
-      started = performance.now();
-      picture();
-    }, () => setLook({}));
-  }
-  facts.pose_directions.forEach((direction, n) => {
-    let from = null;
-    sweep($("#a-pose-sweeps"), `a-pose-sweep-${n}`, `Principal direction ${n + 1} of the pose`, (value) => {
-      from ??= clone(stage.points);
-      const scale = (facts.size - 1) / facts.size / 2;
-      stage.points = from.map(([x, y], k) => (stage.pinned.has(k) ? [x, y] : [x + value * direction[k][0] * scale, y + value * direction[k][1] * scale]));
-      state.points = stage.points;
-      started = performance.now();
-      stage.draw();
-      picture();
-    }, (slider) => {
+  sweeps("look", facts.look_directions, (n, value, final) => {
+    state.look.sweep[n] = value;
+    if (final) {
+      setLook({});
+      return;
+    }
+    started = performance.now();
+    picture();
+  });
+  let from = null;
+  sweeps("pose", facts.pose_directions.length, (n, value, final, slider) => {
+    from ??= clone(stage.points);
+    const scale = (facts.size - 1) / facts.size / 2;
+    const direction = facts.pose_directions[n];
+    stage.points = from.map(([x, y], k) => (stage.pinned.has(k) ? [x, y] : [x + value * direction[k][0] * scale, y + value * direction[k][1] * scale]));
+    state.points = stage.points;
+    if (final) {
       from = null;
       slider.value = 0; // the pose has moved; a further sweep begins here
       changed();
-    });
+      return;
+    }
+    started = performance.now();
+    stage.draw();
+    picture();
   });
   for (const button of $("#a-sweeps").children) {
     button.onclick = () => {

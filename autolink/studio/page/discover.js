@@ -2,7 +2,7 @@
 
 import { jobs } from "./jobs.js";
 import { ask } from "./live.js";
-import { Stage } from "./stage.js";
+import { Stage, strongest } from "./stage.js";
 import { $, api, h, press, say, saveBlob, saveJson, showExamples, takesDrops, tried, upload } from "./util.js";
 
 const CAMERA_SIDE = 256;
@@ -131,13 +131,8 @@ function place(one) {
 function refresh() {
   if (!shown) return;
   const most = Number($("#d-edges").value); // edges for each keypoint, in each block of the graph
-  const shownEdges = new Set();
-  shown.blocks.forEach(([start, count], n) => {
-    if (n && !$("#d-children").checked) return;
-    const edges = shown.pairs.map((_, e) => e).filter((e) => shown.pairs[e][0] >= start && shown.pairs[e][0] < start + count);
-    edges.sort((a, b) => shown.weights[b] - shown.weights[a]);
-    for (const e of edges.slice(0, Math.round(most * count))) shownEdges.add(e);
-  });
+  const blocks = $("#d-children").checked ? shown.blocks : shown.blocks.slice(0, 1);
+  const shownEdges = strongest(shown.pairs, shown.weights, blocks, most);
   stage.weights = shown.weights.map((w, e) => (shownEdges.has(e) ? w : -1));
   stage.least = 0;
   $("#d-edges-told").value = `${shownEdges.size} of ${shown.pairs.length}`;
@@ -185,17 +180,13 @@ function setView(next) {
   $("#d-parts-field").hidden = $("#d-parts-note").hidden = view !== "parts";
   if (!shown) return;
   if (view === "edges") edgeMap();
-  else stage.picture = camera ? $("#d-video") : shown.image;
+  else stage.picture = shown.image;
   refresh();
 }
 
 async function edgeMap() {
   const one = shown;
-  if (!one.upload) {
-    say("the edge map is drawn for pictures; close the webcam or take a picture with it");
-    setView("graph");
-    return;
-  }
+  if (!one.upload) return; // the webcam's comes with its frames
   const answer = await fetch(`/api/uploads/${one.upload.id}/edge_map?checkpoint=${encodeURIComponent(one.checkpoint)}`);
   const image = await createImageBitmap(await answer.blob());
   if (view === "edges" && shown === one) {
@@ -214,7 +205,7 @@ function thumbnails() {
 // webcam
 
 async function openCamera() {
-  const checkpoint = $("#d-checkpoint").value === "auto" ? "faces" : $("#d-checkpoint").value;
+  const checkpoint = $("#d-checkpoint").value === "auto" ? "faces-transfer/stage_one" : $("#d-checkpoint").value;
   try {
     camera = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 } });
   } catch (error) {
@@ -238,7 +229,9 @@ async function openCamera() {
     const bytes = new Uint8Array(await blob.arrayBuffer());
     const frame = await createImageBitmap(small);
     const since = performance.now();
-    ask("camera", { kind: "look", checkpoint }, (header) => {
+    const edges = view === "edges";
+    ask("camera", { kind: "look", checkpoint, edges }, async (header, answer) => {
+      const picture = edges && !header.error ? await createImageBitmap(answer) : frame;
       if (camera !== opened) return;
       if (header.error) {
         closeCamera();
@@ -249,7 +242,7 @@ async function openCamera() {
       const fresh = { ...header, upload: null, image: frame };
       if (!shown || shown.upload || shown.checkpoint !== header.checkpoint) show(fresh);
       shown = fresh;
-      stage.picture = frame;
+      stage.picture = picture;
       place(fresh);
       refresh();
       $("#d-told").hidden = false;

@@ -5,6 +5,15 @@ import { eachFrame } from "./util.js";
 const REACH = { mouse: 13, pen: 16, touch: 26 }; // CSS pixels from a point that still take hold of it
 const STEP = 1 / 128;
 
+/** The strongest edges of each block [first keypoint, count] of a graph, `each` for every keypoint of it. */
+export function strongest(edges, weights, blocks, each) {
+  const kept = blocks.flatMap(([start, count]) => {
+    const inside = edges.map((_, e) => e).filter((e) => edges[e][0] >= start && edges[e][0] < start + count);
+    return inside.sort((a, b) => weights[b] - weights[a]).slice(0, Math.round(each * count));
+  });
+  return new Set(kept);
+}
+
 export class Stage {
   /** `tell` has some of: moved(final), toggledEdge(e), pinned(), selected(), key(event). */
   constructor(box, tell = {}) {
@@ -20,6 +29,8 @@ export class Stage {
     this.selected = new Set();
     this.shown = Infinity; // how many of the strongest edges are drawn
     this.least = 0; // and from which weight
+    this.hidden = () => false; // edges that are not there at present
+    this.smallFrom = Infinity; // points from this one on are drawn small
     this.ghost = null; // the points of the original
     this.picture = null;
     this.before = null;
@@ -38,7 +49,7 @@ export class Stage {
   order() {
     // faint edges first, so that strong ones lie on top
     const ranks = this.edges.map((_, e) => e).sort((a, b) => this.weights[a] - this.weights[b]);
-    return ranks.slice(Math.max(0, ranks.length - this.shown)).filter((e) => this.weights[e] >= this.least);
+    return ranks.slice(Math.max(0, ranks.length - this.shown)).filter((e) => this.weights[e] >= this.least && !this.hidden(e));
   }
 
   paint() {
@@ -93,7 +104,7 @@ export class Stage {
       context.strokeStyle = "rgb(255 255 255 / .55)";
       context.lineWidth = 1.5 * unit;
       context.setLineDash([5 * unit, 5 * unit]);
-      for (const e of this.order()) if (this.weights[e] > 0.12) this.line(context, at, this.ghost, e);
+      for (const e of this.order()) if (this.weights[e] > 0.12 && this.edges[e][0] < this.ghost.length) this.line(context, at, this.ghost, e);
       context.setLineDash([]);
     }
     for (const e of this.order()) {
@@ -114,7 +125,7 @@ export class Stage {
     this.points.forEach((point, k) => {
       const [x, y] = at(point);
       const chosen = this.selected.has(k);
-      const radius = (linked.has(k) || this.editable ? 6.5 : 3.5) * unit + (k === this.hovered ? 2 : 0);
+      const radius = (k >= this.smallFrom ? 4 : linked.has(k) || this.editable ? 6.5 : 3.5) * unit + (k === this.hovered ? 2 : 0);
       if (chosen) this.disc(context, x, y, radius + 5, "rgb(255 255 255 / .95)");
       this.disc(context, x, y, radius + 2, "rgb(8 12 10 / .82)");
       this.disc(context, x, y, radius, `rgb(${this.colours[k]})`);

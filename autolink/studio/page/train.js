@@ -7,19 +7,32 @@ let current = "";
 let estimate = "";
 let bound = false;
 let timer = 0;
+let presets = {};
 let chosenSample = null; // a sample that is looked at, unless it is the newest
+
+const PRESETS = {
+  figures: ["small, for a CPU", "Small networks, 64 px: half an hour on two cores. A good first try on any pictures."],
+  "faces-cpu": ["faces, for a CPU", "As small, trained longer; how the bundled faces were learned."],
+  "cats-cpu": ["a few hundred pictures, for a CPU", "Few keypoints and steps, for small sets such as one kind of animal."],
+};
+
+const presetTold = (name) => PRESETS[name] ?? [`as in the paper, ${presets[name].keypoints} keypoints`, "The paper's networks and losses, 128 px with VGG16: needs a GPU and, once, the network to fetch VGG16's weights."];
 
 export const train = {
   async open(argument) {
-    if (!bound) start();
+    if (!bound) await start();
     const job = jobs.get(argument)?.kind === "train" ? jobs.get(argument) : jobs.get(current) ?? ofKind("train")[0];
     if (job) show(job.id);
     list();
   },
 };
 
-function start() {
+async function start() {
   bound = true;
+  presets = await api("presets");
+  $("#n-preset").replaceChildren(...Object.keys(presets).map((name) => h("option", { value: name }, presetTold(name)[0])));
+  $("#n-preset").onchange = fill;
+  fill();
   $("#n-kind").onchange = () => ($("#n-folder-field").hidden = $("#n-kind").value !== "folder");
   $("#n-estimate").onclick = (event) => tried(async () => {
     const job = await post("jobs/train", asked(true));
@@ -33,6 +46,7 @@ function start() {
     show(job.id);
     list();
   }, event.currentTarget);
+  new MutationObserver(refresh).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   watch((job) => {
     if (job.id === estimate) estimated(job);
     if (job.kind === "train" && !$("#page-train").hidden) {
@@ -42,11 +56,18 @@ function start() {
   });
 }
 
+/** The fields as a preset would have them. */
+function fill() {
+  const name = $("#n-preset").value;
+  for (const [field, value] of Object.entries(presets[name])) $(`#n-${field}`).value = value;
+  $("#n-preset-told").textContent = presetTold(name)[1];
+}
+
 function asked(estimating) {
   const kind = $("#n-kind").value;
   const number = (id) => Number($(`#n-${id}`).value);
   return {
-    data: kind === "folder" ? $("#n-folder").value : kind, keypoints: number("keypoints"), steps: number("steps"), size: number("size"), batch: number("batch"), estimate: estimating,
+    data: kind === "folder" ? $("#n-folder").value : kind, preset: $("#n-preset").value, keypoints: number("keypoints"), steps: number("steps"), size: number("size"), batch: number("batch"), estimate: estimating,
   };
 }
 

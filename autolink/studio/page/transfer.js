@@ -49,15 +49,7 @@ async function start() {
     crop = null;
     showMedia("source");
   };
-  $("#t-by-hand").onclick = () => openHand(chosen.source, crop, (held, square) => {
-    // what was drawn by hand starts from the source's own pose, in this very square
-    const [x, y, side] = square;
-    crop = { x, y, side };
-    showMedia("source");
-    choose("driver", held);
-    setMotion("relative");
-    $("#t-go").scrollIntoView({ behavior: "smooth", block: "center" });
-  });
+  $("#t-by-hand").onclick = () => openHand(chosen.source, crop, { take: takeMotion, driver: learnedFrom });
   for (const button of $("#t-motion").children) button.onclick = () => setMotion(button.dataset.value);
   setMotion("relative");
   for (const name of ["pose", "smooth", "lips", "eyes"]) {
@@ -70,6 +62,35 @@ async function start() {
   watch((job) => {
     if (job.id === current) showResult();
   });
+}
+
+/** What was drawn by hand starts from the source's own pose, in this very square. */
+function takeMotion(held, [x, y, side]) {
+  crop = { x, y, side };
+  showMedia("source");
+  choose("driver", held);
+  setMotion("relative");
+  // a driver's lips and eyes are told somewhat larger than they are; a hand has put them where they should be
+  gain("lips", 0.7);
+  gain("eyes", 0.85);
+  $("#t-go").scrollIntoView({ behavior: "smooth", block: "center" });
+}
+
+function gain(name, value) {
+  $(`#t-${name}`).value = value;
+  $(`#t-${name}`).oninput();
+}
+
+function learnedFrom() {
+  const { driver } = chosen;
+  return driver && { driver: driver.id, ...(driver.kind === "video" ? part() : {}) };
+}
+
+/** The part of the driver that is used, in seconds; an end of 0 is its own. */
+function part() {
+  const { seconds } = chosen.driver;
+  const [start, end] = [$("#t-start"), $("#t-end")].map((slider) => Number(slider.value));
+  return { start: start * seconds, end: end < 1 ? end * seconds : 0 };
 }
 
 function setMotion(name) {
@@ -102,6 +123,7 @@ function choose(which, held) {
   }
   showMedia(which);
   if (which === "driver") {
+    for (const name of ["lips", "eyes"]) gain(name, 1);
     $("#t-start").value = 0;
     $("#t-end").value = 1;
     span();
@@ -125,6 +147,7 @@ function showMedia(which) {
   $("[data-empty]", box).hidden = true;
   for (const part of $$("[data-full]", box)) part.hidden = false;
   if (which === "driver") $("#t-span-field").hidden = held.kind !== "video";
+  if (which === "driver" && held.kind === "video") $("#t-driver .film").style.backgroundImage = `url(/api/uploads/${held.id}/strip)`;
   const shown = which === "source" ? h("img", { src: `/api/uploads/${held.id}/picture`, alt: held.name }) : media(held);
   $("[data-media]", box).replaceChildren(shown);
   if (which === "driver" && shown.play) shown.play().catch(() => {});
@@ -226,8 +249,8 @@ function span(touched) {
   if (touched === "t-start" && start.value > end.value - least) start.value = Math.max(0, end.value - least);
   if (touched === "t-end" && end.value < Number(start.value) + least) end.value = Math.min(1, Number(start.value) + least);
   const bar = $("#t-driver .chosen");
-  bar.style.left = `${start.value * 100}%`;
-  bar.style.width = `${(end.value - start.value) * 100}%`;
+  bar.style.left = `calc(9px + ${start.value} * (100% - 18px))`;
+  bar.style.width = `calc(${end.value - start.value} * (100% - 18px))`;
   $("#t-span-told").value = `${(start.value * seconds).toFixed(1)} to ${(end.value * seconds).toFixed(1)} s of ${seconds.toFixed(1)}`;
   const video = $("#t-driver video");
   if (touched && video) {
@@ -278,11 +301,7 @@ async function go() {
   const asked = { source: source.id, driver: driver.id, motion, crop: crop && [crop.x, crop.y, crop.side, crop.side] };
   for (const name of ["pose", "smooth", "lips", "eyes"]) asked[name] = Number($(`#t-${name}`).value);
   for (const name of ["paste_back", "watermark"]) asked[name] = $(`#t-${name}`).checked;
-  if (driver.kind === "video") {
-    const [start, end] = [$("#t-start"), $("#t-end")].map((slider) => Number(slider.value));
-    asked.start = start * driver.seconds;
-    asked.end = end < 1 ? end * driver.seconds : 0;
-  }
+  if (driver.kind === "video") Object.assign(asked, part());
   const job = await post("jobs/transfer", asked);
   jobs.set(job.id, job);
   history.replaceState(null, "", `#transfer/${job.id}`);
@@ -302,8 +321,7 @@ async function showJob(id) {
   }
   setMotion(asked.motion);
   for (const name of ["pose", "smooth", "lips", "eyes"]) {
-    $(`#t-${name}`).value = asked[name];
-    $(`#t-${name}`).oninput();
+    gain(name, asked[name]);
   }
   for (const name of ["paste_back", "watermark"]) $(`#t-${name}`).checked = asked[name];
   if (asked.crop && chosen.source) {

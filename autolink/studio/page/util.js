@@ -25,6 +25,35 @@ export function icon(name) {
   return svg;
 }
 
+export const clone = (value) => JSON.parse(JSON.stringify(value));
+
+/** What this browser remembers under a name; given a value, it is remembered. */
+export function remembered(name, value) {
+  if (value !== undefined) localStorage.setItem(name, JSON.stringify(value));
+  try {
+    return JSON.parse(localStorage.getItem(name));
+  } catch {
+    return null;
+  }
+}
+
+/** A slider along a direction in deviations, which the user may name; input(value, final, slider). */
+export function namedSlider(told, name, rename, input) {
+  const slider = h("input", { type: "range", min: -3, max: 3, step: 0.05, value: 0, "aria-label": name || told });
+  const label = h("input", { type: "text", class: "name", value: name, placeholder: told, maxlength: 40, "aria-label": `Name of ${told.toLowerCase()}`, title: "Click to name it" });
+  label.onchange = () => {
+    slider.setAttribute("aria-label", label.value || told);
+    rename(label.value);
+  };
+  slider.oninput = () => input(Number(slider.value), false, slider);
+  slider.onchange = () => input(Number(slider.value), true, slider);
+  slider.ondblclick = () => {
+    slider.value = 0;
+    input(0, true, slider);
+  };
+  return h("div", { class: "sweep" }, label, slider);
+}
+
 /** Ask the server; throws its sentence. */
 export async function api(path, options = {}) {
   let answer;

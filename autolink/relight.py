@@ -1,0 +1,31 @@
+"""Pictures in another light: what must not matter to where a keypoint is."""
+
+import math
+
+import torch
+from torch import Tensor
+
+LIMITS = (0.6, 0.5, 1.0, 0.35 * math.pi)
+"""Largest change of brightness (added), contrast and saturation (relative) and hue (radians)."""
+
+
+def draw_lights(count: int, strength: float, generator: torch.Generator) -> Tensor:
+    """Random changes of light, (count, 4) in [-1, 1] times strength: brightness, contrast, saturation, hue."""
+    return (torch.rand(count, 4, generator=generator) * 2 - 1) * strength
+
+
+def relit(images: Tensor, lights: Tensor) -> Tensor:
+    """Images (B, 3, H, W) in [-1, 1] in the lights (B, 4) of `draw_lights`, clipped to [-1, 1] as cameras do.
+
+    Hue and saturation turn and scale colours about the axis of greys, contrast scales about the mean of the picture.
+    """
+    brightness, contrast, saturation, hue = (lights.to(images) * images.new_tensor(LIMITS)).T
+    grey = images.new_full((3, 3), 1 / 3)
+    colour = torch.eye(3, device=images.device, dtype=images.dtype) - grey
+    turn = images.new_tensor([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)  # a quarter turn about that axis
+    turned = hue.cos()[:, None, None] * colour + hue.sin()[:, None, None] * turn
+    colours = grey + (1 + saturation)[:, None, None] * turned
+    x: Tensor = torch.einsum("bij,bjhw->bihw", colours, images)
+    level = x.mean((1, 2, 3), keepdim=True)
+    x = level + (1 + contrast)[:, None, None, None] * (x - level) + brightness[:, None, None, None]
+    return x.clamp(-1, 1)
