@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from autolink.errors import UsageError
-from benchmarks.rounds import ratios, turns
+from benchmarks.rounds import digits, ratios, turns
 from benchmarks.table import Benchmarks
 
 
@@ -38,6 +38,7 @@ def test_works_are_measured_in_turn_after_a_round_that_does_not_count() -> None:
     found = turns({"a": lambda: done.append("a"), "b": lambda: done.append("b")}, 2, lambda: float(next(seconds)))
     assert done == ["a", "b"] * 3 and found == {"a": [1.0, 1.0], "b": [1.0, 1.0]}
     assert ratios([2.0, 9.0, 4.0], [1.0, 3.0, 1.0]) == "3 (2 to 4)"
+    assert [digits(value) for value in (0.98512, 12.345, 1000.6)] == ["0.985", "12.3", "1,001"]
 
 
 def test_wrong_options_are_told(tmp_path: Path) -> None:
