@@ -69,7 +69,7 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
                 "GAN needs at least two, and hundreds to be any good"
             )
         generator = Generator(config.model)
-        self.other_structures = known is not None and not same_graph(self.stage_one, known)
+        self.other_structures = known is not None and not same_graph(self.stage_one, known.to(accelerator.device))
         if known:
             take_over(generator, known)
         self.data.remember(generator, self.stage_one)
