@@ -46,9 +46,9 @@ tree: $(INSTALLED)
 	ln -s $(CURDIR)/autolink/* $(CURDIR)/generation $(CURDIR)/video $(CURDIR)/eval $(TREE)/autolink/
 	ln -s $(CURDIR)/benchmarks $(CURDIR)/tests $(TREE)/
 
-# the pages of docs/ as a site, in site/; every warning is an error, and no network is used
+# the pages of docs/ as a site, in site/; every warning is an error (with --quiet none is seen), and no network is used
 docs: tree
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # what is uploaded to PyPI, in dist/, and whether PyPI and pip will take it
 release-check: $(INSTALLED)

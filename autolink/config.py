@@ -54,9 +54,6 @@ class StageOneLoss(PerceptualOptions):
     relight: float = 0.0
     """Strength, 0 to 1, of random changes of light and colour in what the detector sees, but not in what is rebuilt:
     keypoints then cannot tell the colour of fur or clothes."""
-    equivariance: float = 0.0
-    """Weight of the distance between keypoints found and those found in another light on the same pictures turned,
-    scaled and shifted a little, brought back; 0.5 makes them stay with what they mark, rather than be a code of it."""
     vignette: float = 0.0
     """Beyond this distance from the centre, 1 being half the side, nothing need be rebuilt: keeps keypoints off the
     background of pictures whose subject is in the centre; 0 rebuilds all."""
@@ -64,7 +61,7 @@ class StageOneLoss(PerceptualOptions):
     def check(self) -> None:
         """Shares and strengths."""
         self.share(["relight"])
-        self.at_least(0, ["equivariance", "vignette"])
+        self.at_least(0, ["vignette"])
         if not 0 <= self.masked < 1:
             raise ValueError(f"--masked must be in [0, 1), got {self.masked}")
         self.at_least(0, ["spread", "spread_steps"])

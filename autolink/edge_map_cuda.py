@@ -87,20 +87,20 @@ def _nearest_edge_kernel(  # type: ignore[no-untyped-def]
 
     bound = x0 * 0 + float("inf")  # the winner of a pixel is nowhere above it
     for start in range(0, edges, EDGES):
-        e = start + tl.arange(0, EDGES)
-        beyond, across, _ = _from_edge(frame, edges, e, x0 + half_x, y0 + half_y, e < edges)
-        reach = tl.sqrt(beyond * beyond + across * across) + radius
-        above = reach * reach + tl.load(cost + e, mask=e < edges, other=float("inf"))
+        some = start + tl.arange(0, EDGES)
+        beyond_some, across_some, _inside_some = _from_edge(frame, edges, some, x0 + half_x, y0 + half_y, some < edges)
+        reach = tl.sqrt(beyond_some * beyond_some + across_some * across_some) + radius
+        above = reach * reach + tl.load(cost + some, mask=some < edges, other=float("inf"))
         bound = tl.minimum(bound, tl.min(above, 0))
 
     best = x * 0 + float("inf")
     winner = pixel * 0
     for e in range(edges):
-        beyond, across, _ = _from_edge(frame, edges, e, x0 + half_x, y0 + half_y, True)
-        nearest = tl.maximum(tl.sqrt(beyond * beyond + across * across) - radius, 0.0)
+        beyond_one, across_one, _inside_one = _from_edge(frame, edges, e, x0 + half_x, y0 + half_y, True)
+        nearest = tl.maximum(tl.sqrt(beyond_one * beyond_one + across_one * across_one) - radius, 0.0)
         cost_e = tl.load(cost + e)
-        if nearest * nearest + cost_e <= bound:
-            beyond, across, _ = _from_edge(frame, edges, e, x, y, True)
+        if nearest * nearest + cost_e <= bound:  # a name of its own for each shape: Triton fixes a name's type
+            beyond, across, _inside = _from_edge(frame, edges, e, x, y, True)
             value = beyond * beyond + across * across + cost_e
             winner = tl.where(value < best, e, winner)
             best = tl.minimum(best, value)

@@ -45,16 +45,6 @@ def reconstruction_loss(
     return loss
 
 
-def equivariance_loss(keypoints: Tensor, moved_keypoints: Tensor, moves: Tensor) -> Tensor:
-    """|k(I) - A k(I o A)|_2, a mean over keypoints (Thewlis et al., 2017).
-
-    Keypoints of the images and of the moved ones, (B, K, 2) each; A (B, 2, 3) as of `relight.draw_moves`.
-    """
-    brought_back = moved_keypoints @ moves[:, :, :2].mT + moves[:, None, :, 2]
-    distances: Tensor = (keypoints - brought_back).norm(dim=2)
-    return distances.mean()
-
-
 FADE = 0.3
 """A vignette falls from 1 to 0 over this distance, in [-1, 1] units."""
 

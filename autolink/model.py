@@ -144,8 +144,6 @@ class AutoLinkOutput(NamedTuple):
     """(B, K, 2), (x, y) in [-1, 1]."""
     edge_map: Tensor
     """(B, 1, H, W), not negative."""
-    moved_keypoints: Tensor | None = None
-    """(B, K, 2), of the moved images, if there were any."""
 
 
 CARD = """---
@@ -252,20 +250,16 @@ class AutoLink(Pretrained):
         output: AutoLinkOutput = self(images, mask)
         return output.reconstruction
 
-    def forward(
-        self, images: Tensor, mask: Tensor, spread: float = 0.0, seen: Tensor | None = None, moved: Tensor | None = None
-    ) -> AutoLinkOutput:
+    def forward(self, images: Tensor, mask: Tensor, spread: float = 0.0, seen: Tensor | None = None) -> AutoLinkOutput:
         """One training pass; arguments as in `reconstruct` and `Detector.forward`.
 
-        For the detector alone, (B, 3, H, W) in [-1, 1]: `seen` are the same images in another light, `moved` in yet
-        another light and moved.
+        `seen` are the same images in another light, (B, 3, H, W) in [-1, 1], for the detector alone.
         """
         images = self._resized(images)
         keypoints = self.detector(images if seen is None else self._resized(seen), spread)
-        moved_keypoints = None if moved is None else self.detector(self._resized(moved), spread)
         edges = self.draw(keypoints)
         masked = images * F.interpolate(mask, size=images.shape[2:], mode="nearest")
-        return AutoLinkOutput(self.decoder(masked, edges), keypoints, edges, moved_keypoints)
+        return AutoLinkOutput(self.decoder(masked, edges), keypoints, edges)
 
     def _resized(self, images: Tensor) -> Tensor:
         """The images' squares at the model's size, in the layout that convolutions run fastest on."""

@@ -1,9 +1,8 @@
-"""Pictures in another light, which must not matter to their keypoints, and moved, with which these must move."""
+"""Pictures in another light: what must not matter to where a keypoint is."""
 
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 LIMITS = (0.6, 0.5, 1.0, 0.35 * math.pi)
@@ -30,20 +29,3 @@ def relit(images: Tensor, lights: Tensor) -> Tensor:
     level = x.mean((1, 2, 3), keepdim=True)
     x = level + (1 + contrast)[:, None, None, None] * (x - level) + brightness[:, None, None, None]
     return x.clamp(-1, 1)
-
-
-MOVES = (0.3, 0.2, 0.15, 0.15)
-"""Largest turn (radians), change of scale (relative) and shift along x and y ([-1, 1] units) of `draw_moves`."""
-
-
-def draw_moves(count: int, generator: torch.Generator) -> Tensor:
-    """Random turns, scales and shifts, (count, 2, 3): of a point of the moved image, (x, y, 1), where it was before."""
-    turn, scale, x, y = ((torch.rand(count, 4, generator=generator) * 2 - 1) * torch.tensor(MOVES)).T
-    cosine, sine = (1 + scale) * turn.cos(), (1 + scale) * turn.sin()
-    return torch.stack([cosine, -sine, x, sine, cosine, y], 1).view(-1, 2, 3)
-
-
-def moved(images: Tensor, moves: Tensor) -> Tensor:
-    """Images (B, 3, H, W) moved as (B, 2, 3) of `draw_moves` says, their borders mirrored."""
-    grid = F.affine_grid(moves.to(images), list(images.shape), align_corners=True)
-    return F.grid_sample(images, grid, align_corners=True, padding_mode="reflection")

@@ -23,14 +23,14 @@ from autolink.edge_map import edge_pairs
 from autolink.errors import UserError, command
 from autolink.inference import detect_all
 from autolink.loop import start
-from autolink.losses import equivariance_loss, reconstruction_loss
+from autolink.losses import reconstruction_loss
 from autolink.model import AutoLink
 from autolink.nest import Nest
 from autolink.options import help_text, read_options
 from autolink.perceptual import PerceptualLoss
 from autolink.pretrained import check_same_shape
 from autolink.regression import default_lengths, regression_error
-from autolink.relight import draw_lights, draw_moves, moved, relit
+from autolink.relight import draw_lights, relit
 from autolink.trainer import BaseTrainer
 
 MEASURED_TRAIN, MEASURED_TEST = 2000, 800
@@ -38,8 +38,8 @@ MEASURED_TRAIN, MEASURED_TEST = 2000, 800
 
 SAMPLES = 8
 
-CHANGED = 1
-"""Sets the random numbers of light and moves apart from those of pictures and masks."""
+RELIT = 1
+"""Sets the random numbers of the light apart from those of pictures and masks."""
 
 EXAMPLES = (
     "accelerate launch train_autolink.py",
@@ -105,28 +105,18 @@ class Trainer(BaseTrainer[TrainConfig, AutoLink]):
         batch, mask = draw_batch(self.data.images, self.train_rows, config, self.step, shard)
         expect(self.data.images, draw_rows(self.train_rows, config, *self.next_batch(shard))[1])
         images, mask = to_network(batch, accelerator.device), mask.to(accelerator.device)
-        seen, shifted, moves = self.changed(images, shard)
+        seen = self.relit(images, shard) if config.relight else None
         with accelerator.autocast():
-            output = self.model(images, mask, spread(config, self.step), seen, shifted)
+            output = self.model(images, mask, spread(config, self.step), seen)
             loss = reconstruction_loss(output, images, self.perceptual, config.pixel_weight, config.vignette)
-        if output.moved_keypoints is not None:
-            loss = loss + config.equivariance * equivariance_loss(output.keypoints, output.moved_keypoints, moves)
         self.update(loss)
         return loss.detach()
 
-    def changed(self, images: Tensor, shard: int) -> tuple[Tensor | None, Tensor | None, Tensor]:
-        """The images as the detector sees them: in random lights; in others, moved; and how (B, 2, 3).
-
-        Which lights and moves follows from seed, step and shard; None where the configuration asks for none.
-        """
-        config, B = self.config, len(images)
-        rng = np.random.default_rng((config.seed, self.step, shard, CHANGED))
+    def relit(self, images: Tensor, shard: int) -> Tensor:
+        """The images as the detector sees them: each in a light of its own, which follows from seed, step and shard."""
+        rng = np.random.default_rng((self.config.seed, self.step, shard, RELIT))
         dice = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        lights, others = draw_lights(2 * B, config.relight, dice).split(B)
-        moves = draw_moves(B, dice)
-        seen = relit(images, lights) if config.relight else None
-        shifted = moved(relit(images, others), moves) if config.equivariance else None
-        return seen, shifted, moves.to(images)
+        return relit(images, draw_lights(len(images), self.config.relight, dice))
 
     def scalars(self) -> dict[str, float]:
         """How much of the masked image the decoder uses."""

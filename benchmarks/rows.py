@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -63,6 +64,11 @@ class Sizes:
     """Their sides in pixels."""
 
 
+def forward_and_backward(draw: Callable[[], Tensor]) -> None:
+    """Once."""
+    draw().sum().backward()
+
+
 def edge_maps(sizes: Sizes) -> list[Row]:
     """Forward and backward, against the formula and the authors' lines and maximum."""
     rows = []
@@ -75,7 +81,7 @@ def edge_maps(sizes: Sizes) -> list[Row]:
         if sizes.authors:
             theirs = published(sizes.authors)[1].Decoder({"n_parts": K, "thick": 1e-3, "sklr": 512.0})
             draws["authors"] = lambda k=keypoints, net=theirs: net.rasterize(k, output_size=sizes.size)  # type: ignore[misc]
-        found = turns({name: lambda d=draw: d().sum().backward() for name, draw in draws.items()}, sizes.rounds)
+        found = turns({name: partial(forward_and_backward, draw) for name, draw in draws.items()}, sizes.rounds)
         what, command = f"edge map, {K} keypoints, {sizes.size} px", "python benchmarks/edge_map.py"
         for name, told in (("formula", "formula written out"), ("authors", "the authors' draw_lines and maximum")):
             if name in found:
@@ -137,7 +143,7 @@ def authors_paper_step(K: int, batch: int, checkout: Path) -> Callable[[], objec
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        return float(loss)
+        return float(loss.detach())
 
     return step
 

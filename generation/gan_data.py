@@ -91,7 +91,8 @@ class GanData:
         """How likely each training picture is in a batch: every class as likely as any other."""
         classes = self.classes[self.train_rows]
         counts = np.bincount(classes)
-        return 1 / (counts[classes] * (counts > 0).sum())
+        chances: NDArray[np.float64] = 1 / (counts[classes] * (counts > 0).sum())
+        return chances
 
     def rows(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """The pictures of a batch, (count,), of each class about as many."""

@@ -22,7 +22,7 @@ from autolink.errors import UserError, command
 from autolink.generation import gan_progress
 from autolink.generation.adversarial import BETAS, AdversarialTrainer
 from autolink.generation.classes import data_classes
-from autolink.generation.gan import Gan, Generator, draw_structure
+from autolink.generation.gan import Block, Gan, Generator, draw_structure
 from autolink.generation.gan_data import Batch, GanData
 from autolink.generation.gan_options import GanTrainConfig, parse_config
 from autolink.generation.losses import hinge_generator_loss, hinge_loss, structure_loss, variety_loss
@@ -69,7 +69,7 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
                 "GAN needs at least two, and hundreds to be any good"
             )
         generator = Generator(config.model)
-        self.other_structures = bool(known) and not same_graph(self.stage_one, known)
+        self.other_structures = known is not None and not same_graph(self.stage_one, known)
         if known:
             take_over(generator, known)
         self.data.remember(generator, self.stage_one)
@@ -225,7 +225,9 @@ def take_over(generator: Generator, known: Generator) -> None:
     last[:, :width] = known.last.weight[:, :width]
     generator.load_state_dict(weights | {"embedding.weight": names, "last.weight": last}, strict=False)
     if len(generator.blocks) > len(known.blocks):
-        generator.blocks[-1].begin_as_identity()
+        newest = generator.blocks[-1]
+        assert isinstance(newest, Block)
+        newest.begin_as_identity()
 
 
 def same_graph(stage_one: AutoLink, generator: Generator) -> bool:

@@ -5,6 +5,7 @@ Needs the extra `docs`. Repeat it for those of docs/ when a bundled checkpoint c
 
 import io
 import os
+import re
 import sys
 from base64 import b64decode, b64encode
 from pathlib import Path
@@ -36,6 +37,8 @@ def execute(path: Path, folder: Path, replaced: dict[str, str] | None = None) ->
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", []):
             _as_jpeg(output.get("data", {}))
+            if "text" in output:
+                output.text = re.sub(r"\x1b\[[0-9;]*m", "", output.text).strip("\n") + "\n"
     return notebook
 
 

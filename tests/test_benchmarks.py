@@ -1,18 +1,24 @@
 """The table of speeds is printed; how fast anything is is not tested."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from autolink.errors import UsageError
-from benchmarks.__main__ import Benchmarks, main
-from benchmarks.rounds import ratios, turns
+from benchmarks.rounds import digits, ratios, turns
+from benchmarks.table import Benchmarks
 
 
-def test_the_table_names_what_is_measured_and_what_is_not(capsys: pytest.CaptureFixture[str]) -> None:
-    sizes = {"keypoints": (2,), "batch": 1, "size": 8, "rounds": 1, "threads": 1, "frames": 4, "side": 32}
-    main(Benchmarks(**sizes, only=("edge-map", "redrawing", "loading", "paper")))  # type: ignore[arg-type]
-    first, _, head, rule, *rows = capsys.readouterr().out.splitlines()
+def test_the_table_names_what_is_measured_and_what_is_not() -> None:
+    sizes = "--keypoints 2 --batch 1 --size 8 --rounds 1 --threads 1 --frames 4 --side 32"
+    items = "edge-map redrawing loading paper"
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *sizes.split(), "--only", *items.split()],
+        cwd=Path(__file__).resolve().parents[1], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    first, _, head, rule, *rows = done.stdout.splitlines()
     assert first.startswith("1 threads, 1 rounds, torch ") and "load at the end" in first
     assert head == "| what | ours | against | ratio | command |" and set(rule) == set("| -")
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
@@ -32,6 +38,7 @@ def test_works_are_measured_in_turn_after_a_round_that_does_not_count() -> None:
     found = turns({"a": lambda: done.append("a"), "b": lambda: done.append("b")}, 2, lambda: float(next(seconds)))
     assert done == ["a", "b"] * 3 and found == {"a": [1.0, 1.0], "b": [1.0, 1.0]}
     assert ratios([2.0, 9.0, 4.0], [1.0, 3.0, 1.0]) == "3 (2 to 4)"
+    assert [digits(value) for value in (0.98512, 12.345, 1000.6)] == ["0.985", "12.3", "1,001"]
 
 
 def test_wrong_options_are_told(tmp_path: Path) -> None:

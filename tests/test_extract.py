@@ -23,6 +23,7 @@ from autolink.errors import UserError
 from autolink.files import clear_leftovers
 from autolink.generation import extract
 from autolink.generation.extract import ExtractConfig
+from autolink.inference import detect_all
 from autolink.video.container import VideoError
 from autolink.video.files import read_frames, read_part
 from autolink.video.motion import read_motion
@@ -223,7 +224,6 @@ def test_videos_followed_together_are_as_one_by_one(tmp_path: Path, monkeypatch:
         encoded(clips / f"{n}.mp4", frames)
     (clips / "broken.mp4").write_bytes(b"no video")
     sizes: list[int] = []
-    detect_all = extract.detect_all
 
     def noted(model: AutoLink, crops: NDArray[np.uint8], device: torch.device) -> NDArray[np.float32]:
         sizes.append(len(crops))

@@ -19,7 +19,8 @@ class Detector:
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.floating]:
         self.batches.append(len(crops))
-        return crops.reshape(len(crops), -1).mean(1)[:, None, None].repeat(2, 2)
+        means: NDArray[np.floating] = crops.reshape(len(crops), -1).mean(1)[:, None, None].repeat(2, 2)
+        return means
 
 
 def sums(number: int, length: int) -> Callable[[Turn], float]:

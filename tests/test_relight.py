@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from autolink.losses import equivariance_loss
-from autolink.relight import LIMITS, MOVES, draw_lights, draw_moves, moved, relit
+from autolink.relight import LIMITS, draw_lights, relit
 
 
 def one_light(**changes: float) -> torch.Tensor:
@@ -47,22 +46,3 @@ def test_results_are_pictures_and_lights_are_each_pictures_own() -> None:
     changed = relit(images, lights)
     assert changed.abs().max() <= 1
     torch.testing.assert_close(changed[3:4], relit(images[3:4], lights[3:4]))
-
-
-def test_a_moved_dot_is_brought_back_to_where_it_was() -> None:
-    """The loss is zero for keypoints that move with the picture, and not for others."""
-    size, B = 65, 5
-    moves = draw_moves(B, torch.Generator().manual_seed(4))
-    axis = torch.linspace(-1, 1, size)
-    dot = torch.tensor([0.2, -0.3])
-    images = torch.exp(-((axis - dot[0]) ** 2 + (axis[:, None] - dot[1]) ** 2) / 0.01).expand(B, 3, -1, -1)
-
-    def centre(pictures: torch.Tensor) -> torch.Tensor:
-        weight = pictures[:, 0] / pictures[:, 0].sum((1, 2), keepdim=True)
-        return torch.stack([(weight * axis).sum((1, 2)), (weight * axis[:, None]).sum((1, 2))], 1)[:, None]
-
-    before, after = centre(images), centre(moved(images, moves))
-    assert (before - after).norm(dim=2).min() > 0.02
-    assert equivariance_loss(before, after, moves) < 0.01
-    assert equivariance_loss(before, before, moves) > 0.05
-    assert moves[:, :, 2].abs().max() <= MOVES[-1]

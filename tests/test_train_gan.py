@@ -207,8 +207,8 @@ def test_one_more_width_begins_by_enlarging_the_pictures(
     large = Gan.from_pretrained(out / "model")
     assert large.config.size == 2 * small.config.size
     styles, keypoints = torch.randn(3, 6, generator=torch.Generator().manual_seed(0)), small.generator.structures[:3]
-    wanted = F.interpolate(small.generate(keypoints, styles), scale_factor=2, mode="bilinear", align_corners=False)
-    assert (large.generate(keypoints, styles) - wanted).abs().mean() < 0.02
+    wanted, found = small.generate(keypoints, styles), F.avg_pool2d(large.generate(keypoints, styles), 2)
+    assert (found - wanted).abs().mean() < 0.3 * (wanted - wanted.mean()).abs().mean()
 
 
 def test_it_begins_with_a_gan_of_another_stage_one(

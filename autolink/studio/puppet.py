@@ -15,10 +15,10 @@ from autolink.generation.nested import Details, believable
 from autolink.generation.networks import choose_checkpoint
 from autolink.generation.redrawing import driving_poses, redrawer
 from autolink.generation.structures import OUTSIDE
+from autolink.generation.styles import principal
 from autolink.generation.subjects import read_appearance, read_driving_motion
 from autolink.generation.transfer_options import TransferOptions
 from autolink.progress import silent
-from autolink.studio.animals import principal
 from autolink.studio.pictures import jpeg
 from autolink.video.clip import Clip
 

@@ -1,0 +1,1 @@
+"""Measurements of speed, and of other code trained beside ours."""
