@@ -12,11 +12,13 @@ INSTALLED := .venv/.installed
 
 .PHONY: demo test test-all test-wheel check tree docs release-check audit bench format clean
 
-# exactly what uv.lock names, so that it still works in years; compiled, for every test of a command starts Python
+# exactly what uv.lock names, so that it still works in years; compiled, for every test of a command starts Python, and
+# the first transfer would wait for the edge map
 $(INSTALLED): setup.cfg pyproject.toml uv.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv sync --quiet --locked --inexact --compile-bytecode --extra dev
+	$(BIN)/python -c 'import torch; from autolink.edge_map import edge_map; edge_map(torch.zeros(1, 2, 2), torch.ones(1), 2, 1.0)'
 	touch $@
 
 demo: $(INSTALLED)

@@ -1,7 +1,7 @@
 """Work that overlaps in threads, in order and bounded memory; torch, video decoders and encoders let go of Python."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -41,7 +41,7 @@ def overlapped(function: Callable[[Item], Result], items: Iterable[Item], worker
             yield waiting.popleft().result()
 
 
-def ahead(items: Iterable[Item], most: int) -> Iterator[Item]:
+def ahead(items: Iterable[Item], most: int) -> Generator[Item, None, None]:
     """The same items, fetched by another thread, at most so many before they are asked for; by the caller's with 0.
 
     Close it before what it fetches from: the thread may be in there.

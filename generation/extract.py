@@ -34,6 +34,7 @@ from autolink.generation.in_step import ROOM, Job, Turn, in_step
 from autolink.generation.subjects import LOOKED_AT
 from autolink.generation.translator import PoseTransfer
 from autolink.inference import detect_all
+from autolink.layers import folded
 from autolink.nested import NestedAutoLink, fingerprint
 from autolink.pictures import files_below
 from autolink.regions import moved
@@ -119,17 +120,17 @@ class Looker:
             self.layout = model.layout
         else:
             self.nested = NestedAutoLink.from_folder(folder)
-        self.nested.to(device).eval()
+        followed = b"followed" if self.layout else b""
+        parts = [self.nested.parent, *(child for _, child in self.nested.named())]
+        self.digest = hashlib.sha256("".join(map(fingerprint, parts)).encode() + followed).hexdigest()[:16]
+        self.nested = folded(self.nested).to(device)
         self.parent = self.nested.parent
 
     def about(self, seconds: int) -> About:
         """What the extraction's folder says."""
-        parts = [fingerprint(self.parent), *(fingerprint(child) for _, child in self.nested.named())]
-        followed = b"followed" if self.layout else b""
         children = sum(model.config.keypoints for _, model, _ in self.nested.blocks[1:])
         weights = tuple(float(f"{weight:.5g}") for weight in self.parent.edge_weights.tolist())
-        digest = hashlib.sha256("".join(parts).encode() + followed).hexdigest()[:16]
-        return About(digest, self.parent.config.keypoints, children, weights, seconds)
+        return About(self.digest, self.parent.config.keypoints, children, weights, seconds)
 
     def look(self, frames: Iterator[Image], turn: Turn | None = None) -> Iterator[Looked]:
         """Keypoints of a video's frames, (H, W, 3) each, in order and constant memory.

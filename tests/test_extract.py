@@ -241,7 +241,7 @@ def test_videos_followed_together_are_as_one_by_one(tmp_path: Path, monkeypatch:
     for one, other in zip(together, alone, strict=True):
         points, known = (np.array(row.pop("points"), float) for row in (one, other))
         assert one == other
-        np.testing.assert_allclose(points, known, atol=1 / 2048)  # one step of a half float
+        np.testing.assert_allclose(points, known, atol=1e-3)  # rounding comes back in the next frame's crop
     assert len(extraction.read_errors(tmp_path / "together")) == 1
 
 

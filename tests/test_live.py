@@ -1,10 +1,12 @@
 import builtins
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -161,8 +163,8 @@ def test_what_cannot_be_shown_is_told_in_a_sentence(
 ) -> None:  # fmt: skip
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(live.sys, "platform", "linux")
-    monkeypatch.setattr(live.cv2, "currentUIFramework", lambda: "QT")
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(cv2, "currentUIFramework", lambda: "QT")
     assert said in fails(code, lambda: transfer.run(config(*more, driver=driver)))
 
 
@@ -179,7 +181,7 @@ def test_without_windows_camera_or_package(
         def release(self) -> None:
             """Nothing to release."""
 
-    monkeypatch.setattr(live.cv2, "VideoCapture", NoCamera)
+    monkeypatch.setattr(cv2, "VideoCapture", NoCamera)
     show = config("--show", driver="webcam")
     assert "no camera could be opened" in fails(1, lambda: run_live(show, lambda _: True))
     whole = builtins.__import__
@@ -192,5 +194,5 @@ def test_without_windows_camera_or_package(
     monkeypatch.setattr(builtins, "__import__", without)
     show = config("--show", driver="screen")
     assert "pip install 'autolink-keypoints[live]'" in fails(1, lambda: run_live(show, lambda _: True))
-    monkeypatch.setattr(live.cv2, "currentUIFramework", lambda: "")
+    monkeypatch.setattr(cv2, "currentUIFramework", lambda: "")
     assert "opens no windows" in fails(2, lambda: run_live(show))
