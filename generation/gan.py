@@ -288,8 +288,8 @@ class Gan(Pretrained):
         Each number has a seed of its own, so that an appearance does not depend on the others. `class_number` -1 takes
         all classes in turn.
         """
-        dice = [torch.Generator().manual_seed(seed * 2**31 + n) for n in numbers]
-        noise = torch.stack([torch.randn(self.config.latent, generator=d) for d in dice])
+        drawn = [np.random.default_rng((seed, n)).standard_normal(self.config.latent, np.float32) for n in numbers]
+        noise = torch.from_numpy(np.stack(drawn))
         C = len(self.config.classes)
         classes = torch.tensor([n % C if class_number < 0 else class_number for n in numbers])
         return self.styles(noise.to(self.device), classes.to(self.device), truncation)
