@@ -239,3 +239,25 @@ for dtype in (torch.float32, torch.float64):
         environment["TRITON_INTERPRET"] = "1"
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_triton_kernels_compile_for_a_card() -> None:
+    """Without a card: the interpreter lets pass what the compiler refuses, such as a name of two shapes."""
+    pytest.importorskip("triton")
+    program = """
+import triton
+from triton.backends.compiler import GPUTarget
+from autolink import edge_map_cuda
+def compiled(kernel, numbers, **constants):
+    kinds = {name: numbers.get(name, "i32") for name in kernel.arg_names} | dict.fromkeys(constants, "constexpr")
+    source = triton.compiler.ASTSource(fn=kernel, signature=kinds, constexprs=constants)
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 1}).asm["ptx"]
+for real in ("*fp32", "*fp64"):
+    nearest = dict.fromkeys(("frames", "cost", "axis", "best_out"), real) | {"winner_out": "*i32"}
+    assert compiled(edge_map_cuda._nearest_edge_kernel, nearest, TILE=16, EDGES=64)
+    pulls = dict.fromkeys(("frames", "axis", "pull_in", "on_keypoints", "on_edges"), real)
+    pulls |= {"first": "*i64", "second": "*i64", "winner_in": "*i32"}
+    assert compiled(edge_map_cuda._pulls_kernel, pulls, TILE=16)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
