@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0"
+__version__ = "1.0.0"
 
 _clone = Path(__file__).resolve().parents[1]
 if (_clone / "train_autolink.py").is_file():  # a clone: generation/, video/ and eval/ lie beside this folder
