@@ -11,9 +11,10 @@ accelerate launch generation/train_gan.py "${gan[@]}" --start-from runs/pets-gan
 accelerate launch generation/train_gan.py "${gan[@]}" --start-from runs/pets-gan-2/model \
   --structure-weight 0.75 --variety 0.72 --ema 0.999 --decay-share 0.4 --steps 11000 --out runs/pets-gan-3 "$@"
 # grown to 128 px; keypoints found in other lights carry less of the fur's lightness
-grown=("${gan[@]}" --channels 160 160 96 64 32 32 --structure-weight 0.75 --variety 0.8 --relight 0.8)
+grown=(--preset pets-128 --stage-one checkpoints/pets --data "$data" --threads 1)
+grown+=(--structure-weight 0.75 --variety 0.8 --relight 0.8)
 accelerate launch generation/train_gan.py "${grown[@]}" --start-from runs/pets-gan-3/model \
-  --feature-size 128 --decay-share 0 --steps 1500 --out runs/pets-gan-4 "$@"
+  --decay-share 0 --steps 1500 --out runs/pets-gan-4 "$@"
 accelerate launch generation/train_gan.py "${grown[@]}" --start-from runs/pets-gan-4/model \
   --feature-size 160 --decay-share 0.4 --batch 32 --steps 1450 --out runs/pets-gan-5 "$@"
 python -m recipes.bundle runs/pets-gan-5/model checkpoints/pets-gan
