@@ -54,4 +54,4 @@ def test_what_the_readme_promises_of_their_shapes(tmp_path: Path) -> None:
     assert model.detect(tmp_path / "my_photo.png", pixels=True).shape == (K, 2)
     assert model.edge_weights.shape == (K * (K - 1) // 2,)
     cats = autolink.Gan.from_pretrained("pets-gan").sample(structures=2, appearances=3, seed=0, class_name="cat")
-    assert cats.shape == (2, 3, 64, 64, 3) and cats.dtype == np.uint8
+    assert cats.shape == (2, 3, 128, 128, 3) and cats.dtype == np.uint8

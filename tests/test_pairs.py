@@ -98,10 +98,9 @@ def test_pictures_of_one_person_in_one_place_are_one_scene() -> None:
 
 
 def test_long_clips_are_thinned_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clips, "FRAMES_PER_CLIP", 8)
     frames = np.arange(100, dtype=np.uint8)[:, None, None, None].repeat(16, 1).repeat(16, 2).repeat(3, 3)
     monkeypatch.setattr(clips, "read_frames", lambda path: iter(frames))
-    kept = clips.read_clip(tmp_path / "any.mp4", 16)[:, 0, 0, 0].astype(int)
+    kept = clips.read_clip(tmp_path / "any.mp4", 16, 8)[:, 0, 0, 0].astype(int)
     assert len(kept) == 8 and kept[0] == 0 and kept[-1] >= 80
     assert np.diff(kept).min() >= 8
 
