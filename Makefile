@@ -57,7 +57,7 @@ release-check: $(INSTALLED)
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
 
-# every speed in one table, a quarter of an hour on two idle cores; BENCH="--authors CLONE --fomm CLONE" measures more
+# every speed in one table, some minutes on two idle cores; BENCH="--authors CLONE --fomm CLONE" measures more
 bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks $(BENCH)
 
