@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -108,11 +109,12 @@ def _one_convolution(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
     if isinstance(convolution, PooledConv):
         weight, stride = convolution.kernel(), 2
     assert norm.running_mean is not None and norm.running_var is not None and convolution.bias is None
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    whole, bias = fuse_conv_bn_weights(
+        weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
     one = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2], stride, padding=1, device="meta")
-    whole = (weight * scale[:, None, None, None]).contiguous(memory_format=torch.channels_last)
-    one.weight = nn.Parameter(whole, requires_grad=False)
-    one.bias = nn.Parameter(norm.bias - norm.running_mean * scale, requires_grad=False)
+    one.weight = nn.Parameter(whole.contiguous(memory_format=torch.channels_last), requires_grad=False)
+    one.bias = nn.Parameter(bias.detach(), requires_grad=False)
     return one.eval()
 
 
