@@ -1,7 +1,6 @@
 """What `accelerate launch` asks for: accumulated batches, precision, processes; and where a run is logged."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from conftest import TINY, TINY_GAN, TINY_TRANSFER
+from processes import launched, stopped_by_one
 from safetensors.torch import load_file
 
 from autolink import AutoLink, train
@@ -202,34 +202,10 @@ def test_trackers_are_asked_for(
     assert "pip install wandb" in said and not (tmp_path / "wandb").exists()
 
 
-def launched(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        [*launcher, *arguments], capture_output=True, text=True, check=False, timeout=300, env=environment
-    )
-
-
 @pytest.mark.slow
 def test_two_processes_stop_and_resume_as_one_run(pictures: Path, tmp_path: Path) -> None:
     """On gloo: SIGTERM to one of them stops both; resumed, the weights are those of an uninterrupted run."""
-    script = tmp_path / "stopped.py"
-    script.write_text(
-        "import os, signal, sys\n"
-        f"sys.path.insert(0, {str(ROOT)!r})\n"
-        "from autolink import loop, train\n"
-        "loop.POLL = 2\n"
-        "one_step = train.Trainer.train_step\n"
-        "def step(self):\n"
-        "    if self.step == 2 and self.accelerator.process_index == 1:\n"
-        "        signal.raise_signal(signal.SIGTERM)\n"
-        "    return one_step(self)\n"
-        "train.Trainer.train_step = step\n"
-        "try:\n"
-        "    train.run(sys.argv[1:])\n"
-        "except SystemExit as stop:\n"
-        "    print('code', stop.code)\n"
-    )
+    script = stopped_by_one(tmp_path)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     done = launched(str(ROOT / "train_autolink.py"), *options(pictures, whole))
     assert done.returncode == 0 and done.stdout.count("done: model in") == 1, done.stderr

@@ -6,8 +6,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import tarfile
 import threading
 from collections.abc import Callable
@@ -21,6 +19,7 @@ import torch
 from conftest import TINY, TINY_GAN
 from faults import crashes, damaged, verdicts
 from PIL import Image
+from processes import launched, stopped_by_one
 from safetensors.torch import load_file
 
 from autolink import pack, train
@@ -416,36 +415,17 @@ def test_two_processes_learn_the_same_from_shards_also_when_resumed(
     pictures: Path, shards: Path, tmp_path: Path
 ) -> None:
     """Stopped half-way by SIGTERM to one of them, on gloo."""
-    script = tmp_path / "stopped.py"
-    script.write_text(
-        "import signal, sys\n"
-        f"sys.path.insert(0, {str(ROOT)!r})\n"
-        "from autolink import loop, train\n"
-        "loop.POLL = 2\n"
-        "one_step = train.Trainer.train_step\n"
-        "def step(self):\n"
-        "    if self.step == 2 and self.accelerator.process_index == 1:\n"
-        "        signal.raise_signal(signal.SIGTERM)\n"
-        "    return one_step(self)\n"
-        "train.Trainer.train_step = step\n"
-        "try:\n"
-        "    train.run(sys.argv[1:])\n"
-        "except SystemExit as stop:\n"
-        "    print('code', stop.code)\n"
-    )
+    script = stopped_by_one(tmp_path)
 
-    def launched(*arguments: str) -> str:
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        done = subprocess.run(
-            [*launcher, *arguments], capture_output=True, text=True, check=True, timeout=300, env=environment
-        )
+    def told(*arguments: str) -> str:
+        done = launched(*arguments)
+        assert done.returncode == 0, done.stderr
         return done.stdout
 
     training = str(ROOT / "train_autolink.py")
     for name, data in (("folder", pictures), ("whole", shards)):
-        launched(training, "--data", str(data), *TINY, "--out", str(tmp_path / name))
-    stopped = launched(str(script), "--data", str(shards), *TINY, "--out", str(tmp_path / "broken"))
+        told(training, "--data", str(data), *TINY, "--out", str(tmp_path / name))
+    stopped = told(str(script), "--data", str(shards), *TINY, "--out", str(tmp_path / "broken"))
     assert stopped.count("code 143") == 2
-    launched(training, "--resume", "--out", str(tmp_path / "broken"))
+    told(training, "--resume", "--out", str(tmp_path / "broken"))
     assert same(tmp_path / "folder", tmp_path / "whole") and same(tmp_path / "whole", tmp_path / "broken")
