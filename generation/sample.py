@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Literal
@@ -184,6 +185,12 @@ class Sampler:
             rows.append(to_pictures(self.gan.generate(points.expand(len(styles), -1, -1), styles, kept)))
         return rows
 
+    @cached_property
+    def shown_rows(self) -> list[list[Image]]:
+        """What is generated of the structures as asked for, edited if they are: grid and folder hold the same."""
+        structures, kept = self.versions[-1]
+        return self.generate(spread(structures, self.config.most), kept)
+
     def on_device(self, structures: Structures) -> Tensor:
         """Keypoints (S, K, 2)."""
         return torch.from_numpy(structures.keypoints).to(self.gan.device)
@@ -191,10 +198,11 @@ class Sampler:
     def strips(self) -> list[list[list[Image]]]:
         """Of each version each structure's picture, if any, its edge map, and what is generated of it."""
         found = []
-        for structures, kept in self.versions:
+        for n, (structures, kept) in enumerate(self.versions, 1):
             shown = spread(structures, self.config.most)
             edges = edge_pictures(self.gan, self.on_device(shown), kept, self.config.numbers)
-            strips = [[edge, *row] for edge, row in zip(edges, self.generate(shown, kept), strict=True)]
+            rows = self.shown_rows if n == len(self.versions) else self.generate(shown, kept)
+            strips = [[edge, *row] for edge, row in zip(edges, rows, strict=True)]
             if shown.pictures:
                 factor = factor_of(self.gan.config.size)
                 strips = [[draw.enlarged(p, factor), *strip] for p, strip in zip(shown.pictures, strips, strict=True)]
@@ -211,9 +219,8 @@ class Sampler:
     def write_folder(self, folder: Path) -> None:
         """Every picture, edited if it is, at its own size."""
         folder.mkdir(parents=True, exist_ok=True)
-        structures, kept = self.versions[-1]
         factor = factor_of(self.gan.config.size)
-        for s, row in enumerate(self.generate(spread(structures, self.config.most), kept)):
+        for s, row in enumerate(self.shown_rows):
             for name, image in zip(self.config.appearance_names, row, strict=True):
                 own = np.ascontiguousarray(image[::factor, ::factor])
                 draw.write_picture(folder / f"{s:04d}-{name}.png", own, self.said("picture"))
