@@ -54,6 +54,9 @@ class StageOneLoss(PerceptualOptions):
     relight: float = 0.0
     """Strength, 0 to 1, of random changes of light and colour in what the detector sees, but not in what is rebuilt:
     keypoints then cannot tell the colour of fur or clothes."""
+    equivariance: float = 0.0
+    """Weight of how far keypoints do not turn, scale and move with the picture: with it they mark places, and are less
+    of a code of what is seen."""
     vignette: float = 0.0
     """Beyond this distance from the centre, 1 being half the side, nothing need be rebuilt: keeps keypoints off the
     background of pictures whose subject is in the centre; 0 rebuilds all."""
@@ -61,7 +64,7 @@ class StageOneLoss(PerceptualOptions):
     def check(self) -> None:
         """Shares and strengths."""
         self.share(["relight"])
-        self.at_least(0, ["vignette"])
+        self.at_least(0, ["equivariance", "vignette"])
         if not 0 <= self.masked < 1:
             raise ValueError(f"--masked must be in [0, 1), got {self.masked}")
         self.at_least(0, ["spread", "spread_steps"])

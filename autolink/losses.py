@@ -53,3 +53,28 @@ def vignette_window(size: int, radius: float) -> Tensor:
     """1 up to `radius` from the centre, in [-1, 1] units, then linearly to 0: (size, size)."""
     axis = torch.linspace(-1, 1, size)
     return ((radius + FADE - torch.hypot(axis[:, None], axis)) / FADE).clamp(0, 1)
+
+
+TURN, SCALE, SHIFT = 0.3, 0.2, 0.25
+"""Largest turn (radians), change of scale (relative) and shift ([-1, 1] units) of `draw_moves`."""
+
+
+def draw_moves(count: int, generator: torch.Generator, strength: float = 1.0) -> Tensor:
+    """Random turns, scales and shifts of the plane: (count, 2, 3), from points of a moved image to the unmoved one."""
+    dice = (torch.rand(count, 4, generator=generator) * 2 - 1) * strength
+    turn, scale, x, y = (dice * dice.new_tensor([TURN, SCALE, SHIFT, SHIFT])).T
+    cosine, sine = (1 + scale) * turn.cos(), (1 + scale) * turn.sin()
+    return torch.stack([cosine, -sine, x, sine, cosine, y], 1).view(-1, 2, 3)
+
+
+def moved(images: Tensor, moves: Tensor) -> Tensor:
+    """Images (B, 3, H, W) moved as (B, 2, 3) of `draw_moves` says, mirrored at their borders."""
+    grid = F.affine_grid(moves.to(images), list(images.shape), align_corners=True)
+    return F.grid_sample(images, grid, align_corners=True, padding_mode="reflection")
+
+
+def equivariance_loss(keypoints: Tensor, moved_keypoints: Tensor, moves: Tensor) -> Tensor:
+    """|A k(I o A) - k(I)|_1 (Thewlis et al., 2017): keypoints, both (B, K, 2), and A (B, 2, 3), moves -> a scalar."""
+    moves = moves.to(keypoints)
+    away: Tensor = moved_keypoints @ moves[:, :, :2].mT + moves[:, None, :, 2] - keypoints
+    return away.abs().mean()

@@ -20,6 +20,7 @@ from autolink.edge_map import edge_map
 from autolink.inputs import Image, Pictures, check_range, read_pictures
 from autolink.layers import ResidualBlock, activation, channels_last, down_block, initialise, up_block
 from autolink.pretrained import load_folder, save_folder
+from autolink.relight import local_contrast
 
 BATCH = 32
 """Pictures that are looked at together."""
@@ -44,6 +45,9 @@ class ModelConfig:
     """Width of each detector level; every level halves the resolution."""
     decoder_channels: tuple[int, ...] = (16, 32, 64, 128)
     """Width of each decoder level, the first at full resolution."""
+    local_contrast: bool = False
+    """The detector sees local contrast only (`relight.local_contrast`), so that keypoints cannot tell how light or of
+    what colour fur or clothes are."""
     sharpness: float = 3.0
     """Factor on the heatmap logits before their softmax."""
     edge_initial: float = -2.0
@@ -89,7 +93,7 @@ class Detector(nn.Module):
         up = [up_block(c_in, c_out, convolutions=1) for c_in, c_out in pairwise(ups)]
         last = nn.Conv2d(ups[-1], config.keypoints, 3, padding=1)
         self.network = nn.Sequential(*down, *up, last)
-        self.sharpness = config.sharpness
+        self.sharpness, self.local_contrast = config.sharpness, config.local_contrast
         initialise(self)
         last.reset_parameters()  # faint heatmaps at first: the log-prior decides where keypoints start
         axis = torch.linspace(-1, 1, config.heatmap_size, device="cpu")  # as the anchors, on whatever the rest is built
@@ -100,6 +104,8 @@ class Detector(nn.Module):
 
     def forward(self, images: Tensor, spread: float = 0.0) -> Tensor:
         """Keypoints (B, K, 2), (x, y) in [-1, 1]; `spread` times a log-prior pulls each towards a place of its own."""
+        if self.local_contrast:
+            images = local_contrast(images)
         logits = self.network(images).flatten(2).float() * self.sharpness  # (B, K, h * w)
         with torch.autocast(images.device.type, enabled=False):  # positions need more than bf16's eight bits
             keypoints: Tensor = (logits + spread * self.log_prior).softmax(2) @ self.grid
@@ -144,6 +150,8 @@ class AutoLinkOutput(NamedTuple):
     """(B, K, 2), (x, y) in [-1, 1]."""
     edge_map: Tensor
     """(B, 1, H, W), not negative."""
+    moved_keypoints: Tensor | None = None
+    """(B, K, 2), of the moved images, if there were any."""
 
 
 CARD = """---
@@ -250,16 +258,20 @@ class AutoLink(Pretrained):
         output: AutoLinkOutput = self(images, mask)
         return output.reconstruction
 
-    def forward(self, images: Tensor, mask: Tensor, spread: float = 0.0, seen: Tensor | None = None) -> AutoLinkOutput:
+    def forward(
+        self, images: Tensor, mask: Tensor, spread: float = 0.0, seen: Tensor | None = None, moved: Tensor | None = None
+    ) -> AutoLinkOutput:
         """One training pass; arguments as in `reconstruct` and `Detector.forward`.
 
-        `seen` are the same images in another light, (B, 3, H, W) in [-1, 1], for the detector alone.
+        For the detector alone, (B, 3, H, W) in [-1, 1]: `seen` are the same images in another light, `moved` turned,
+        scaled and shifted.
         """
         images = self._resized(images)
         keypoints = self.detector(images if seen is None else self._resized(seen), spread)
+        moved_keypoints = None if moved is None else self.detector(self._resized(moved), spread)
         edges = self.draw(keypoints)
         masked = images * F.interpolate(mask, size=images.shape[2:], mode="nearest")
-        return AutoLinkOutput(self.decoder(masked, edges), keypoints, edges)
+        return AutoLinkOutput(self.decoder(masked, edges), keypoints, edges, moved_keypoints)
 
     def _resized(self, images: Tensor) -> Tensor:
         """The images' squares at the model's size, in the layout that convolutions run fastest on."""

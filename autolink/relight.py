@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 LIMITS = (0.6, 0.5, 1.0, 0.35 * math.pi)
@@ -29,3 +30,32 @@ def relit(images: Tensor, lights: Tensor) -> Tensor:
     level = x.mean((1, 2, 3), keepdim=True)
     x = level + (1 + contrast)[:, None, None, None] * (x - level) + brightness[:, None, None, None]
     return x.clamp(-1, 1)
+
+
+WINDOW = 0.25
+"""Side of the window of `local_contrast`, as a share of the picture's."""
+
+FAINTEST = 0.08
+"""Spread, of a picture in [-1, 1], below which noise is not raised to full contrast."""
+
+
+def local_contrast(images: Tensor) -> Tensor:
+    """What no light changes: colours less their mean around, over how much they vary there (Jarrett et al., 2009).
+
+    Args:
+        images: (B, 3, H, W) in [-1, 1].
+
+    Returns:
+        (B, 3, H, W) in (-1, 1): local mean about 0, local spread a third, the same for black fur as for white.
+    """
+    away = images - _smooth(images)
+    spread = _smooth(away.square().mean(1, keepdim=True)).sqrt()
+    return torch.tanh(away / (3 * (spread + FAINTEST / 3)))
+
+
+def _smooth(x: Tensor) -> Tensor:
+    """A mean about each pixel, twice of a square window: its weight falls with distance."""
+    reach = max(1, round(x.shape[-1] * WINDOW / 2))
+    for _ in range(2):
+        x = F.avg_pool2d(x, 2 * reach + 1, 1, reach, count_include_pad=False)
+    return x

@@ -23,7 +23,7 @@ from autolink.edge_map import edge_pairs
 from autolink.errors import UserError, command
 from autolink.inference import detect_all
 from autolink.loop import start
-from autolink.losses import reconstruction_loss
+from autolink.losses import draw_moves, equivariance_loss, moved, reconstruction_loss
 from autolink.model import AutoLink
 from autolink.nest import Nest
 from autolink.options import help_text, read_options
@@ -38,8 +38,8 @@ MEASURED_TRAIN, MEASURED_TEST = 2000, 800
 
 SAMPLES = 8
 
-RELIT = 1
-"""Sets the random numbers of the light apart from those of pictures and masks."""
+CHANGED = 1
+"""Sets the random numbers of lights and moves apart from those of pictures and masks."""
 
 EXAMPLES = (
     "accelerate launch train_autolink.py",
@@ -98,6 +98,7 @@ class Trainer(BaseTrainer[TrainConfig, AutoLink]):
             )
         self.train_rows = np.flatnonzero(~test)
         self.test_rows = np.flatnonzero(test)
+        self.last: dict[str, Tensor] = {}
 
     def train_batch(self, shard: int) -> Tensor:
         """Rebuild a batch of masked pictures."""
@@ -105,22 +106,35 @@ class Trainer(BaseTrainer[TrainConfig, AutoLink]):
         batch, mask = draw_batch(self.data.images, self.train_rows, config, self.step, shard)
         expect(self.data.images, draw_rows(self.train_rows, config, *self.next_batch(shard))[1])
         images, mask = to_network(batch, accelerator.device), mask.to(accelerator.device)
-        seen = self.relit(images, shard) if config.relight else None
+        seen, elsewhere, moves = self.changed(images, shard)
         with accelerator.autocast():
-            output = self.model(images, mask, spread(config, self.step), seen)
+            output = self.model(images, mask, spread(config, self.step), seen, elsewhere)
             loss = reconstruction_loss(output, images, self.perceptual, config.pixel_weight, config.vignette)
+        if output.moved_keypoints is not None:
+            away = equivariance_loss(output.keypoints, output.moved_keypoints, moves)
+            self.last["equivariance"] = away.detach()
+            loss = loss + config.equivariance * away
         self.update(loss)
         return loss.detach()
 
-    def relit(self, images: Tensor, shard: int) -> Tensor:
-        """The images as the detector sees them: each in a light of its own, which follows from seed, step and shard."""
-        rng = np.random.default_rng((self.config.seed, self.step, shard, RELIT))
+    def changed(self, images: Tensor, shard: int) -> tuple[Tensor | None, Tensor | None, Tensor]:
+        """The images as the detector sees them, in other lights, and moved, and the moves (B, 2, 3).
+
+        Each has a light and a move of its own, which follow from seed, step and shard; None without --relight or
+        --equivariance.
+        """
+        config, B = self.config, len(images)
+        rng = np.random.default_rng((config.seed, self.step, shard, CHANGED))
         dice = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        return relit(images, draw_lights(len(images), self.config.relight, dice))
+        seen = relit(images, draw_lights(B, config.relight, dice)) if config.relight else None
+        moves = draw_moves(B, dice)
+        if not config.equivariance:
+            return seen, None, moves
+        return seen, moved(relit(images, draw_lights(B, config.relight, dice)), moves), moves
 
     def scalars(self) -> dict[str, float]:
-        """How much of the masked image the decoder uses."""
-        return {"alpha": self.raw.decoder.alpha.item()}
+        """How much of the masked image the decoder uses, and how far keypoints did not move along."""
+        return {"alpha": self.raw.decoder.alpha.item()} | {name: value.item() for name, value in self.last.items()}
 
     def save_model(self, folder: Path) -> None:
         """The averaged AutoLink as a checkpoint folder."""

@@ -14,7 +14,6 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
@@ -30,6 +29,7 @@ from autolink.generation.translator import PoseTransfer, Translation, Translator
 from autolink.generation.translator_config import TranslatorConfig
 from autolink.inference import detect_all
 from autolink.loop import start
+from autolink.losses import draw_moves, equivariance_loss, moved
 from autolink.nested import Child, NestedAutoLink
 from autolink.options import help_text, read_options
 from autolink.pretrained import check_same_shape
@@ -40,6 +40,9 @@ EXAMPLES = (
 )
 
 PRESET_NOTES = {"local": "a region of 64 px, an hour of a CPU core"}
+
+MOVED = 0.6
+"""Strength of the moves of a region: what leaves it is not seen."""
 
 KNOWN = 4000
 """Crops at most from which it is learned how the child's keypoints usually lie."""
@@ -163,7 +166,10 @@ class LocalTrainer(TransferTrainer):
         """Keypoints turn, scale and move with the picture."""
         if not self.local_config.child_rate:
             return targets.new_zeros(())
-        return self.local_config.equivariance * equivariance_loss(self.child, targets, rng)
+        B = len(targets)
+        moves = draw_moves(B, torch.Generator().manual_seed(int(rng.integers(2**62))), MOVED)
+        here, there = self.child.keypoints(torch.cat([targets, moved(targets, moves)])).split(B)
+        return self.local_config.equivariance * equivariance_loss(here, there, moves)
 
     def save_model(self, folder: Path) -> None:
         """The pose transfer with all its children, this one new."""
@@ -176,20 +182,6 @@ class LocalTrainer(TransferTrainer):
         nested = NestedAutoLink(self.base.stage_one, children | {name: child})
         local = LocalTransfer(nested, translators | {name: self.average.alone()})
         PoseTransfer(self.base.stage_one, self.base.translator, local).save_pretrained(folder)
-
-
-def equivariance_loss(child: Child, images: Tensor, rng: np.random.Generator) -> Tensor:
-    """|T k(I T) - k(I)|_1, T a random turn, scale and shift of the plane, k the keypoints: (B, 3, H, W) -> a scalar."""
-    B = len(images)
-    noise = torch.from_numpy(rng.uniform(-1, 1, (B, 4)).astype(np.float32)).to(images.device)
-    angle, scale = 0.2 * noise[:, 0], 1 + 0.15 * noise[:, 1]
-    c, s = angle.cos() * scale, angle.sin() * scale
-    T = torch.stack([torch.stack([c, -s, 0.12 * noise[:, 2]], 1), torch.stack([s, c, 0.12 * noise[:, 3]], 1)], 1)
-    grid = F.affine_grid(T, list(images.shape), align_corners=True)
-    turned = F.grid_sample(images, grid, align_corners=True, padding_mode="reflection")
-    known, found = child.keypoints(torch.cat([images, turned])).split(B)
-    away: Tensor = found @ T[:, :, :2].transpose(1, 2) + T[:, None, :, 2] - known
-    return away.abs().mean()
 
 
 def known_translator(config: LocalTrainConfig) -> Translator | None:

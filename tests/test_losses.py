@@ -20,7 +20,14 @@ from autolink.generation.losses import (
     variety_loss,
 )
 from autolink.generation.translator import Translation
-from autolink.losses import feature_distance, reconstruction_loss, relative_feature_distance
+from autolink.losses import (
+    draw_moves,
+    equivariance_loss,
+    feature_distance,
+    moved,
+    reconstruction_loss,
+    relative_feature_distance,
+)
 from autolink.model import AutoLinkOutput
 
 
@@ -70,6 +77,29 @@ def test_a_vignette_leaves_the_corners_out() -> None:
     difference = (rebuilt - images).numpy() * np.array(window)
     wanted = float((difference**2).sum()) + 0.5 * float(np.abs(difference).mean())
     assert reconstruction_loss(output, images, distance, 0.5, 0.5).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def brightest(images: torch.Tensor) -> torch.Tensor:
+    """(B, 3, S, S) -> (B, 1, 2), where the first channel is brightest."""
+    axis = torch.linspace(-1, 1, images.shape[-1])
+    weight = images[:, 0].flatten(1).exp().pow(8)
+    places = (weight / weight.sum(1, keepdim=True)) @ torch.cartesian_prod(axis, axis).flip(1)
+    return places[:, None]
+
+
+def test_only_keypoints_that_move_with_the_picture_are_equivariant() -> None:
+    axis = torch.linspace(-1, 1, 65)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    blob = 2 * torch.exp(-((x - 0.2).square() + (y + 0.1).square()) / 0.02) - 1
+    images = blob.expand(16, 3, 65, 65)
+    moves = draw_moves(16, torch.Generator().manual_seed(0))
+    here, there = brightest(images), brightest(moved(images, moves))
+    stays = equivariance_loss(here, here, moves).item()
+    assert stays > 0.1 and equivariance_loss(here, there, moves).item() < 0.1 * stays
+    one = torch.tensor([[[0.0, -2.0, 0.1], [2.0, 0.0, -0.3]]])  # (1, 0) -> (0.1, 1.7)
+    point = torch.tensor([[[1.0, 0.0]]])
+    assert equivariance_loss(torch.tensor([[[0.3, 1.6]]]), point, one).item() == pytest.approx(0.15)
+    assert not draw_moves(3, torch.Generator(), 0.0).sub(torch.eye(3)[:2]).any()
 
 
 def test_translation_counts_the_moved_source_too() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from autolink.relight import LIMITS, draw_lights, relit
+from autolink.relight import LIMITS, draw_lights, local_contrast, relit
 
 
 def one_light(**changes: float) -> torch.Tensor:
@@ -46,3 +46,15 @@ def test_results_are_pictures_and_lights_are_each_pictures_own() -> None:
     changed = relit(images, lights)
     assert changed.abs().max() <= 1
     torch.testing.assert_close(changed[3:4], relit(images[3:4], lights[3:4]))
+
+
+def test_local_contrast_is_the_same_in_any_light_and_of_any_fur() -> None:
+    dice = torch.Generator().manual_seed(4)
+    images = 0.2 * torch.randn(2, 3, 48, 48, generator=dice)
+    seen = local_contrast(images)
+    assert seen.shape == images.shape and seen.abs().max() < 1 and 0.2 < seen.std() < 0.5
+    torch.testing.assert_close(local_contrast(images - 0.4), seen, rtol=0, atol=1e-4)
+    torch.testing.assert_close(local_contrast(-images), -seen)
+    assert (local_contrast(2 * images) - seen).abs().mean() < 0.2 * seen.abs().mean()  # but for what is faint
+    assert local_contrast(torch.full((1, 3, 16, 16), 0.7)).abs().max() < 1e-5
+    assert local_contrast(1e-3 * images).abs().max() < 0.05

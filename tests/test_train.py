@@ -73,7 +73,7 @@ def test_stopped_and_resumed_equals_uninterrupted(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    more = ["--relight", "1", "--vignette", "0.8"]
+    more = ["--relight", "1", "--vignette", "0.8", "--local-contrast", "--equivariance", "0.5"]
     train.run(options(pictures, whole, *more))
     with monkeypatch.context() as patch:
         stop_after(patch, 3)
@@ -181,6 +181,7 @@ def test_average_follows_the_weights() -> None:
         (["--masked", "1.5"], "--masked"),
         (["--relight", "1.5"], "--relight"),
         (["--vignette", "-1"], "--vignette"),
+        (["--equivariance", "-1"], "--equivariance"),
         (["--preset", "faces-cpu"], "--data FOLDER"),
         (["--resume", "--out", "nowhere/at/all"], "there is no run"),
     ],
