@@ -15,6 +15,7 @@ from autolink.edge_map import edge_pairs
 from autolink.errors import UsageError, UserError, command
 from autolink.model import AutoLink, ModelConfig
 from autolink.pictures import DAMAGE
+from autolink.pretrained import check_output_folder
 
 CARD = """---
 library_name: autolink
@@ -146,13 +147,7 @@ def _layers() -> Iterator[tuple[str, str, tuple[str, str] | None]]:
 
 def run(config: ConvertConfig) -> None:
     """The command: read, convert, write."""
-    if config.out.exists() and not config.out.is_dir():
-        raise UsageError(f"{config.out} is a file; give a folder")
-    if config.out.is_dir() and any(config.out.iterdir()):
-        if not (config.out / "config.json").exists():
-            raise UsageError(f"{config.out} holds files that are no checkpoint; choose a new folder")
-        if not config.overwrite:
-            raise UsageError(f"{config.out} holds a checkpoint; choose another folder or add --overwrite")
+    check_output_folder(config.out, config.overwrite)
     weights, parameters = read_checkpoint(config.checkpoint)
     try:
         model = convert(weights, authors_config(parameters))

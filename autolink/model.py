@@ -4,12 +4,13 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import PIL.Image
 import torch
 import torch.nn.functional as F
+import tyro
 from torch import Tensor, nn
 from typing_extensions import Self
 
@@ -48,6 +49,8 @@ class ModelConfig:
     local_contrast: bool = False
     """The detector sees local contrast only (`relight.local_contrast`), so that keypoints cannot tell how light or of
     what colour fur or clothes are."""
+    colour_erased: Annotated[bool, tyro.conf.Suppress] = False
+    """Whether what a linear map could tell of colour is taken out of the keypoints: see generation/erase_colour.py."""
     sharpness: float = 3.0
     """Factor on the heatmap logits before their softmax."""
     edge_initial: float = -2.0
@@ -83,6 +86,10 @@ class Detector(nn.Module):
 
     grid: Tensor
     log_prior: Tensor
+    erased: Tensor
+    """(2K, 2K), of a detector without colour: the projection that is taken out of the keypoints."""
+    erased_mean: Tensor
+    """(2K,), the keypoints that it leaves as they are."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -101,6 +108,10 @@ class Detector(nn.Module):
         anchors = torch.quasirandom.SobolEngine(2, seed=3).draw(config.keypoints) * 1.3 - 0.65
         self.register_buffer("grid", grid, persistent=False)
         self.register_buffer("log_prior", -torch.cdist(anchors, grid).square(), persistent=False)
+        self.colour_erased = config.colour_erased
+        if config.colour_erased:
+            self.register_buffer("erased", torch.zeros(2 * config.keypoints, 2 * config.keypoints))
+            self.register_buffer("erased_mean", torch.zeros(2 * config.keypoints))
 
     def forward(self, images: Tensor, spread: float = 0.0) -> Tensor:
         """Keypoints (B, K, 2), (x, y) in [-1, 1]; `spread` times a log-prior pulls each towards a place of its own."""
@@ -109,6 +120,9 @@ class Detector(nn.Module):
         logits = self.network(images).flatten(2).float() * self.sharpness  # (B, K, h * w)
         with torch.autocast(images.device.type, enabled=False):  # positions need more than bf16's eight bits
             keypoints: Tensor = (logits + spread * self.log_prior).softmax(2) @ self.grid
+            if self.colour_erased:
+                away = (keypoints.flatten(1) - self.erased_mean) @ self.erased
+                keypoints = keypoints - away.view_as(keypoints)
             return keypoints
 
 

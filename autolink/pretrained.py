@@ -49,6 +49,21 @@ def check_output(option: str, path: Path | None, overwrite: bool, suffixes: Coll
         raise UsageError(f"{option} {path}: the folder {path.parent} does not exist; create it first")
 
 
+def check_output_folder(folder: Path, overwrite: bool) -> None:
+    """Refuse a folder for a checkpoint that is none, holds something else, or would be replaced.
+
+    Raises:
+        UsageError: it is a file, or holds files.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; give a folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / "config.json").exists():
+            raise UsageError(f"{folder} holds files that are no checkpoint; choose a new folder")
+        if not overwrite:
+            raise UsageError(f"{folder} holds a checkpoint; choose another folder or add --overwrite")
+
+
 def save_folder(kind: str, module: nn.Module, config: Any, folder: Path, card: str, half: bool) -> None:
     """Write weights, configuration (a dataclass) and card, whole or not at all; a card that is there is kept."""
     tensors = module.state_dict()

@@ -1,9 +1,12 @@
-"""Pictures in another light: what must not matter to where a keypoint is."""
+"""Light and colour of pictures: what must not matter to where a keypoint is."""
 
 import math
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 LIMITS = (0.6, 0.5, 1.0, 0.35 * math.pi)
@@ -59,3 +62,12 @@ def _smooth(x: Tensor) -> Tensor:
     for _ in range(2):
         x = F.avg_pool2d(x, 2 * reach + 1, 1, reach, count_include_pad=False)
     return x
+
+
+def centre_colours(pictures: NDArray[np.uint8]) -> NDArray[np.floating]:
+    """Mean CIE Lab of the central square of half the side: (N, size, size, 3) RGB -> (N, 3), lightness 0 to 100."""
+    side = pictures.shape[1]
+    centre = np.ascontiguousarray(pictures[:, side // 4 : side - side // 4, side // 4 : side - side // 4])
+    pixels = centre.reshape(len(centre), -1, 3).astype(np.float32) / 255
+    lab: NDArray[np.floating] = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB))
+    return np.asarray(lab.mean(1))

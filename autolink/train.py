@@ -241,7 +241,8 @@ def take_over(model: AutoLink, known: AutoLink) -> None:
     between_known = (edge_pairs(model.config.keypoints) < known.config.keypoints).all(0)
     model.edge_logits[between_known] = weights.pop("edge_logits") * scale
     own = model.state_dict()
-    for name, value in weights.items():
+    for name in weights.keys() & own.keys():  # another's erasure of colour does not fit what is learned from here
+        value = weights[name]
         part = own[name][: len(value)] if value.ndim else own[name]  # the detector's last layer grows with keypoints
         part.copy_(value)
 

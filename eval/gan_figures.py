@@ -16,8 +16,9 @@ from autolink.eval.gan_measures import (
     distribution,
     right_class,
 )
-from autolink.eval.leak_measures import centre_colours, explained
+from autolink.eval.leak_measures import explained
 from autolink.eval.results import Better, Figure
+from autolink.relight import centre_colours
 
 TRAINED_AGAINST: Features = "efficientnet-lite0"
 """The network whose features the discriminator sees: figures by it flatter the GAN."""

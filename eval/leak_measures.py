@@ -31,15 +31,6 @@ PER_EDGE = 33
 Array = NDArray[np.floating]
 
 
-def centre_colours(pictures: NDArray[np.uint8]) -> Array:
-    """Mean CIE Lab of the central square of half the side: (N, size, size, 3) RGB -> (N, 3), lightness 0 to 100."""
-    side = pictures.shape[1]
-    centre = np.ascontiguousarray(pictures[:, side // 4 : side - side // 4, side // 4 : side - side // 4])
-    pixels = centre.reshape(len(centre), -1, 3).astype(np.float32) / 255
-    lab: Array = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB))
-    return np.asarray(lab.mean(1))
-
-
 class Explained(NamedTuple):
     """How much of something is known of pictures that took no part in the fit."""
 

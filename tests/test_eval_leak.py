@@ -10,7 +10,8 @@ from conftest import figures_in
 
 from autolink import AutoLink, ModelConfig
 from autolink.eval.leak import LeakConfig, run
-from autolink.eval.leak_measures import centre_colours, explained, off_subject, ridge, subject_masks
+from autolink.eval.leak_measures import explained, off_subject, ridge, subject_masks
+from autolink.relight import centre_colours
 
 CLASSES = np.arange(200) // 100
 

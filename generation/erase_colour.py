@@ -1,0 +1,140 @@
+"""Make a stage one whose keypoints tell no colour: python generation/erase_colour.py --checkpoint DIR --data FOLDER.
+
+A detector may place keypoints a little differently on dark and on light fur, and a generator would learn to read that.
+"""
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a file: import from the clone, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+
+from autolink.data import check_data, load_data
+from autolink.data.images import Pictures
+from autolink.device import prepare_cpu
+from autolink.errors import UserError, command
+from autolink.generation.classes import class_names, classes_of, held_out_pictures
+from autolink.inference import detect_all
+from autolink.model import BATCH, AutoLink
+from autolink.pretrained import check_output_folder
+from autolink.relight import centre_colours
+
+FEWEST = 10
+"""Pictures for each coordinate of a keypoint, at least: fewer fit by chance."""
+
+FLOOR = 1e-3
+"""Added to the variance of every direction, relative to their mean: of directions that nothing varies in, nothing is
+known."""
+
+Array = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class EraseConfig:
+    """Make a copy of a stage one whose keypoints tell no colour, by a linear map, of the pictures that they are of."""
+
+    checkpoint: str
+    """A checkpoint folder of a stage one, the name of a bundled one, or hf:owner/name."""
+    data: str
+    """A folder or zip of pictures of its kind, a class in each subfolder; those held out by name take no part."""
+    out: Path
+    """Folder for the copy."""
+    root: Path | None = None
+    """Where the published set that --data names is unpacked; see docs/data-sets.md."""
+    overwrite: bool = False
+    """Replace the checkpoint in --out."""
+
+
+def erasing_projection(values: Array, concept: Array) -> Array:
+    """The projection P for which x - x P correlates with nothing in the concept and changes x the least.
+
+    Least-squares concept erasure (Belrose et al., NeurIPS 2023): with C the covariance of the values and D theirs with
+    the concept, P projects obliquely, in the metric of C, onto the span of D.
+
+    Args:
+        values: (N, D), centred.
+        concept: (N, Z), centred.
+
+    Returns:
+        (D, D), of rank Z at most.
+    """
+    covariance = values.T @ values / len(values)
+    covariance += FLOOR * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    spread, axes = np.linalg.eigh(covariance)
+    root, whitening = axes * np.sqrt(spread) @ axes.T, axes / np.sqrt(spread) @ axes.T
+    basis, strength, _ = np.linalg.svd(whitening @ (values.T @ concept), full_matrices=False)
+    basis = basis[:, strength > 1e-9 * strength.max()]
+    projection: Array = whitening @ basis @ basis.T @ root
+    return projection
+
+
+def erase_colour(model: AutoLink, pictures: Pictures, classes: NDArray[np.int64]) -> AutoLink:
+    """A copy of a stage one without what its keypoints tell, linearly and within a class, of `centre_colours`.
+
+    Args:
+        model: a stage one; what was erased from it before is erased anew.
+        pictures: (N, size, size, 3), RGB, the size being the model's or more.
+        classes: (N,).
+    """
+    copy = AutoLink(replace(model.config, colour_erased=True))
+    copy.load_state_dict(model.state_dict(), strict=False)
+    copy.detector.erased.zero_()
+    keypoints = detect_all(copy.eval(), pictures, torch.device("cpu")).reshape(len(pictures), -1).astype(np.float64)
+    colours = np.concatenate([centre_colours(pictures[n : n + BATCH]) for n in range(0, len(pictures), BATCH)])
+    projection = erasing_projection(*(_within(values, classes) for values in (keypoints, colours.astype(np.float64))))
+    copy.detector.erased.copy_(torch.from_numpy(projection))
+    copy.detector.erased_mean.copy_(torch.from_numpy(keypoints.mean(0)))
+    return copy
+
+
+def _within(values: Array, classes: NDArray[np.int64]) -> Array:
+    """Values (N, D) less the mean of their class."""
+    centred = np.array(values)
+    for number in np.unique(classes):
+        centred[classes == number] -= centred[classes == number].mean(0)
+    return centred
+
+
+def run(config: EraseConfig) -> None:
+    """The command: read, fit, write, say how far keypoints moved.
+
+    Raises:
+        UserError: the checkpoint or the data cannot be read, or there are too few pictures.
+    """
+    check_output_folder(config.out, config.overwrite)
+    prepare_cpu(torch.device("cpu"))
+    model = AutoLink.from_pretrained(config.checkpoint)
+    check_data(config.data, config.root)
+    data = load_data(config.data, model.config.size, model.config.fit, root=config.root)
+    rows, fewest = np.flatnonzero(~held_out_pictures(data)), FEWEST * 2 * model.config.keypoints
+    if len(rows) < fewest:
+        raise UserError(
+            f"--data {config.data}: {len(rows)} pictures that are not held out; {model.config.keypoints} keypoints "
+            f"need at least {fewest}, so that what is erased is no chance"
+        )
+    classes = classes_of(data.names, class_names(data.names))[rows]
+    pictures = data.images[rows]
+    copy = erase_colour(model, pictures, classes)
+    copy.save_pretrained(config.out)
+    before, after = (detect_all(one, pictures, torch.device("cpu")) for one in (model, copy))
+    moved = np.linalg.norm(after - before, axis=2).mean() * 50
+    print(
+        f"{config.out}: fitted on {len(rows)} pictures ({len(data) - len(rows)} held out); keypoints moved by "
+        f"{moved:.1f} % of the side on average. See what they still tell: autolink eval leak --checkpoint {config.out} "
+        f"--data {config.data}"
+    )
+
+
+def main() -> None:
+    """Entry point of `python generation/erase_colour.py`."""
+    command(lambda: run(tyro.cli(EraseConfig)))
+
+
+if __name__ == "__main__":
+    main()
