@@ -59,8 +59,10 @@ def local_contrast(images: Tensor) -> Tensor:
 def _smooth(x: Tensor) -> Tensor:
     """A mean about each pixel, twice of a square window: its weight falls with distance."""
     reach = max(1, round(x.shape[-1] * WINDOW / 2))
+    side = 2 * reach + 1
     for _ in range(2):
-        x = F.avg_pool2d(x, 2 * reach + 1, 1, reach, count_include_pad=False)
+        x = F.avg_pool2d(x, (side, 1), 1, (reach, 0), count_include_pad=False)  # a row and a column: faster than both
+        x = F.avg_pool2d(x, (1, side), 1, (0, reach), count_include_pad=False)
     return x
 
 
