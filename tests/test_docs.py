@@ -222,6 +222,13 @@ def shortened(script: str, options: list[str], folder: Path) -> list[str]:
     """Options that make a command short; what it reads is made, what it must not find is removed."""
     if script == "eval/gan.py":  # distances of a thousand features take long for each class and network
         options += ["--features", "efficientnet-lite0", "--data", "my_animals/cat"]
+    if script == "generation/erase_colour.py":  # ten pictures for each coordinate of a keypoint
+        dice = np.random.default_rng(0)
+        (folder / "many").mkdir()
+        for n in range(120):
+            pixels = dice.integers(0, 256, (8, 8, 3), np.uint8)
+            Image.fromarray(pixels).resize((32, 32)).save(folder / "many" / f"{n}.png")
+        options += ["--data", "many"]
     if "mediapipe" in options:
         return [*options, "--frames", "5", *(["--clips", "2"] if script == "eval/transfer.py" else [])]
     if script in ("eval/transfer.py", "eval/report.py") and not {"--compare", "--summary"} & set(options):
