@@ -75,7 +75,7 @@ def erasing_projection(values: Array, concept: Array) -> Array:
 
 
 def erase_colour(model: AutoLink, pictures: Pictures, classes: NDArray[np.int64]) -> AutoLink:
-    """A copy of a stage one without what its keypoints tell, linearly and within a class, of `centre_colours`.
+    """A copy of a stage one without what its keypoints tell, linearly and in any class, of `centre_colours`.
 
     Args:
         model: a stage one; what was erased from it before is erased anew.
@@ -87,7 +87,9 @@ def erase_colour(model: AutoLink, pictures: Pictures, classes: NDArray[np.int64]
     copy.detector.erased.zero_()
     keypoints = detect_all(copy.eval(), pictures, torch.device("cpu")).reshape(len(pictures), -1).astype(np.float64)
     colours = np.concatenate([centre_colours(pictures[n : n + BATCH]) for n in range(0, len(pictures), BATCH)])
-    projection = erasing_projection(*(_within(values, classes) for values in (keypoints, colours.astype(np.float64))))
+    known, colours = (_within(values, classes) for values in (keypoints, colours.astype(np.float64)))
+    of_each_class = np.hstack([colours * (classes == number)[:, None] for number in np.unique(classes)])
+    projection = erasing_projection(known, of_each_class)
     copy.detector.erased.copy_(torch.from_numpy(projection))
     copy.detector.erased_mean.copy_(torch.from_numpy(keypoints.mean(0)))
     return copy
