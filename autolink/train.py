@@ -41,6 +41,10 @@ SAMPLES = 8
 CHANGED = 1
 """Sets the random numbers of lights and moves apart from those of pictures and masks."""
 
+OTHER_SIGHT = (
+    "note: --start-from {} was trained {} --local-contrast, unlike this one; its detector learns anew what it sees"
+)
+
 EXAMPLES = (
     "accelerate launch train_autolink.py",
     "accelerate launch train_autolink.py --preset faces-cpu --data my_faces --out runs/faces",
@@ -91,6 +95,7 @@ class Trainer(BaseTrainer[TrainConfig, AutoLink]):
         self.data = data
         self.perceptual = PerceptualLoss(config.features, config.feature_size, config.feature_weights)
         self.perceptual.to(accelerator.device)
+        self.other_sight = known is not None and known.config.local_contrast != config.model.local_contrast
         test = data.annotation.test if data.annotation else np.zeros(len(data), bool)
         if test.all():
             raise UserError(
@@ -150,12 +155,13 @@ class Trainer(BaseTrainer[TrainConfig, AutoLink]):
         lines = [f"skipped {name}: {reason}" for name, reason in data.skipped.items()]
         if lines:
             lines.append(f"{len(lines)} files cannot be read and were skipped")
-        parameters = sum(p.numel() for p in self.raw.parameters())
+        parameters, seen = sum(p.numel() for p in self.raw.parameters()), config.model.local_contrast
         return [
             *lines,
             f"{len(self.train_rows)} pictures to train on, {len(self.test_rows)} held out, "
             f"{config.model.size} px; {config.model.keypoints} keypoints, {parameters / 1e6:.2f} M parameters; "
             f"{self.accelerator.device}, precision {self.accelerator.mixed_precision}",
+            *([OTHER_SIGHT.format(config.start_from, "without" if seen else "with")] if self.other_sight else []),
         ]
 
     def measure(self) -> dict[str, float]:

@@ -194,14 +194,15 @@ def test_impossible_options_are_told(
 
 
 def test_it_begins_with_the_weights_of_another_model(
-    fails: Callable[..., str], pictures: Path, tiny_checkpoint: Path, tmp_path: Path
+    fails: Callable[..., str], pictures: Path, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With nothing to learn, what it is given stays, at another size and with more keypoints; resumed or not."""
     known = AutoLink.from_pretrained(tiny_checkpoint)
     K, out = known.config.keypoints, tmp_path / "run"
     still = ["--start-from", str(tiny_checkpoint), "--keypoints", str(K + 2), "--learning-rate", "1e-30",
-             "--weight-decay", "0", "--size", "64"]  # fmt: skip
+             "--weight-decay", "0", "--size", "64", "--local-contrast"]  # fmt: skip
     train.run([*options(pictures, out), *still, "--edge-learning-rate-scale", "32"])
+    assert "trained without --local-contrast, unlike this one" in capsys.readouterr().out
     learned = AutoLink.from_pretrained(out / "model")
     between_known = [n for n, (i, j) in enumerate(edge_pairs(K + 2).T.tolist()) if max(i, j) < K]
     torch.testing.assert_close(learned.edge_weights[between_known], known.edge_weights)
