@@ -286,6 +286,8 @@ def test_accelerates_own_launcher(pictures: Path, tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_training_whose_launcher_dies_saves_and_stops(number: int, pictures: Path, tmp_path: Path) -> None:
     """Accelerate's launcher passes no signal on."""
+    if signal.getsignal(number) is signal.SIG_IGN:
+        pytest.skip("this signal is ignored here, as by what a shell runs in the background; so it would be there")
     command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "1"]
     command += [str(ROOT / "train_autolink.py"), *options(pictures, tmp_path / "run", "--steps", "5000")]
     told = tmp_path / "told.txt"
