@@ -12,7 +12,7 @@ from torch import Tensor
 from autolink.data.images import ImageSet, Pictures
 from autolink.device import to_network
 from autolink.generation.classes import classes_of, held_out_pictures
-from autolink.generation.gan import REMEMBERED, Generator
+from autolink.generation.generator import REMEMBERED, Generator
 from autolink.inference import detect_all
 from autolink.model import AutoLink
 from autolink.relight import draw_lights, relit

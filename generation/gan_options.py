@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from autolink.generation.gan import GanConfig
+from autolink.generation.generator import GanConfig
 from autolink.options import help_text, read_options
 from autolink.run_config import SMALLEST_FEATURE_SIZE, DataOptions, Options, RunConfig
 

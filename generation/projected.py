@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from autolink.generation.gan import GanConfig
+from autolink.generation.generator import GanConfig
 from autolink.layers import channels_last
 from autolink.perceptual import EfficientNetLite0
 from autolink.pretrained import rename_earlier_keys

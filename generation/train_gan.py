@@ -22,9 +22,10 @@ from autolink.errors import UserError, command
 from autolink.generation import gan_progress
 from autolink.generation.adversarial import BETAS, AdversarialTrainer
 from autolink.generation.classes import data_classes
-from autolink.generation.gan import Block, Gan, Generator, draw_structure
+from autolink.generation.gan import Gan, draw_structure
 from autolink.generation.gan_data import Batch, GanData
 from autolink.generation.gan_options import GanTrainConfig, parse_config
+from autolink.generation.generator import Block, Generator
 from autolink.generation.losses import hinge_generator_loss, hinge_loss, structure_loss, variety_loss
 from autolink.generation.projected import Discriminator, ProjectedFeatures, changed, draw_change
 from autolink.loop import start

@@ -95,7 +95,8 @@ def tiny_gan(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) ->
     import torch
 
     from autolink import AutoLink
-    from autolink.generation.gan import Gan, GanConfig, Generator
+    from autolink.generation.gan import Gan
+    from autolink.generation.generator import GanConfig, Generator
 
     torch.manual_seed(0)
     stage_one = AutoLink.from_pretrained(tiny_checkpoint)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from autolink import AutoLink, Gan, PoseTransfer, __version__
 from autolink.checkpoints import BUNDLED
 from autolink.errors import UserError
-from autolink.generation.gan import Generator
+from autolink.generation.generator import Generator
 from autolink.pretrained import FORMAT
 
 EARLIER = {"embedding.": "name.", "mapping.": "map.", "constant": "begin", "edge_encoder.": "read."}

@@ -7,7 +7,8 @@ import torch
 
 from autolink import AutoLink, ModelConfig
 from autolink.errors import UserError
-from autolink.generation.gan import Gan, GanConfig, Generator, draw_structure
+from autolink.generation.gan import Gan, draw_structure
+from autolink.generation.generator import GanConfig, Generator
 from autolink.generation.projected import (
     Change,
     Discriminator,

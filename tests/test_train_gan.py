@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from autolink.data import load_data
 from autolink.generation import gan_progress, train_gan
 from autolink.generation.classes import class_names, classes_of
-from autolink.generation.gan import REMEMBERED, Gan
+from autolink.generation.gan import Gan
 from autolink.generation.gan_data import RELIT, GanData
+from autolink.generation.generator import REMEMBERED
 from autolink.model import AutoLink
 from autolink.run_state import RunFolder
 
