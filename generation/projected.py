@@ -1,6 +1,7 @@
 """What the GAN is trained against: a projected discriminator (Sauer et al., 2021), and augmentation."""
 
-from typing import ClassVar, NamedTuple
+from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -8,9 +9,17 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from autolink.generation.generator import GanConfig
-from autolink.layers import channels_last
+from autolink.layers import channels_last, initialise
 from autolink.perceptual import EfficientNetLite0
-from autolink.pretrained import rename_earlier_keys
+
+GRID = 4
+"""Side of the grid of places that are judged."""
+
+EDGE_CHANNELS = 32
+"""Width of what the discriminator reads from the edge map."""
+
+GAIN = 2.0
+"""After each spectrally normalised convolution: without, what passes several of them is too faint to tell apart."""
 
 
 class ProjectedFeatures(nn.Module):
@@ -49,38 +58,57 @@ class ProjectedFeatures(nn.Module):
         return images.contiguous(memory_format=torch.channels_last)
 
 
+def halvings(side: int) -> int:
+    """How often a side can be halved and still be `GRID` or more."""
+    return max(0, (side // GRID).bit_length() - 1)
+
+
 class Head(nn.Module):
-    """The verdict at one depth: spectrally normalised convolutions (Miyato et al., 2018), class by projection."""
+    """The verdict at one depth: spectrally normalised convolutions (Miyato et al., 2018) down to `GRID` places.
 
-    earlier_keys: ClassVar = {"see.": "feature_conv.", "read.": "edge_conv.", "name.": "embedding."}
-    """What its parts were called in run folders of version 0.1."""
+    All depths end at as many places and so count alike (Sauer et al., 2021); were they to judge at their own
+    resolution, the finest, which knows least of what an animal is, would outvote the others.
+    """
 
-    def __init__(self, width: int, classes: int) -> None:
+    def __init__(self, width: int, depth: int, classes: int) -> None:
         super().__init__()
-        self.feature_conv = spectral_norm(nn.Conv2d(width, width, 4, 2, 1))
-        self.edge_conv = spectral_norm(nn.Conv2d(1, width, 4, 2, 1))
+        self.down = nn.ModuleList(spectral_norm(nn.Conv2d(width, width, 4, 2, 1)) for _ in range(depth))
         self.body = spectral_norm(nn.Conv2d(width, width, 3, padding=1))
         self.last = spectral_norm(nn.Conv2d(width, 1, 3, padding=1))
+        self.structure = nn.Conv2d(EDGE_CHANNELS, width, 1)
         self.embedding = nn.Embedding(classes, width)
         nn.init.zeros_(self.embedding.weight)
-        nn.Module.register_load_state_dict_pre_hook(self, rename_earlier_keys)
 
-    def forward(self, feature: Tensor, rows: Tensor, edges: Tensor, classes: Tensor) -> Tensor:
-        """(F, width, h, h), and of each verdict: feature row (B,), (B, 1, H, H), (B,) -> logits (B, h * h / 4)."""
-        edges = F.interpolate(edges, size=feature.shape[2:], mode="bilinear", antialias=True, align_corners=False)
-        x = F.leaky_relu(self.feature_conv(feature)[rows] + self.edge_conv(edges), 0.2)
-        x = F.leaky_relu(self.body(x), 0.2)
-        logits: Tensor = self.last(x) + (self.embedding(classes)[:, :, None, None] * x).mean(1, keepdim=True)
+    def forward(self, feature: Tensor, rows: Tensor, structures: Tensor, classes: Tensor) -> Tensor:
+        """Verdicts (B, GRID * GRID): on features, their rows (B,), structures (B, EDGE_CHANNELS, GRID, GRID), classes.
+
+        Structure and class by projection (Miyato and Koyama, 2018), structure place by place.
+        """
+        x = feature
+        for layer in (*self.down, self.body):
+            x = F.leaky_relu(GAIN * layer(x), 0.2)
+        x = F.adaptive_avg_pool2d(x, GRID)
+        wanted = self.structure(structures) + self.embedding(classes)[:, :, None, None]
+        agreement = (wanted * x[rows]).sum(1, keepdim=True) / x.shape[1] ** 0.5
+        logits: Tensor = GAIN * self.last(x)[rows] + agreement
         return logits.flatten(1)
 
 
 class Discriminator(nn.Module):
     """Is a picture real, of this class, and of this structure? Sees `ProjectedFeatures`, not pictures."""
 
-    def __init__(self, config: GanConfig) -> None:
+    def __init__(self, config: GanConfig, feature_size: int) -> None:
         super().__init__()
         self.conditional = config.conditional
-        self.heads = nn.ModuleList(Head(width, len(config.classes)) for width in ProjectedFeatures.widths)
+        widths = (1, *(EDGE_CHANNELS,) * halvings(config.drawn_size))
+        self.edge_encoder = nn.Sequential(
+            *(nn.Sequential(nn.Conv2d(a, b, 4, 2, 1), nn.LeakyReLU(0.2)) for a, b in pairwise(widths))
+        )
+        self.heads = nn.ModuleList(
+            Head(width, halvings(feature_size // 2 ** (n + 1)), len(config.classes))
+            for n, width in enumerate(ProjectedFeatures.widths)
+        )
+        initialise(self.edge_encoder)
         channels_last(self)
 
     def forward(self, features: list[Tensor], rows: Tensor, edges: Tensor, classes: Tensor) -> Tensor:
@@ -93,10 +121,11 @@ class Discriminator(nn.Module):
             classes: (B,), the class it is held against.
 
         Returns:
-            Logits (B, L), above zero for real.
+            Logits (B, L), above zero for real, as many of each depth.
         """
-        edges = edges if self.conditional else torch.zeros_like(edges)
-        logits = [head(f, rows, edges, classes) for head, f in zip(self.heads, features, strict=True)]
+        structures = self.edge_encoder(edges if self.conditional else torch.zeros_like(edges))
+        structures = structures * (structures.square().mean((1, 2, 3), keepdim=True) + 1e-6).rsqrt()  # lines are faint
+        logits = [head(f, rows, structures, classes) for head, f in zip(self.heads, features, strict=True)]
         return torch.cat(logits, 1).float()
 
 

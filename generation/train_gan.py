@@ -74,7 +74,7 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
         if known:
             take_over(generator, known)
         self.data.remember(generator, self.stage_one)
-        super().__init__(config, accelerator, generator, Discriminator(config.model))
+        super().__init__(config, accelerator, generator, Discriminator(config.model, config.feature_size))
         few = torch.from_numpy(self.data.images[self.data.train_rows[:64]])
         self.features = ProjectedFeatures(config.feature_size, to_network(few, torch.device("cpu")))
         self.features.to(accelerator.device)
@@ -167,6 +167,19 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
     def sample_picture(self) -> NDArray[np.uint8]:
         """As `gan_progress.sample_picture`."""
         return gan_progress.sample_picture(self.shown(), self.data, self.config.batch)
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of `tensors`.
+
+        Raises:
+            UserError: they are of version 1.0.0 or earlier, whose discriminator was another.
+        """
+        if not any(name.startswith("discriminator.edge_encoder.") for name in tensors):
+            raise UserError(
+                "--resume: this run is of an earlier version, whose discriminator was another; begin anew from its "
+                "generator: --start-from RUN/model --out NEW"
+            )
+        super().load_tensors(tensors)
 
     def data_state(self) -> str:
         """How many pictures there are, of which classes."""

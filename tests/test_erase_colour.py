@@ -48,7 +48,7 @@ def test_keypoints_tell_no_colour_after_it(lit: Path, tiny_checkpoint: Path, tmp
     assert blind.config.colour_erased and not sees.config.colour_erased
     data = load_data(str(lit), 32, "stretch")
     classes = np.array([name.startswith("dog") for name in data.names]).astype(np.int64)
-    lightness = centre_colours(data.images)[:, :1]
+    lightness = centre_colours(np.asarray(data.images))[:, :1]
     told = []
     for model in (sees, blind):
         keypoints = detect_all(model, data.images, torch.device("cpu"))
