@@ -25,7 +25,8 @@ class StageOneData(DataOptions):
     preset: Preset = "figures"
     """Where the defaults come from; see above."""
     data: str = "figures"
-    """A folder of pictures or videos, a zip of pictures, `figures` or `animals`, rendered, or a published set."""
+    """A folder of pictures or videos, a zip of pictures, tar shards, `figures` or `animals`, rendered, or a published
+    set."""
     root: Path | None = None
     """Where the published set that --data names is unpacked; see docs/data-sets.md."""
     flip: bool = True

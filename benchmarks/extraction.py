@@ -26,7 +26,7 @@ from autolink.data.picture import squares
 from autolink.detect import DetectConfig
 from autolink.detect import run as detect
 from autolink.extraction import Segment
-from autolink.generation.extract import ExtractConfig, Worker
+from autolink.generation.extract_worker import Worker
 from autolink.inference import detect_all
 from autolink.video.files import read_frames
 from autolink.video.writer import VideoWriter
@@ -64,8 +64,7 @@ def works(config: Benchmark, folder: Path) -> tuple[Worker, list[Segment], dict[
     with VideoWriter(video, Fraction(25)) as writer:
         for frame in figure_clip(config.frames, 0, config.side)[0]:
             writer.write(frame)
-    options = ExtractConfig((str(video),), out, config.checkpoint, 3600, device=config.device)  # type: ignore[arg-type]
-    worker = Worker(options, out)
+    worker = Worker(config.checkpoint, config.device, 3600, out)
     torch.set_num_threads(1)
     worker.about.claim(out)
     copies = [shutil.copy(video, folder / f"{n}.mp4") for n in range(config.videos)]

@@ -21,7 +21,7 @@ from autolink.data.figures import figure_clip
 from autolink.detect import DetectConfig
 from autolink.errors import UserError
 from autolink.files import clear_leftovers
-from autolink.generation import extract
+from autolink.generation import extract, extract_worker
 from autolink.generation.extract import ExtractConfig
 from autolink.inference import detect_all
 from autolink.video.container import VideoError
@@ -135,7 +135,7 @@ def test_what_failed_is_tried_again_and_what_is_done_is_not(
     extract.run(config(listing, out, tiny_checkpoint))
     assert sorted(Path(error["video"]).name for error in extraction.read_errors(out)) == ["gone.mp4", "v.mp4"]
     video.write_bytes((clips / "b.mkv").read_bytes())
-    extract._known.cache_clear()
+    extract_worker._known.cache_clear()
     capsys.readouterr()
     extract.run(config(listing, out, tiny_checkpoint))
     assert "30 frames in 3 new segments, 1 of them" in capsys.readouterr().out
@@ -229,7 +229,7 @@ def test_videos_followed_together_are_as_one_by_one(tmp_path: Path, monkeypatch:
         sizes.append(len(crops))
         return detect_all(model, crops, device)
 
-    monkeypatch.setattr(extract, "detect_all", noted)
+    monkeypatch.setattr(extract_worker, "detect_all", noted)
     extract.run(config(clips, tmp_path / "together", "figures-transfer", segment=60))
     together, batches = rows(tmp_path / "together"), len(sizes)
     with monkeypatch.context() as patch:
