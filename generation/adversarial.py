@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -19,10 +19,13 @@ BETAS = (0.0, 0.99)
 
 
 class AdversarialTrainer(BaseTrainer[Config, Network], Generic[Config, Network, Critic]):
-    """A network and a discriminator, each with an optimiser of its own and the same learning rate.
+    """A network and a discriminator, each with an optimiser of its own.
 
     Where batches are accumulated, both step after the last: all batches are judged by the same discriminator.
     """
+
+    discriminator_share: ClassVar[float] = 1.0
+    """Its learning rate, over the network's."""
 
     def __init__(self, config: Config, accelerator: Accelerator, network: Network, discriminator: Critic) -> None:
         if accelerator.mixed_precision == "fp16" and accelerator.gradient_accumulation_steps > 1:
@@ -32,8 +35,9 @@ class AdversarialTrainer(BaseTrainer[Config, Network], Generic[Config, Network, 
             )
         super().__init__(config, accelerator, network)
         optimizer = torch.optim.AdamW(
-            discriminator.parameters(), lr=config.learning_rate, betas=BETAS, weight_decay=0.0
-        )
+            [{"params": list(discriminator.parameters()), "share": self.discriminator_share}],
+            lr=config.learning_rate, betas=BETAS, weight_decay=0.0,
+        )  # fmt: skip
         self.discriminator, self.discriminator_optimizer = accelerator.prepare(discriminator, optimizer)
         self.raw_discriminator = discriminator
         self.learners.append(self.discriminator)

@@ -52,6 +52,7 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
     """Generator and projected discriminator; the frozen stage one says where the keypoints are."""
 
     betas = BETAS
+    discriminator_share = 4.0  # at the generator's own rate it stays a coin toss for thousands of steps
 
     def __init__(
         self, config: GanTrainConfig, accelerator: Accelerator, stage_one: AutoLink, pictures: ImageSet,
