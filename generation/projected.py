@@ -76,8 +76,7 @@ class Head(nn.Module):
         self.body = spectral_norm(nn.Conv2d(width, width, 3, padding=1))
         self.last = spectral_norm(nn.Conv2d(width, 1, 3, padding=1))
         self.structure = nn.Conv2d(EDGE_CHANNELS, width, 1)
-        self.embedding = nn.Embedding(classes, width)
-        nn.init.zeros_(self.embedding.weight)
+        self.embedding = nn.Embedding(classes, width)  # from zeros, classes are told apart a hundred steps later
 
     def forward(self, feature: Tensor, rows: Tensor, structures: Tensor, classes: Tensor) -> Tensor:
         """Verdicts (B, GRID * GRID): on features, their rows (B,), structures (B, EDGE_CHANNELS, GRID, GRID), classes.

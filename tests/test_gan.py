@@ -98,7 +98,7 @@ def test_the_discriminator_learns_to_tell_a_picture_from_one_of_another_structur
     discriminator = Discriminator(TINY, 32)
     optimizer = torch.optim.AdamW(discriminator.parameters(), 5e-4, BETAS)
     rows = torch.arange(16)
-    for _ in range(120):
+    for _ in range(200):
         classes = torch.randint(2, (16,))
         edges = torch.zeros(16, 1, 32, 32)
         for edge, place in zip(edges, torch.randint(2, 28, (16, 2)).tolist(), strict=True):
@@ -115,7 +115,7 @@ def test_the_discriminator_learns_to_tell_a_picture_from_one_of_another_structur
         optimizer.zero_grad()
         hinge_loss(right, moved, [other]).backward()
         optimizer.step()
-    assert right.mean() > moved.mean() + 0.1 and right.mean() > other.mean() + 0.1
+    assert right.mean() - moved.mean() > 0.1 and right.mean() - other.mean() > 0.5
 
 
 def test_augmentation_moves_picture_and_edge_map_alike() -> None:
