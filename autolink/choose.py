@@ -33,7 +33,8 @@ def choose_checkpoint(source: Source | Path, device: torch.device) -> tuple[str,
     """The bundled stage one that knows pictures best, and its name.
 
     A stage one knows a picture if it rebuilds it where it is hidden, and if its keypoints stay on the subject when the
-    picture is shifted: the product of both errors decides, the median over a few pictures.
+    picture is shifted: the product of the first error and the square of the second decides, the median over a few
+    pictures. The second says more of what is known, the first also how hard the pictures are to paint.
 
     Args:
         source: pictures, or a video.
@@ -48,7 +49,7 @@ def choose_checkpoint(source: Source | Path, device: torch.device) -> tuple[str,
     def strangeness(name: str) -> float:
         model = known[name]
         images = _squares(model, pictures)
-        return float((masked_error(model, images) * straying(model, images)).median())
+        return float((masked_error(model, images) * straying(model, images).square()).median())
 
     best = min(known, key=strangeness)
     return best, known[best]
