@@ -122,7 +122,7 @@ class Detector(nn.Module):
             keypoints: Tensor = (logits + spread * self.log_prior).softmax(2) @ self.grid
             if self.colour_erased:
                 away = (keypoints.flatten(1) - self.erased_mean) @ self.erased
-                keypoints = keypoints - away.view_as(keypoints)
+                keypoints = (keypoints - away.view_as(keypoints)).clamp(-1, 1)  # pictures may be unlike those it knows
             return keypoints
 
 

@@ -58,6 +58,8 @@ def test_keypoints_tell_no_colour_after_it(lit: Path, tiny_checkpoint: Path, tmp
     assert told[0] > 0.5 and told[1] < 0.1
     before, after = (detect_all(model, data.images, torch.device("cpu")) for model in (sees, blind))
     np.testing.assert_allclose(after.mean(0), before.mean(0), atol=0.02)
+    strange = torch.full((1, 3, 32, 32), 30.0)
+    assert blind.keypoints(strange).abs().max() <= 1
     run(EraseConfig(str(tmp_path / "blind"), str(lit), tmp_path / "again"))
     again = AutoLink.from_pretrained(tmp_path / "again")
     torch.testing.assert_close(again.detector.erased, blind.detector.erased)
