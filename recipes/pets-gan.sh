@@ -17,10 +17,11 @@ accelerate launch generation/train_gan.py "${grown[@]}" --start-from runs/pets-g
   --decay-share 0 --steps 1500 --out runs/pets-gan-4 "$@"
 accelerate launch generation/train_gan.py "${grown[@]}" --start-from runs/pets-gan-4/model \
   --feature-size 160 --decay-share 0.4 --batch 32 --steps 1450 --out runs/pets-gan-5 "$@"
-# the bundled one had an earlier stage one until here, and an earlier discriminator until the last training
+# the bundled one had an earlier stage one until here, and an earlier discriminator until the last training; that was
+# stopped when the discriminator began to know its pictures by heart: open the samples
 again=("${grown[@]}" --relight 0 --structure-weight 1 --variety 0.85)
 accelerate launch generation/train_gan.py "${again[@]}" --start-from runs/pets-gan-5/model \
   --decay-share 0 --steps 1555 --out runs/pets-gan-6 "$@"
 accelerate launch generation/train_gan.py "${again[@]}" --start-from runs/pets-gan-6/model \
-  --decay-share 0.35 --steps 2844 --out runs/pets-gan-7 "$@"
+  --decay-share 0.2 --steps 2300 --out runs/pets-gan-7 "$@"
 python -m recipes.bundle runs/pets-gan-7/model checkpoints/pets-gan
