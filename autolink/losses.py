@@ -63,7 +63,12 @@ def draw_moves(count: int, generator: torch.Generator, strength: float = 1.0) ->
     """Random turns, scales and shifts of the plane: (count, 2, 3), from points of a moved image to the unmoved one."""
     dice = (torch.rand(count, 4, generator=generator) * 2 - 1) * strength
     turn, scale, x, y = (dice * dice.new_tensor([TURN, SCALE, SHIFT, SHIFT])).T
-    cosine, sine = (1 + scale) * turn.cos(), (1 + scale) * turn.sin()
+    return similarity(turn, 1 + scale, x, y)
+
+
+def similarity(turn: Tensor, scale: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Turns (radians), factors and shifts ([-1, 1] units), all (B,), as maps of the plane: (B, 2, 3)."""
+    cosine, sine = turn.cos() * scale, turn.sin() * scale
     return torch.stack([cosine, -sine, x, sine, cosine, y], 1).view(-1, 2, 3)
 
 

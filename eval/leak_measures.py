@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autolink.edge_map import edge_pairs
+from autolink.generation.classes import without_class_means
 
 FOLDS = 10
 
@@ -62,7 +63,7 @@ def explained(known: Array, wanted: Array, classes: NDArray[np.int64], seed: int
     left, total = np.empty(len(known)), np.empty(len(known))
     for n in range(FOLDS):
         test = fold == n
-        x, y = (_without_means(values.astype(np.float64), classes, ~test) for values in (known, wanted))
+        x, y = (without_class_means(values.astype(np.float64), classes, ~test) for values in (known, wanted))
         x /= np.maximum(x[~test].std(0), 1e-9)
         left[test] = np.square(y[test] - x[test] @ ridge(x[~test], y[~test])).sum(1)
         total[test] = np.square(y[test]).sum(1)
@@ -71,14 +72,6 @@ def explained(known: Array, wanted: Array, classes: NDArray[np.int64], seed: int
     drawn = rng.integers(len(known), size=(DRAWS, len(known)))
     low, high = np.percentile(1 - left[drawn].sum(1) / np.maximum(total[drawn].sum(1), 1e-12), [2.5, 97.5])
     return Explained(float(1 - left.sum() / total.sum()), (float(low), float(high)))
-
-
-def _without_means(values: Array, classes: NDArray[np.int64], fitted: NDArray[np.bool_]) -> Array:
-    """Values (N, D) less the mean of their class among the fitted ones, or of all where the class has none."""
-    centred = np.asarray(values - values[fitted].mean(0))
-    for c in np.unique(classes[fitted]):
-        centred[classes == c] = values[classes == c] - values[fitted & (classes == c)].mean(0)
-    return centred
 
 
 def ridge(x: Array, y: Array) -> Array:

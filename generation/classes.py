@@ -48,3 +48,13 @@ def held_out_pictures(data: ImageSet) -> NDArray[np.bool_]:
     if data.annotation:
         return data.annotation.test
     return np.array([chosen_by_name(name, HELD_OUT) for name in data.names])
+
+
+def without_class_means(
+    values: NDArray[np.floating], classes: NDArray[np.int64], fitted: NDArray[np.bool_]
+) -> NDArray[np.floating]:
+    """Values (N, D) less the mean of their class among the fitted ones, or of all where the class has none."""
+    centred = np.asarray(values - values[fitted].mean(0))
+    for c in np.unique(classes[fitted]):
+        centred[classes == c] = values[classes == c] - values[fitted & (classes == c)].mean(0)
+    return centred

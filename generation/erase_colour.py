@@ -19,7 +19,7 @@ from autolink.data import check_data, load_data
 from autolink.data.images import Pictures
 from autolink.device import prepare_cpu
 from autolink.errors import UserError, command
-from autolink.generation.classes import class_names, classes_of, held_out_pictures
+from autolink.generation.classes import class_names, classes_of, held_out_pictures, without_class_means
 from autolink.inference import detect_all
 from autolink.model import BATCH, AutoLink
 from autolink.pretrained import check_output_folder
@@ -77,33 +77,30 @@ def erasing_projection(values: Array, concept: Array) -> Array:
     return projection
 
 
-def erase_colour(model: AutoLink, pictures: Pictures, classes: NDArray[np.int64]) -> AutoLink:
+def erase_colour(model: AutoLink, pictures: Pictures, classes: NDArray[np.int64]) -> tuple[AutoLink, float]:
     """A copy of a stage one without what its keypoints tell, linearly and in any class, of `centre_colours`.
 
     Args:
         model: a stage one; what was erased from it before is erased anew.
         pictures: (N, size, size, 3), RGB, the size being the model's or more.
         classes: (N,).
+
+    Returns:
+        The copy, and how far keypoints moved on average, in per cent of the side.
     """
     copy = AutoLink(replace(model.config, colour_erased=True))
     copy.load_state_dict(model.state_dict(), strict=False)
     copy.detector.erased.zero_()
     keypoints = detect_all(copy.eval(), pictures, torch.device("cpu")).reshape(len(pictures), -1).astype(np.float64)
     colours = np.concatenate([centre_colours(pictures[n : n + BATCH]) for n in range(0, len(pictures), BATCH)])
-    known, colours = (_within(values, classes) for values in (keypoints, colours.astype(np.float64)))
+    every = np.ones(len(classes), bool)
+    known, colours = (without_class_means(v, classes, every) for v in (keypoints, colours.astype(np.float64)))
     of_each_class = np.hstack([colours * (classes == number)[:, None] for number in np.unique(classes)])
     projection = erasing_projection(known, of_each_class)
     copy.detector.erased.copy_(torch.from_numpy(projection))
     copy.detector.erased_mean.copy_(torch.from_numpy(keypoints.mean(0)))
-    return copy
-
-
-def _within(values: Array, classes: NDArray[np.int64]) -> Array:
-    """Values (N, D) less the mean of their class."""
-    centred = np.array(values)
-    for number in np.unique(classes):
-        centred[classes == number] -= centred[classes == number].mean(0)
-    return centred
+    away = (keypoints - keypoints.mean(0)) @ projection
+    return copy, float(np.linalg.norm(away.reshape(len(pictures), -1, 2), axis=2).mean() * 50)
 
 
 def run(config: EraseConfig) -> None:
@@ -126,10 +123,8 @@ def run(config: EraseConfig) -> None:
     known, rows = len(rows), rows[np.linspace(0, len(rows) - 1, min(MOST, len(rows))).astype(int)]
     classes = classes_of(data.names, class_names(data.names))[rows]
     pictures = data.images[rows]
-    copy = erase_colour(model, pictures, classes)
+    copy, moved = erase_colour(model, pictures, classes)
     copy.save_pretrained(config.out)
-    before, after = (detect_all(one, pictures, torch.device("cpu")) for one in (model, copy))
-    moved = np.linalg.norm(after - before, axis=2).mean() * 50
     print(
         f"{config.out}: fitted on {len(rows)} of {known} pictures ({len(data) - known} held out); keypoints moved by "
         f"{moved:.1f} % of the side on average. See what they still tell: autolink eval leak --checkpoint {config.out} "

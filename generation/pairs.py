@@ -21,6 +21,7 @@ from autolink.data.source import Source
 from autolink.device import to_network
 from autolink.errors import UserError
 from autolink.generation.classes import held_out_pictures
+from autolink.losses import similarity
 from autolink.video.container import VideoError
 
 FIGURES_TRAIN, FIGURES_TEST, FIGURES_POSES = 3000, 100, 4
@@ -245,11 +246,7 @@ def bent(images: Tensor, noise: Tensor) -> Tensor:
         (B, 3, H, W), mirrored beyond the border.
     """
     B = len(images)
-    angle, scale = 0.25 * noise[:, 0], 1 + 0.15 * noise[:, 1]
-    cosine, sine = angle.cos() * scale, angle.sin() * scale
-    matrix = torch.stack(
-        [torch.stack([cosine, -sine, 0.15 * noise[:, 2]], 1), torch.stack([sine, cosine, 0.15 * noise[:, 3]], 1)], 1
-    )
+    matrix = similarity(0.25 * noise[:, 0], 1 + 0.15 * noise[:, 1], *(0.15 * noise[:, 2:4]).T)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=True)
     control = 0.05 * noise[:, 4:].view(B, 2, 5, 5)
     bending = F.interpolate(control, images.shape[2:], mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
