@@ -1,10 +1,6 @@
 import json
-import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from conftest import TINY, array
+from processes import launched
 from safetensors.torch import load_file
 
 from autolink import AutoLink, train
@@ -339,15 +336,7 @@ def test_full_disk_leaves_no_half_checkpoint(
 def test_two_processes_train_as_one(pictures: Path, tmp_path: Path) -> None:
     """Two processes on gloo see different pictures and end with the same weights."""
     out = tmp_path / "run"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1",
-        "--master_port", str(port), str(ROOT / "train_autolink.py"), *options(pictures, out),
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=240)
+    done = launched(str(ROOT / "train_autolink.py"), *options(pictures, out))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("done: model in") == 1
     alone = tmp_path / "alone"

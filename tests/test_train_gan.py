@@ -1,8 +1,6 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from conftest import TINY_GAN, array
 from PIL import Image
+from processes import launched
 from safetensors.torch import load_file
 
 from autolink.data import load_data
@@ -275,8 +274,6 @@ def test_changed_data_is_not_gone_on_with(
 @pytest.mark.slow
 def test_two_processes_stay_alike(options: Options, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*launcher, str(ROOT / "generation" / "train_gan.py"), *options(out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = launched(str(ROOT / "generation" / "train_gan.py"), *options(out))
     assert done.returncode == 0, done.stderr[-2000:]
     assert Gan.from_pretrained(out / "model").config.size == 32

@@ -1,7 +1,5 @@
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY_TRANSFER, array
+from processes import launched
 from safetensors.torch import load_file
 from test_nested import child_of, parent_model
 from test_pairs import write_clip
@@ -158,9 +157,7 @@ def test_faults_of_data_and_stage_one(
 @pytest.mark.slow
 def test_two_processes_stay_alike(options: Callable[..., list[str]], tmp_path: Path) -> None:
     out = tmp_path / "run"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*launcher, str(ROOT / "generation" / "train_transfer.py"), *options(out, "--batch", "2")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = launched(str(ROOT / "generation" / "train_transfer.py"), *options(out, "--batch", "2"))
     assert done.returncode == 0, done.stderr[-2000:]
     assert PoseTransfer.from_pretrained(out / "model").size == 32
 
