@@ -23,12 +23,10 @@ const asShares = (points) => points.map((point) => point.map(toShare));
 const asKeypoints = (points) => points.map((point) => point.map((v) => Number(Math.max(-facts.outside, Math.min(facts.outside, fromShare(v))).toFixed(4))));
 
 export const animals = {
+  start,
   async open(argument) {
-    if (!facts) {
-      await start();
-      if (!argument) surprise(0, 0);
-    }
     if (argument) readLink(argument);
+    else if (!state) surprise(0, 0);
   },
 };
 

@@ -9,6 +9,7 @@ import { transfer } from "./transfer.js";
 import { $, $$, say, tried } from "./util.js";
 
 const pages = { animals, discover, transfer, train, report };
+const started = {}; // of each page that was opened, the promise of its start
 
 function route() {
   const [name, ...rest] = location.hash.slice(1).split("/");
@@ -19,7 +20,18 @@ function route() {
     else link.removeAttribute("aria-current");
   }
   document.title = `${page.charAt(0).toUpperCase() + page.slice(1)} · AutoLink studio`;
-  tried(() => pages[page].open(rest.join("/")));
+  tried(() => open(page, rest.join("/")));
+}
+
+/** A page takes nothing (its section is inert) until it is started, for a click or a file would be lost. */
+async function open(page, argument) {
+  started[page] ??= pages[page].start();
+  await started[page].catch((error) => {
+    delete started[page]; // so that it is tried again at the next visit
+    throw error;
+  });
+  $(`#page-${page}`).inert = false;
+  await pages[page].open(argument);
 }
 
 function theme() {

@@ -15,8 +15,8 @@ let shown = null;
 let camera = null; // the stream while the webcam is on
 
 export const discover = {
+  start,
   async open(argument) {
-    if (!stage) await start();
     const { stage_ones } = await api("checkpoints");
     const select = $("#d-checkpoint");
     const now = select.value;

@@ -10,11 +10,10 @@ const CARE = [
 ];
 
 let current = "";
-let bound = false;
 
 export const report = {
+  start,
   async open(argument) {
-    if (!bound) await start();
     const job = jobs.get(argument)?.kind === "report" ? jobs.get(argument) : jobs.get(current) ?? ofKind("report")[0];
     if (job) show(job.id);
     list();
@@ -22,7 +21,6 @@ export const report = {
 };
 
 async function start() {
-  bound = true;
   const { all, stage_ones } = await api("checkpoints");
   const trained = stage_ones.filter((name) => name.startsWith("runs/")).map((name) => `${name}/model`);
   $("#r-checkpoints").replaceChildren(...[...all.filter((name) => !name.endsWith("-judge")), ...trained].map((name) => h("label", { class: "check" }, h("input", { type: "checkbox", value: name, ...(name === "figures" ? { checked: true } : {}) }), name.startsWith("runs/") ? jobs.get(name.split("/")[1])?.title ?? name : name)));

@@ -5,7 +5,6 @@ import { $, api, h, icon, post, tried } from "./util.js";
 
 let current = "";
 let estimate = "";
-let bound = false;
 let timer = 0;
 let presets = {};
 let chosenSample = null; // a sample that is looked at, unless it is the newest
@@ -19,8 +18,8 @@ const PRESETS = {
 const presetTold = (name) => PRESETS[name] ?? [`as in the paper, ${presets[name].keypoints} keypoints`, "The paper's networks and losses, 128 px with VGG16: needs a GPU and, once, the network to fetch VGG16's weights."];
 
 export const train = {
+  start,
   async open(argument) {
-    if (!bound) await start();
     const job = jobs.get(argument)?.kind === "train" ? jobs.get(argument) : jobs.get(current) ?? ofKind("train")[0];
     if (job) show(job.id);
     list();
@@ -28,7 +27,6 @@ export const train = {
 };
 
 async function start() {
-  bound = true;
   presets = await api("presets");
   $("#n-preset").replaceChildren(...Object.keys(presets).map((name) => h("option", { value: name }, presetTold(name)[0])));
   $("#n-preset").onchange = fill;

@@ -16,11 +16,10 @@ let crop = null; // {x, y, side} in pixels of the source
 let motion = "relative";
 let current = ""; // the job that is shown
 let recorder = null;
-let bound = false;
 
 export const transfer = {
+  start,
   async open(argument) {
-    if (!bound) await start();
     const newest = ofKind("transfer")[0];
     const job = jobs.get(argument) ?? (current ? null : newest);
     if (job) await showJob(job.id);
@@ -28,7 +27,6 @@ export const transfer = {
 };
 
 async function start() {
-  bound = true;
   const names = await api("gallery");
   for (const which of ["source", "driver"]) {
     const box = $(`#t-${which}`);
