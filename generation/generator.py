@@ -9,6 +9,7 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor, nn
 
+from autolink.generation.modulation import modulated
 from autolink.layers import channels_last, initialise
 from autolink.pretrained import rename_earlier_keys
 
@@ -102,13 +103,16 @@ class Block(nn.Module):
     def forward(self, x: Tensor, style: Tensor, place: Tensor | None) -> Tensor:
         """(B, c_in, h, h), (B, style), (B, edge, h, h) or None -> (B, c_out, h, h)."""
         x = self.enter(x)
-        spatial = self.place(place).chunk(2, 1) if self.place is not None else (None, None)
+        spatial = self.place(place).chunk(2, 1) if place is not None and self.place is not None else (None, None)
         h = x
         for convolve, linear, where in zip(self.convolve, self.style, spatial, strict=True):
-            gain, bias = linear(style)[:, :, None, None].chunk(2, 1)
-            if where is not None:
-                gain, bias = (a + b for a, b in zip((gain, bias), where.chunk(2, 1), strict=True))
-            h = convolve(F.leaky_relu(F.instance_norm(h) * (1 + gain) + bias, 0.2))
+            gain, bias = linear(style).chunk(2, 1)
+            if where is None:
+                h = modulated(h, gain, bias)
+            else:
+                gain, bias = (a[:, :, None, None] + b for a, b in zip((gain, bias), where.chunk(2, 1), strict=True))
+                h = F.leaky_relu(F.instance_norm(h) * (1 + gain) + bias, 0.2)
+            h = convolve(h)
         return x + h
 
     @torch.no_grad()

@@ -129,13 +129,16 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
         """To tell real from generated pictures, and real ones from those held against what they do not show."""
         config, B = self.config, len(real.images)
         with torch.no_grad():
-            seen, real_edges = changed(real.images, edges, draw_change(B, config.augment, dice))
+            # moved as the picture is, or a wrong structure would be told by its place
+            pairs = torch.cat([edges, edges.roll(1, 0)], 1)
+            seen, pairs = changed(real.images, pairs, draw_change(B, config.augment, dice))
+            real_edges, other_edges = pairs.split(1, 1)
             features = self.features(seen)
         both = [torch.cat(levels) for levels in zip(features, generated.features, strict=True)]
         rows = torch.arange(2 * B, device=edges.device)
         held = [(rows, torch.cat([real_edges, generated.edges]), torch.cat([real.classes, generated.classes]))]
         if config.model.conditional:
-            held.append((rows[:B], real_edges.roll(1, 0), real.classes))
+            held.append((rows[:B], other_edges, real.classes))
         count = len(config.model.classes)
         if count > 1:
             shift = torch.randint(1, count, (B,), generator=dice).to(edges.device)
