@@ -105,6 +105,12 @@ def opened(browser: Any, faults: list[str], **options: Any) -> Any:
     return page
 
 
+def visit(page: Any, served: Served, name: str) -> None:
+    """Go to a page that is ready to be used."""
+    page.goto(f"{served.address}#{name}")
+    page.wait_for_selector(f"#page-{name}:not([inert])")
+
+
 def shoot(page: Any, name: str) -> None:
     if SHOTS:
         Path(SHOTS).mkdir(parents=True, exist_ok=True)
@@ -371,16 +377,38 @@ def test_broken_uploads_are_told_in_the_page(page: Any, served: Served, tmp_path
         page.set_input_files("#a-file", tmp_path / name)
         page.wait_for_selector(f".message.bad:has-text('{said}')")
         page.click(".message.bad button")
-    page.goto(f"{served.address}#discover")
+    visit(page, served, "discover")
     page.wait_for_selector("#d-gallery img")
     page.set_input_files("#d-file", tmp_path / "broken.png")
     page.wait_for_selector(".message.bad:has-text('cannot be read')")
     assert page.is_visible("#d-empty")
     shoot(page, "broken")
-    page.goto(f"{served.address}#transfer")
+    visit(page, served, "transfer")
     page.set_input_files("#t-driver input[type=file]", tmp_path / "no.mp4")
     page.wait_for_selector(".message.bad:has-text('no.mp4 cannot be read as a video')")
     faults[:] = [fault for fault in faults if "400" not in fault]  # what the console says of refused uploads
+
+
+@pytest.mark.parametrize("name", ["discover", "transfer"])
+def test_a_page_takes_nothing_until_it_is_started(page: Any, served: Served, name: str) -> None:
+    waiting: list[Any] = []
+    page.route("**/api/gallery", lambda route: waiting.append(route))
+    page.goto(f"{served.address}#{name}")
+    page.wait_for_selector(f"#page-{name}[inert]")
+    assert page.evaluate(f"document.querySelector('#page-{name} button').matches(':is([inert] *)')")
+    waiting[0].continue_()
+    page.wait_for_selector(f"#page-{name}:not([inert]) [data-example]")
+
+
+def test_a_page_whose_start_failed_starts_at_the_next_visit(page: Any, served: Served, faults: list[str]) -> None:
+    page.route("**/api/gallery", lambda route: route.abort())
+    page.goto(f"{served.address}#transfer")
+    page.wait_for_selector(".message.bad")
+    page.unroute("**/api/gallery")
+    page.goto(f"{served.address}#train")
+    visit(page, served, "transfer")
+    page.wait_for_selector("#page-transfer [data-example]")
+    faults.clear()  # what the console says of the request that was cut off
 
 
 @pytest.fixture(scope="module")
@@ -395,7 +423,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def test_discover(page: Any, served: Served, clips: tuple[Path, Path]) -> None:
-    page.goto(f"{served.address}#discover")
+    visit(page, served, "discover")
     page.wait_for_selector("#d-gallery img")
     everywhere(page, "discover-empty")
     page.select_option("#d-checkpoint", "figures")
@@ -426,7 +454,7 @@ def test_discover(page: Any, served: Served, clips: tuple[Path, Path]) -> None:
 
 @pytest.mark.slow
 def test_the_webcam(page: Any, served: Served) -> None:
-    page.goto(f"{served.address}#discover")
+    visit(page, served, "discover")
     page.wait_for_selector("#d-gallery img")
     page.select_option("#d-checkpoint", "figures")
     page.click("#d-webcam")
@@ -447,7 +475,7 @@ def test_the_webcam(page: Any, served: Served) -> None:
 def test_a_transfer_survives_a_reload_and_a_second_tab(
     browser: Any, page: Any, served: Served, clips: tuple[Path, Path], faults: list[str]
 ) -> None:
-    page.goto(f"{served.address}#transfer")
+    visit(page, served, "transfer")
     page.wait_for_selector("#t-source [data-example]")
     everywhere(page, "transfer-empty")
     page.set_input_files("#t-source input[type=file]", clips[0])
@@ -515,7 +543,7 @@ def hand_picture(page: Any) -> np.ndarray:
 @pytest.mark.slow
 def test_a_face_is_moved_by_hand(page: Any, served: Served) -> None:
     """Expressions learned from a driver, lips dragged, poses kept on the timeline, and a motion that holds it all."""
-    page.goto(f"{served.address}#transfer")
+    visit(page, served, "transfer")
     page.click("#t-source [data-example='face.png']")
     page.click("#t-driver [data-example='talk.mp4']")
     page.wait_for_selector("#t-go:not([disabled])")
@@ -614,7 +642,7 @@ def test_a_finger_moves_a_keypoint_on_a_phone(browser: Any, served: Served, faul
 def test_training_is_watched_stopped_and_resumed(
     page: Any, served: Served, many_pictures: Path, faults: list[str]
 ) -> None:
-    page.goto(f"{served.address}#train")
+    visit(page, served, "train")
     everywhere(page, "train-empty")
     page.select_option("#n-kind", "folder")
     page.fill("#n-folder", "/no/such/folder")
@@ -652,7 +680,7 @@ def test_training_is_watched_stopped_and_resumed(
 
 @pytest.mark.slow
 def test_a_report_is_made_and_read(page: Any, served: Served) -> None:
-    page.goto(f"{served.address}#report")
+    visit(page, served, "report")
     page.wait_for_selector("#r-checkpoints input:checked")
     everywhere(page, "report-empty")
     page.click("#r-go")
