@@ -28,7 +28,7 @@ from autolink.device import keep_memory, pick_precision
 from autolink.errors import command
 from autolink.generation.gan_options import PRESETS, STAGE_ONE
 from autolink.generation.projected import changed, draw_change
-from autolink.generation.train_gan import GanTrainer
+from autolink.generation.train_gan import GanTrainer, with_data
 from autolink.model import AutoLink
 from autolink.trainer import update_average
 from benchmarks.rounds import turns
@@ -56,8 +56,8 @@ def measured(size: int, config: Benchmark) -> dict[str, float]:
     stage_one = AutoLink.from_pretrained(STAGE_ONE)
     finest = run.model.channels[-1]
     channels = run.model.channels + (finest,) * SIZES.index(size)
-    model = replace(run.model, channels=channels, keypoints=stage_one.config.keypoints, classes=SPECIES)
-    run = replace(run, model=model, batch=config.batch, feature_size=run.feature_size * size // SIZES[0])
+    run = replace(run, batch=config.batch, feature_size=run.feature_size * size // SIZES[0])
+    run = with_data(replace(run, model=replace(run.model, channels=channels)), stage_one, SPECIES)
     data = rendered_animals(32, 8, size)
     trainer = GanTrainer(run, Accelerator(mixed_precision=pick_precision(run.precision)), stage_one, data)
     trainer.model.train()

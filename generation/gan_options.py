@@ -60,6 +60,11 @@ class GanLoss(Options):
     """Weight of the term that keeps two noises at one structure apart."""
     variety: float = 0.5
     """How different they must be, as a share of how different two real pictures are."""
+    appearance_weight: float = 2.0
+    """Weight of the distance between a picture and what is made of its structure and its encoded appearance; 0 leaves
+    the encoder out."""
+    divergence_weight: float = 0.003
+    """Weight of how far encoded appearances are from random ones, in nats."""
     relight: float = 0.0
     """Strength, 0 to 1, of random lights in which keypoints are found beside the pictures' own; for a stage one trained
     with --relight: less of the colour of a structure's picture comes through."""
@@ -69,7 +74,7 @@ class GanLoss(Options):
     def check(self) -> None:
         """Sizes, weights and shares."""
         self.at_least(SMALLEST_FEATURE_SIZE, ["feature_size"])
-        self.at_least(0, ["structure_weight", "variety_weight", "variety"])
+        self.at_least(0, ["structure_weight", "variety_weight", "variety", "appearance_weight", "divergence_weight"])
         self.share(["relight", "augment"])
 
 

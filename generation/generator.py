@@ -9,6 +9,7 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor, nn
 
+from autolink.generation.appearance import AppearanceEncoder, divergence
 from autolink.generation.modulation import modulated
 from autolink.layers import channels_last, initialise
 from autolink.pretrained import rename_earlier_keys
@@ -38,6 +39,8 @@ class GanConfig:
     """Whether generator and discriminator see the edge map; without, the same networks make the control."""
     classes: Annotated[tuple[str, ...], tyro.conf.Suppress] = ("all",)
     """Names of the classes, which come from the data."""
+    encoder: Annotated[bool, tyro.conf.Suppress] = False
+    """Whether it learned with an encoder of appearances, and draws random ones as those of pictures are distributed."""
 
     def __post_init__(self) -> None:
         for name in ("channels", "classes"):  # JSON gives lists
@@ -150,6 +153,7 @@ class Generator(nn.Module):
             for n, (c_in, c_out) in enumerate(pairwise((widths[0], *widths)))
         )
         self.last = nn.Conv2d(widths[-1], 3, 3, padding=1)
+        self.encoder = AppearanceEncoder(style, len(config.classes)) if config.encoder else None
         initialise(self.edge_encoder)
         self.register_buffer("graph", torch.zeros(K * (K - 1) // 2))
         self.register_buffer("structures", torch.zeros(REMEMBERED, K, 2))
@@ -159,6 +163,10 @@ class Generator(nn.Module):
 
     def style(self, noise: Tensor, classes: Tensor) -> Tensor:
         """What pictures look like: noise (B, latent), normal, and classes (B,) -> (B, latent) of mean square 1."""
+        return self.mapped(self.encoder.distributed(noise, classes) if self.encoder else noise, classes)
+
+    def mapped(self, noise: Tensor, classes: Tensor) -> Tensor:
+        """As `style`, of noise that is distributed as `noise_of` pictures."""
         style: Tensor = self.mapping(torch.cat([noise, self.embedding(classes)], 1)).float()
         return style * (style.square().mean(1, keepdim=True) + 1e-6).rsqrt()
 
@@ -175,6 +183,29 @@ class Generator(nn.Module):
             x = block(x, style, place)
         return torch.tanh(self.last(F.leaky_relu(x, 0.2)).float())
 
-    def forward(self, edges: Tensor, noise: Tensor, classes: Tensor) -> Tensor:
-        """`style` and `paint` in one."""
-        return self.paint(edges, self.style(noise, classes))
+    def noise_of(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """As `AppearanceEncoder`, of `ProjectedFeatures`; there must be an encoder."""
+        assert self.encoder is not None
+        noise: tuple[Tensor, Tensor] = self.encoder(features)
+        return noise
+
+    def forward(
+        self, edges: Tensor, noise: Tensor, classes: Tensor, like: list[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`style` and `paint` in one.
+
+        With `like`, the `ProjectedFeatures` of n pictures, the last n pictures get the noise of those, from which the
+        last n of `noise` are the deviations.
+
+        Returns:
+            Pictures (B, 3, size, size) in [-1, 1], and how far the noise of `like` is from a normal one, in nats.
+        """
+        if like is None or self.encoder is None:
+            return self.paint(edges, self.style(noise, classes)), noise.new_zeros(())
+        mean, log_variance = self.noise_of(like)
+        free = len(noise) - len(mean)
+        encoded = mean + noise[free:] * (log_variance / 2).exp()
+        if self.training:
+            self.encoder.observe(encoded, classes[free:])
+        styles = torch.cat([self.style(noise[:free], classes[:free]), self.mapped(encoded, classes[free:])])
+        return self.paint(edges, styles), divergence(mean, log_variance)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from autolink.generation.appearance import FEATURE_WIDTHS
 from autolink.generation.generator import GanConfig
 from autolink.layers import channels_last, initialise
 from autolink.perceptual import EfficientNetLite0
@@ -28,7 +29,7 @@ class ProjectedFeatures(nn.Module):
     The mixing keeps the discriminator from looking at a few channels alone; it is the same in every run.
     """
 
-    widths = (32, 48, 64, 64)
+    widths = FEATURE_WIDTHS
 
     def __init__(self, size: int, real: Tensor) -> None:
         """Pictures are resized to `size`; `real` (n, 3, H, W), some of them, set the scale of each feature."""

@@ -21,13 +21,14 @@ from autolink.device import to_network
 from autolink.errors import UserError, command
 from autolink.generation import gan_progress
 from autolink.generation.adversarial import BETAS, AdversarialTrainer
+from autolink.generation.appearance import appearance_loss
 from autolink.generation.classes import data_classes
 from autolink.generation.gan import Gan, draw_structure
 from autolink.generation.gan_data import Batch, GanData
 from autolink.generation.gan_options import GanTrainConfig, parse_config
 from autolink.generation.generator import Block, Generator
 from autolink.generation.losses import hinge_generator_loss, hinge_loss, structure_loss, variety_loss
-from autolink.generation.projected import Discriminator, ProjectedFeatures, changed, draw_change
+from autolink.generation.projected import Change, Discriminator, ProjectedFeatures, changed, draw_change
 from autolink.loop import start
 from autolink.model import AutoLink
 from autolink.pretrained import check_same_shape
@@ -35,6 +36,9 @@ from autolink.pretrained import check_same_shape
 OTHER_STRUCTURES = (
     "note: --start-from {} was trained with another stage one; what the edge map of this one means is learned anew"
 )
+
+OF_CLASSES = {"embedding.weight", "encoder.mean", "encoder.product"}
+"""What a generator holds one of for each class."""
 
 
 class Judged(NamedTuple):
@@ -108,11 +112,19 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
         return loss.detach()
 
     def generator_loss(self, real: Batch, edges: Tensor, noise: Tensor, dice: torch.Generator) -> tuple[Tensor, Judged]:
-        """To be taken for real, to show the structure, and to differ where the noise does."""
+        """To be taken for real, to show the structure, and to differ where the noise does.
+
+        The second half of the pictures have the encoded appearance of the structure's own picture, if there is an
+        encoder, and are to look like it.
+        """
         config, half = self.config, len(noise) // 2
         keypoints, classes, asked = (torch.cat([x[:half], x[:half]]) for x in (real.keypoints, real.classes, edges))
-        images = self.model(asked, noise, classes)
-        seen, seen_edges = changed(images, asked, draw_change(len(noise), config.augment, dice))
+        own = real.images[:half]
+        with torch.no_grad():
+            like = self.features(own) if config.model.encoder else None
+        images, divergence = self.model(asked, noise, classes, like)
+        change = draw_change(len(noise), config.augment, dice)
+        seen, seen_edges = changed(images, asked, change)
         features = self.features(seen)
         with self.fixed_discriminator() as discriminator:
             verdicts = discriminator(features, torch.arange(len(noise), device=noise.device), seen_edges, classes)
@@ -123,6 +135,13 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
         if config.variety_weight:
             variety = variety_loss(images[:half], images[half:], real.images, config.variety)
             loss = loss + config.variety_weight * self.noted("variety_loss", variety)
+        if like is not None:
+            with torch.no_grad():
+                same_change = Change(*(part[half:] for part in change))
+                wanted = self.features(changed(own, asked[half:], same_change)[0])
+            appearance = self.noted("appearance_loss", appearance_loss([f[half:] for f in features], wanted))
+            loss = loss + config.appearance_weight * appearance
+            loss = loss + config.divergence_weight * self.noted("divergence", divergence)
         return loss, Judged([f.detach() for f in features], seen_edges, classes)
 
     def discriminator_loss(self, real: Batch, edges: Tensor, generated: Judged, dice: torch.Generator) -> Tensor:
@@ -216,7 +235,7 @@ def known_generator(config: GanTrainConfig) -> Generator | None:
         return None
     known = Gan.from_pretrained(config.start_from).generator
     has, wanted = known.config, config.model
-    free = ("classes", "keypoints", "channels")
+    free = ("classes", "keypoints", "channels", "encoder")
     check_same_shape(config.start_from, has, wanted, [f.name for f in fields(has) if f.name not in free])
     if has.channels not in (wanted.channels, wanted.channels[:-1]):
         raise UserError(
@@ -230,18 +249,22 @@ def known_generator(config: GanTrainConfig) -> Generator | None:
 def take_over(generator: Generator, known: Generator) -> None:
     """Give a generator the weights of another; one that is twice the size begins by enlarging the other's pictures.
 
-    The embeddings of classes that the other does not have stay random.
+    What belongs to classes that the other does not have stays as it is.
     """
-    of_the_data = {name for name, _ in known.named_buffers()}
-    weights = {name: value for name, value in known.state_dict().items() if name not in of_the_data}
-    names = generator.embedding.weight.detach().clone()
-    for n, name in enumerate(generator.config.classes):
-        if name in known.config.classes:
-            names[n] = known.embedding.weight[known.config.classes.index(name)]
+    weights = known.state_dict()
+    for name in ("graph", "structures", "structure_classes"):  # of the data
+        del weights[name]
+    own = generator.state_dict()
+    for name in OF_CLASSES & weights.keys() & own.keys():
+        of_classes = own[name].clone()
+        for n, class_name in enumerate(generator.config.classes):
+            if class_name in known.config.classes:
+                of_classes[n] = weights[name][known.config.classes.index(class_name)]
+        weights[name] = of_classes
     last = torch.zeros_like(generator.last.weight)
     width = min(last.shape[1], known.last.weight.shape[1])
     last[:, :width] = known.last.weight[:, :width]
-    generator.load_state_dict(weights | {"embedding.weight": names, "last.weight": last}, strict=False)
+    generator.load_state_dict(weights | {"last.weight": last}, strict=False)
     if len(generator.blocks) > len(known.blocks):
         newest = generator.blocks[-1]
         assert isinstance(newest, Block)
@@ -259,7 +282,8 @@ def same_graph(stage_one: AutoLink, generator: Generator) -> bool:
 
 def with_data(config: GanTrainConfig, stage_one: AutoLink, classes: tuple[str, ...]) -> GanTrainConfig:
     """The configuration for a stage one and the classes of the data."""
-    return replace(config, model=replace(config.model, keypoints=stage_one.config.keypoints, classes=classes))
+    K, encoder = stage_one.config.keypoints, config.appearance_weight > 0
+    return replace(config, model=replace(config.model, keypoints=K, classes=classes, encoder=encoder))
 
 
 def run(arguments: list[str]) -> None:

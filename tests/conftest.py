@@ -101,12 +101,16 @@ def tiny_gan(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) ->
     torch.manual_seed(0)
     stage_one = AutoLink.from_pretrained(tiny_checkpoint)
     config = GanConfig(
-        keypoints=5, channels=(8, 8, 8, 4), latent=6, edge_size=8, edge_channels=4, classes=("cat", "dog")
-    )
+        keypoints=5, channels=(8, 8, 8, 4), latent=6, edge_size=8, edge_channels=4, classes=("cat", "dog"),
+        encoder=True,
+    )  # fmt: skip
     generator = Generator(config)
     generator.graph.copy_(stage_one.edge_weights.detach())
     generator.structures.uniform_(-0.8, 0.8)
     generator.structure_classes[1::2] = 1
+    assert generator.encoder
+    generator.encoder.mean[:] = torch.tensor([[-0.5], [0.5]])
+    generator.encoder.product += generator.encoder.mean[:, :, None] * generator.encoder.mean[:, None]
     folder = tmp_path_factory.mktemp("gan") / "tiny"
     Gan(stage_one, generator).save_pretrained(folder)
     return folder

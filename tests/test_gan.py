@@ -46,7 +46,7 @@ def test_structure_comes_from_the_edge_map_and_appearance_from_noise_and_class()
 
     def image(e: int, n: int, c: int) -> torch.Tensor:
         with torch.no_grad():
-            made: torch.Tensor = gan.generator(edges[e : e + 1], noise[n : n + 1], torch.tensor([c]))
+            made, _ = gan.generator(edges[e : e + 1], noise[n : n + 1], torch.tensor([c]))
         return made
 
     base = image(0, 0, 0)
@@ -59,7 +59,7 @@ def test_the_control_is_as_large_and_blind() -> None:
     blind_config = GanConfig(**{**vars(TINY), "conditional": False})
     blind, seeing = Generator(blind_config), Generator(TINY)
     assert sum(p.numel() for p in blind.parameters()) == sum(p.numel() for p in seeing.parameters())
-    first, second = blind(edges, noise, classes)
+    (first, second), _ = blind(edges, noise, classes)
     torch.testing.assert_close(first, second)
     features = [torch.randn(1, w, 16 >> n, 16 >> n).repeat(2, 1, 1, 1) for n, w in enumerate(ProjectedFeatures.widths)]
     verdicts = Discriminator(blind_config, 32)(features, torch.arange(2), edges, classes)

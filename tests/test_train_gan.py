@@ -51,7 +51,8 @@ def test_a_run_leaves_what_it_promises(options: Options, tmp_path: Path) -> None
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     logged = [line for line in lines if "loss" in line]
     assert [line["step"] for line in logged] == [2, 4]
-    assert {"generator_loss", "discriminator_loss", "structure_distance", "variety_loss"} <= logged[0].keys()
+    terms = {"generator_loss", "discriminator_loss", "structure_distance", "variety_loss", "appearance_loss"}
+    assert terms | {"divergence"} <= logged[0].keys()
     (measured,) = [line for line in lines if "structure_error" in line]
     assert all(measured[name] > 0 for name in ("structure_error", "random_structure_error", "variety", "real_variety"))
     picture = array(out / "samples" / "0000004.png")
@@ -187,6 +188,9 @@ def test_it_begins_with_the_weights_of_another_gan(
         if name != "embedding.weight":
             torch.testing.assert_close(weight, known.get_parameter(name), msg=name)
     assert (learned.structures - known.structures).abs().max() > 0.1
+    assert known.encoder and learned.encoder
+    torch.testing.assert_close(learned.encoder.mean[0], known.encoder.mean[1], atol=0.05, rtol=0)  # a few pictures on
+    torch.testing.assert_close(learned.encoder.mean[1], torch.zeros(6), atol=0.05, rtol=0)
 
     refused = options(tmp_path / "no", "--start-from", str(tiny_gan))
     assert "--latent 6, here it is 7" in fails(1, lambda: train_gan.run([*refused, "--latent", "7"]))
