@@ -14,7 +14,8 @@ from autolink.generation.projected import ProjectedFeatures
 
 
 def features_of(images: torch.Tensor) -> list[torch.Tensor]:
-    return ProjectedFeatures(32, images)(images)
+    features: list[torch.Tensor] = ProjectedFeatures(32, images)(images)
+    return features
 
 
 def test_random_appearances_are_distributed_as_those_of_pictures_class_by_class() -> None:

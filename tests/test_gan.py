@@ -46,7 +46,7 @@ def test_structure_comes_from_the_edge_map_and_appearance_from_noise_and_class()
 
     def image(e: int, n: int, c: int) -> torch.Tensor:
         with torch.no_grad():
-            made, _ = gan.generator(edges[e : e + 1], noise[n : n + 1], torch.tensor([c]))
+            made: torch.Tensor = gan.generator(edges[e : e + 1], noise[n : n + 1], torch.tensor([c]))[0]
         return made
 
     base = image(0, 0, 0)
