@@ -13,7 +13,7 @@ from autolink.draw import to_image
 from autolink.eval.features import Estimate, frechet, interval, kernel, monge, precision_recall
 from autolink.eval.metrics import FeatureDistance
 from autolink.generation.gan import Gan
-from autolink.generation.projected import Change, changed, draw_change
+from autolink.generation.projected import Change, changed_images, draw_change
 from autolink.inference import detect_all
 from autolink.model import AutoLink
 
@@ -157,7 +157,7 @@ def repeated_keypoints(judge: AutoLink, real: Pictures, seed: int, batch: int = 
         images = to_network(torch.from_numpy(np.ascontiguousarray(real[n : n + batch])), judge.edge_logits.device)
         change = draw_change(len(images), 0.5, generator)
         shift = change.shift * 2 * REPEATED_SHIFT
-        seen, _ = changed(images, images[:, :1], Change(change.light, shift))
+        seen = changed_images(images, Change(change.light, shift))
         to_ends = images.shape[-1] / (images.shape[-1] - 1)  # shifts are in sides, keypoints between pixel centres
         found.append(judge.keypoints(seen).cpu() + shift[:, None] * to_ends)
     return torch.cat(found).numpy()

@@ -21,9 +21,6 @@ FIRST_LOG_VARIANCE = -4.0
 FREE = 60.0
 """Nats that the noise of a picture may tell of it at no cost: without, it tells nothing before it can tell anything."""
 
-COMPARED = 8
-"""Side of the grid of places at which features are compared: fur has the same texture, not the same hairs."""
-
 
 class AppearanceEncoder(nn.Module):
     """`ProjectedFeatures` of a picture -> mean and log variance of its noise (Kingma and Welling, 2014).
@@ -80,16 +77,3 @@ def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL of normal distributions (B, D) from the standard one beyond `FREE` nats: a mean over pictures."""
     kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
     return F.relu(kl - FREE).mean()
-
-
-def appearance_loss(shown: list[Tensor], wanted: list[Tensor]) -> Tensor:
-    """How far features of pictures (B, C, h, w) at several depths are apart, over how large the wanted ones are.
-
-    Means of an 8 x 8 grid are compared, and all depths count alike.
-    """
-
-    def coarse(feature: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(feature.float(), min(COMPARED, feature.shape[-1]))
-
-    pairs = [(coarse(a), coarse(b)) for a, b in zip(shown, wanted, strict=True)]
-    return torch.stack([(a - b).abs().mean() / b.abs().mean() for a, b in pairs]).mean()

@@ -106,7 +106,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, style: Tensor, place: Tensor | None) -> Tensor:
         """(B, c_in, h, h), (B, style), (B, edge, h, h) or None -> (B, c_out, h, h)."""
         x = self.enter(x)
-        spatial = self.place(place).chunk(2, 1) if place is not None and self.place is not None else (None, None)
+        spatial = self.place(place).chunk(2, 1) if self.place is not None else (None, None)
         h = x
         for convolve, linear, where in zip(self.convolve, self.style, spatial, strict=True):
             gain, bias = linear(style).chunk(2, 1)
@@ -166,7 +166,7 @@ class Generator(nn.Module):
         return self.mapped(self.encoder.distributed(noise, classes) if self.encoder else noise, classes)
 
     def mapped(self, noise: Tensor, classes: Tensor) -> Tensor:
-        """As `style`, of noise that is distributed as `noise_of` pictures."""
+        """As `style`, of noise that is distributed as that of pictures, if there is an encoder."""
         style: Tensor = self.mapping(torch.cat([noise, self.embedding(classes)], 1)).float()
         return style * (style.square().mean(1, keepdim=True) + 1e-6).rsqrt()
 
@@ -183,12 +183,6 @@ class Generator(nn.Module):
             x = block(x, style, place)
         return torch.tanh(self.last(F.leaky_relu(x, 0.2)).float())
 
-    def noise_of(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """As `AppearanceEncoder`, of `ProjectedFeatures`; there must be an encoder."""
-        assert self.encoder is not None
-        noise: tuple[Tensor, Tensor] = self.encoder(features)
-        return noise
-
     def forward(
         self, edges: Tensor, noise: Tensor, classes: Tensor, like: list[Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -202,7 +196,7 @@ class Generator(nn.Module):
         """
         if like is None or self.encoder is None:
             return self.paint(edges, self.style(noise, classes)), noise.new_zeros(())
-        mean, log_variance = self.noise_of(like)
+        mean, log_variance = self.encoder(like)
         free = len(noise) - len(mean)
         encoded = mean + noise[free:] * (log_variance / 2).exp()
         if self.training:

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from autolink.generation.translator import Translation
 
+COMPARED = 8
+"""Side of the grid of places at which appearances are compared: fur has the same texture, not the same hairs."""
+
 
 def translation_loss(
     result: Translation,
@@ -86,3 +89,16 @@ def difference(first: Tensor, second: Tensor) -> Tensor:
     side = min(16, first.shape[-1])
     a, b = (F.adaptive_avg_pool2d(x, side) for x in (first, second))
     return ((a - a.mean((1, 2, 3), keepdim=True)) - (b - b.mean((1, 2, 3), keepdim=True))).abs().mean()
+
+
+def appearance_loss(shown: list[Tensor], wanted: list[Tensor]) -> Tensor:
+    """How far features of pictures (B, C, h, w) at several depths are apart, over how large the wanted ones are.
+
+    Means of an 8 x 8 grid are compared, and all depths count alike.
+    """
+
+    def coarse(feature: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(feature.float(), min(COMPARED, feature.shape[-1]))
+
+    pairs = [(coarse(a), coarse(b)) for a, b in zip(shown, wanted, strict=True)]
+    return torch.stack([(a - b).abs().mean() / b.abs().mean() for a, b in pairs]).mean()

@@ -147,17 +147,24 @@ def draw_change(count: int, strength: float, generator: torch.Generator) -> Chan
 
 def changed(images: Tensor, edges: Tensor, change: Change) -> tuple[Tensor, Tensor]:
     """Differentiable augmentation (Zhao et al., 2020): light of pictures (B, 3, H, W), place of both."""
-    light, shift = change.light.to(images.device)[:, :, None, None, None], change.shift.to(images.device)
+    return changed_images(images, change), shifted(edges, change, "zeros")
+
+
+def changed_images(images: Tensor, change: Change) -> Tensor:
+    """As `changed`, of pictures alone."""
+    light = change.light.to(images.device)[:, :, None, None, None]
     x = images + light[:, 0]
     grey = x.mean(1, keepdim=True)
     x = (x - grey) * light[:, 1] + grey
     level = x.mean((1, 2, 3), keepdim=True)
     x = (x - level) * light[:, 2] + level
+    return shifted(x, change, "reflection")
+
+
+def shifted(values: Tensor, change: Change, padding: str) -> Tensor:
+    """(B, C, H, W) at the place of the change; `padding` as of `torch.nn.functional.grid_sample`."""
+    shift = change.shift.to(values.device)
     matrix = torch.eye(2, 3, device=shift.device).repeat(len(shift), 1, 1)
     matrix[:, :, 2] = shift
-
-    def moved(values: Tensor, padding: str) -> Tensor:
-        grid = F.affine_grid(matrix, list(values.shape), align_corners=False)
-        return F.grid_sample(values, grid, align_corners=False, padding_mode=padding)
-
-    return moved(x, "reflection"), moved(edges, "zeros")
+    grid = F.affine_grid(matrix, list(values.shape), align_corners=False)
+    return F.grid_sample(values, grid, align_corners=False, padding_mode=padding)

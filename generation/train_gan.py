@@ -21,14 +21,26 @@ from autolink.device import to_network
 from autolink.errors import UserError, command
 from autolink.generation import gan_progress
 from autolink.generation.adversarial import BETAS, AdversarialTrainer
-from autolink.generation.appearance import appearance_loss
 from autolink.generation.classes import data_classes
 from autolink.generation.gan import Gan, draw_structure
 from autolink.generation.gan_data import Batch, GanData
 from autolink.generation.gan_options import GanTrainConfig, parse_config
 from autolink.generation.generator import Block, Generator
-from autolink.generation.losses import hinge_generator_loss, hinge_loss, structure_loss, variety_loss
-from autolink.generation.projected import Change, Discriminator, ProjectedFeatures, changed, draw_change
+from autolink.generation.losses import (
+    appearance_loss,
+    hinge_generator_loss,
+    hinge_loss,
+    structure_loss,
+    variety_loss,
+)
+from autolink.generation.projected import (
+    Change,
+    Discriminator,
+    ProjectedFeatures,
+    changed,
+    changed_images,
+    draw_change,
+)
 from autolink.loop import start
 from autolink.model import AutoLink
 from autolink.pretrained import check_same_shape
@@ -138,7 +150,7 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
         if like is not None:
             with torch.no_grad():
                 same_change = Change(*(part[half:] for part in change))
-                wanted = self.features(changed(own, asked[half:], same_change)[0])
+                wanted = self.features(changed_images(own, same_change))
             appearance = self.noted("appearance_loss", appearance_loss([f[half:] for f in features], wanted))
             loss = loss + config.appearance_weight * appearance
             loss = loss + config.divergence_weight * self.noted("divergence", divergence)
@@ -251,9 +263,8 @@ def take_over(generator: Generator, known: Generator) -> None:
 
     What belongs to classes that the other does not have stays as it is.
     """
-    weights = known.state_dict()
-    for name in ("graph", "structures", "structure_classes"):  # of the data
-        del weights[name]
+    of_the_data = {name for name, _ in known.named_buffers(recurse=False)}
+    weights = {name: value for name, value in known.state_dict().items() if name not in of_the_data}
     own = generator.state_dict()
     for name in OF_CLASSES & weights.keys() & own.keys():
         of_classes = own[name].clone()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# GAN of cats and dogs, of the structure of checkpoints/pets: seven and a half hours of one CPU core, two minutes of a card.
+# GAN of cats and dogs, of the structure of checkpoints/pets: eight hours of one CPU core, two minutes of a card.
 # bash recipes/pets-gan.sh PETS [OPTION ...]: from the root of a clone; the options go to every training.
 set -euo pipefail
 data=${1:?a folder with the folders cat and dog: see checkpoints/pets-gan/README.md}

@@ -8,8 +8,9 @@ import torch
 from conftest import TINY_GAN
 
 from autolink.generation import train_gan
-from autolink.generation.appearance import FREE, AppearanceEncoder, appearance_loss, divergence
+from autolink.generation.appearance import FREE, AppearanceEncoder, divergence
 from autolink.generation.gan import Gan
+from autolink.generation.losses import appearance_loss
 from autolink.generation.projected import ProjectedFeatures
 
 

@@ -195,13 +195,18 @@ def on_canvas(page: Any, point: list[float]) -> tuple[float, float]:
     return box["x"] + u * box["width"], box["y"] + v * box["height"]
 
 
-def drag(page: Any, point: list[float], dx: float, dy: float, steps: int = 12) -> None:
+def drag(page: Any, point: list[float], dx: float, dy: float, steps: int = 12, pictures: int = 0) -> None:
+    """Drag a point; with `pictures`, hold it still that often until the picture has followed."""
     x, y = on_canvas(page, point)
+    count = counted(page)
     page.mouse.move(x, y)
     page.mouse.down()
     for n in range(1, steps + 1):
         page.mouse.move(x + dx * n / steps, y + dy * n / steps)
         page.wait_for_timeout(30)
+        if pictures and n % (steps // pictures) == 0:
+            settle(page, count)
+            count = counted(page)
     page.mouse.up()
 
 
@@ -214,7 +219,7 @@ def test_a_dragged_keypoint_changes_the_picture_at_once(page: Any, served: Serve
     k = 9
     seen, count = pixels(page, CANVAS), counted(page)
     page.evaluate("window.latencies = []")
-    drag(page, before["keypoints"][k], 60, 70, steps=25)
+    drag(page, before["keypoints"][k], 60, 70, steps=24, pictures=3)
     settle(page, count)
     after = state_of(page)
     moved = np.array(after["keypoints"]) - before["keypoints"]
@@ -223,10 +228,10 @@ def test_a_dragged_keypoint_changes_the_picture_at_once(page: Any, served: Serve
     page.click("#a-graph")
     page.wait_for_timeout(200)
     latencies = page.evaluate("window.latencies")
-    assert latencies  # how many pictures come of a drag depends on what else the machine does
     alone = picture_seconds() * 1000
     told = f"first picture after {first:.1f} s; drag to picture: median {statistics.median(latencies):.0f} ms of "
     print(f"\n{told}{len(latencies)}; the GAN alone in this process: {alone:.0f} ms")
+    assert len(latencies) >= 3
     assert statistics.median(latencies) < max(100, 8 * alone)  # 100 ms where the machine is idle
     page.click("#a-graph")
     shoot(page, "animals-dragged")
@@ -404,11 +409,12 @@ def test_a_page_whose_start_failed_starts_at_the_next_visit(page: Any, served: S
     page.route("**/api/gallery", lambda route: route.abort())
     page.goto(f"{served.address}#transfer")
     page.wait_for_selector(".message.bad")
+    assert page.locator("#page-transfer").evaluate("section => section.inert")
     page.unroute("**/api/gallery")
     page.goto(f"{served.address}#train")
     visit(page, served, "transfer")
     page.wait_for_selector("#page-transfer [data-example]")
-    faults.clear()  # what the console says of the request that was cut off
+    faults[:] = [fault for fault in faults if "ERR_FAILED" not in fault]  # what the console says of the request cut off
 
 
 @pytest.fixture(scope="module")
