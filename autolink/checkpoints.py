@@ -30,11 +30,25 @@ BUNDLED = _PACKAGE.parent / "checkpoints" if _IN_CLONE else _PACKAGE / "bundled"
 
 def kind_of(folder: Path) -> str:
     """The `model_type` in a checkpoint folder's config.json, empty if there is none."""
+    return str(_values(folder).get("model_type", ""))
+
+
+def stored(folder: Path) -> Path:
+    """Where a checkpoint's weights are: in its folder, or in that of the bundled one that its config.json names.
+
+    A stage one that comes with AutoLink by itself and as a part of another checkpoint is stored once.
+    """
+    same_as = _values(folder).get("same_as")
+    return BUNDLED / same_as if isinstance(same_as, str) and same_as in bundled() else folder
+
+
+def _values(folder: Path) -> dict[str, Any]:
+    """What a checkpoint folder's config.json holds, nothing if there is none."""
     try:
         values = parse_json((folder / "config.json").read_text())
-        return str(values.get("model_type", "")) if isinstance(values, dict) else ""
     except (OSError, ValueError):
-        return ""
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def bundled(kind: str = "") -> dict[str, Path]:
@@ -69,9 +83,9 @@ def find_checkpoint(
     folder, within = Path(name), BUNDLED / str(name)
     known = not folder.is_absolute() and ".." not in folder.parts and (within / "config.json").is_file()
     if folder.is_dir() and ((folder / "config.json").is_file() or not known):
-        return folder
+        return stored(folder)
     if known:
-        return within
+        return stored(within)
     raise UserError(
         f"there is no checkpoint {name}: give a folder that holds config.json, {HUB}owner/name on the Hugging Face "
         f"Hub, or one that comes with AutoLink: {', '.join(bundled())}"

@@ -30,22 +30,24 @@ def published_lite0() -> Any:
 
 
 class EfficientNetLite0(nn.Module):
-    """Stem and blocks 0, 2, 4, 10 of EfficientNet-lite0, whose weights come with a package: no download.
+    """Stem and some blocks of EfficientNet-lite0, whose weights come with a package: no download.
 
     Normalisations and the asymmetric padding of TensorFlow are folded into the convolutions, the same function in
     two thirds of the time.
     """
 
-    taps = (0, 2, 4, 10)
+    taps: tuple[int, ...] = (0, 2, 4, 10)
+    """The blocks whose features are given, the last of each scale; 15 is the last of all."""
 
-    def __init__(self) -> None:
+    def __init__(self, taps: tuple[int, ...] = taps) -> None:
         super().__init__()
+        self.taps = taps
         network = published_lite0()
         self.stem = nn.Sequential(_folded(network._conv_stem, network._bn0), ReLU6())
         self.blocks = nn.ModuleList(MobileBlock(block) for block in network._blocks[: max(self.taps) + 1])
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images (B, 3, H, W) in [-1, 1] -> five feature maps, H/2 to H/16."""
+        """Images (B, 3, H, W) in [-1, 1] -> the stem's and one feature map a tap, H/2, H/2, H/4, H/8, H/16, H/32."""
         x = self.stem((images * 127.5 + 0.5) / 128)
         features = [x]
         for n, block in enumerate(self.blocks):

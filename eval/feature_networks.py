@@ -32,10 +32,8 @@ VGG16_SCALE = 0.25
 class PooledLite0(EfficientNetLite0):
     """What EfficientNet-lite0's classifier sees: the mean over places of its last 1280 channels."""
 
-    taps = (15,)  # type: ignore[assignment]
-
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__((15,))
         whole = published_lite0()
         self.head = nn.Sequential(fuse_conv_bn_eval(whole._conv_head, whole._bn1), nn.ReLU6(inplace=True))
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FEATURE_WIDTHS = (32, 48, 64, 64)
+FEATURE_WIDTHS = (32, 48, 64, 64, 128)
 """Of the `ProjectedFeatures` of a picture."""
 
 HIDDEN = 256
@@ -50,7 +50,7 @@ class AppearanceEncoder(nn.Module):
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         """(B, C, h, w) at several depths -> mean and log variance, (B, latent) each."""
-        moments = [moment for f in features for moment in (f.float().mean((2, 3)), f.float().std((2, 3)))]
+        moments = [moment for f in features for moment in (f.float().mean((2, 3)), f.float().std((2, 3), correction=0))]
         x = torch.cat([F.layer_norm(moment, moment.shape[1:]) for moment in moments], 1)
         mean, log_variance = self.last(F.leaky_relu(self.first(x), 0.2)).float().chunk(2, 1)
         return mean, log_variance.clamp(-8, 8)

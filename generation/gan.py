@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from autolink.checkpoints import Pretrained
+from autolink.checkpoints import Pretrained, stored
 from autolink.draw import to_image
 from autolink.edge_map import edge_map
 from autolink.errors import UsageError, UserError
@@ -67,7 +67,7 @@ class Gan(Pretrained):
             UserError: it is damaged or of another kind, or its two parts do not fit.
         """
         generator = load_folder("gan", GanConfig, Generator, folder)
-        return cls(AutoLink.from_folder(folder / "stage_one"), generator).eval()
+        return cls(AutoLink.from_folder(stored(folder / "stage_one")), generator).eval()
 
     def save_pretrained(self, folder: str | Path, card: str = CARD, *, half: bool = False) -> None:
         """Write generator and stage one; `half` stores 16-bit weights."""

@@ -24,10 +24,13 @@ GAIN = 2.0
 
 
 class ProjectedFeatures(nn.Module):
-    """Frozen features of a picture at four depths, each mixed by a fixed random 1x1 convolution (Sauer et al., 2021).
+    """Frozen features of a picture at five depths, each mixed by a fixed random 1x1 convolution (Sauer et al., 2021).
 
-    The mixing keeps the discriminator from looking at a few channels alone; it is the same in every run.
+    The mixing keeps the discriminator from looking at a few channels alone; it is the same in every run. The deepest
+    features know most of what an animal is.
     """
+
+    taps = (0, 2, 4, 10, 15)
 
     widths = FEATURE_WIDTHS
 
@@ -35,7 +38,7 @@ class ProjectedFeatures(nn.Module):
         """Pictures are resized to `size`; `real` (n, 3, H, W), some of them, set the scale of each feature."""
         super().__init__()
         self.size = size
-        self.network = EfficientNetLite0().eval()
+        self.network = EfficientNetLite0(self.taps).eval()
         channels_last(self.network)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
@@ -49,7 +52,7 @@ class ProjectedFeatures(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) in [-1, 1] -> four maps (B, width, size / 2, size / 2) to (B, width, size / 16, size / 16)."""
+        """(B, 3, H, W) in [-1, 1] -> five maps (B, width, size / 2, size / 2) to (B, width, size / 32, size / 32)."""
         features = self.network(self._resized(images))[1:]  # the first is little more than pixels
         return [mix(feature) for mix, feature in zip(self.mix, features, strict=True)]
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from autolink.checkpoints import Pretrained
+from autolink.checkpoints import Pretrained, stored
 from autolink.edge_map import edge_pairs
 from autolink.errors import UserError
 from autolink.generation.motion_mixer import MotionMixer, blocks, doubled, warped
@@ -245,7 +245,7 @@ class PoseTransfer(Pretrained):
         from autolink.generation.nested import LocalTransfer
 
         translator = load_folder("transfer", TranslatorConfig, Translator, folder)
-        stage_one = AutoLink.from_folder(folder / "stage_one")
+        stage_one = AutoLink.from_folder(stored(folder / "stage_one"))
         return cls(stage_one, translator, LocalTransfer.beside(stage_one, folder)).eval()
 
     def save_pretrained(self, folder: str | Path, card: str = CARD, *, half: bool = False) -> None:

@@ -84,11 +84,11 @@ def test_a_verdict_does_not_depend_on_its_neighbours() -> None:
 
 def test_every_depth_counts_alike_at_any_size_of_features() -> None:
     for size in (16, 32, 96, 128):
-        features = [torch.randn(2, w, size >> n, size >> n) for n, w in enumerate(ProjectedFeatures.widths, 1)]
+        features = [torch.randn(2, w, *(max(1, size >> n),) * 2) for n, w in enumerate(ProjectedFeatures.widths, 1)]
         discriminator = Discriminator(TINY, size)
         verdicts = discriminator(features, torch.arange(2), torch.rand(2, 1, 32, 32), torch.tensor([0, 1]))
         assert verdicts.shape == (2, len(features) * GRID**2)
-        deep = [*features[:3], torch.randn_like(features[3])]
+        deep = [*features[:-1], torch.randn_like(features[-1])]
         changed = discriminator(deep, torch.arange(2), torch.rand(2, 1, 32, 32), torch.tensor([0, 1])) - verdicts
         assert changed[:, -(GRID**2) :].abs().min() > 0
 

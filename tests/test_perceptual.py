@@ -20,13 +20,14 @@ def test_folded_network_equals_the_packages_own() -> None:
     with torch.no_grad():
         x = F.relu6(network._bn0(network._conv_stem((images * 127.5 + 127.5 - 127) / 128)))
         wanted = [x]
-        for n, block in enumerate(network._blocks[:11]):
+        for n, block in enumerate(network._blocks):
             x = block(x)
-            if n in (0, 2, 4, 10):
+            if n in (0, 2, 4, 10, 15):
                 wanted.append(x)
-        got = EfficientNetLite0()(images)
-    assert len(got) == len(wanted) == 5
-    for ours, theirs in zip(got, wanted, strict=True):
+        got = EfficientNetLite0((0, 2, 4, 10, 15))(images)
+        usual = EfficientNetLite0()(images)
+    assert len(got) == len(wanted) == 6 and len(usual) == 5
+    for ours, theirs in zip([*got, *usual], [*wanted, *wanted[:5]], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
