@@ -241,7 +241,8 @@ def known_generator(config: GanTrainConfig) -> Generator | None:
     """The generator of --start-from, if that is given and the run is not a resumed one.
 
     Raises:
-        UserError: it is no checkpoint of a GAN, or has other options; one width of --channels more is allowed.
+        UserError: it is no checkpoint of a GAN, or has other options; larger widths in --channels, and one more, are
+            allowed.
     """
     if not config.start_from or config.resume:
         return None
@@ -249,19 +250,21 @@ def known_generator(config: GanTrainConfig) -> Generator | None:
     has, wanted = known.config, config.model
     free = ("classes", "keypoints", "channels", "encoder")
     check_same_shape(config.start_from, has, wanted, [f.name for f in fields(has) if f.name not in free])
-    if has.channels not in (wanted.channels, wanted.channels[:-1]):
+    more = len(wanted.channels) - len(has.channels)
+    if more not in (0, 1) or any(a > b for a, b in zip(has.channels, wanted.channels, strict=False)):
         raise UserError(
-            f"--start-from {config.start_from} has --channels {' '.join(map(str, has.channels))}: give those, or one "
-            f"more width for twice the size; here it is {' '.join(map(str, wanted.channels))}"
+            f"--start-from {config.start_from} has --channels {' '.join(map(str, has.channels))}: give those or larger "
+            f"ones, or one more width for twice the size; here it is {' '.join(map(str, wanted.channels))}"
         )
     return known
 
 
 @torch.no_grad()
 def take_over(generator: Generator, known: Generator) -> None:
-    """Give a generator the weights of another; one that is twice the size begins by enlarging the other's pictures.
+    """Give a generator the weights of another, and it draws as the other does, also with larger widths.
 
-    What belongs to classes that the other does not have stays as it is.
+    One that is twice the size begins by enlarging the other's pictures. What belongs to classes that the other does not
+    have stays as it is.
     """
     of_the_data = {name for name, _ in known.named_buffers(recurse=False)}
     weights = {name: value for name, value in known.state_dict().items() if name not in of_the_data}
@@ -275,11 +278,31 @@ def take_over(generator: Generator, known: Generator) -> None:
     last = torch.zeros_like(generator.last.weight)
     width = min(last.shape[1], known.last.weight.shape[1])
     last[:, :width] = known.last.weight[:, :width]
+    weights = {name: within(own[name], value, parts_of(name)) for name, value in weights.items()}
     generator.load_state_dict(weights | {"last.weight": last}, strict=False)
     if len(generator.blocks) > len(known.blocks):
         newest = generator.blocks[-1]
         assert isinstance(newest, Block)
         newest.begin_as_identity()
+
+
+def parts_of(name: str) -> int:
+    """How many outputs for each channel a layer of the generator has: gain and bias, of one or both convolutions."""
+    return 4 if ".place." in name else 2 if ".style." in name else 1
+
+
+def within(larger: Tensor, known: Tensor, parts: int) -> Tensor:
+    """Weights of more channels that let the known ones do as before: nothing comes to them from the others.
+
+    What the others are is left as it is, for training to find a use for (Net2WiderNet of Chen et al., 2016, but with
+    random channels instead of copies).
+    """
+    if larger.shape == known.shape:
+        return known
+    result, inner = (weight.unflatten(0, (parts, -1)) for weight in (larger.clone(), known))
+    result[:, : inner.shape[1]] = 0
+    result[tuple(slice(n) for n in inner.shape)] = inner
+    return result.flatten(0, 1)
 
 
 def same_graph(stage_one: AutoLink, generator: Generator) -> bool:

@@ -195,7 +195,7 @@ def test_it_begins_with_the_weights_of_another_gan(
     refused = options(tmp_path / "no", "--start-from", str(tiny_gan))
     assert "--latent 6, here it is 7" in fails(1, lambda: train_gan.run([*refused, "--latent", "7"]))
     narrower = [*refused, "--channels", "8", "8", "6"]
-    assert "give those, or one more width" in fails(1, lambda: train_gan.run(narrower))
+    assert "give those or larger ones, or one more width" in fails(1, lambda: train_gan.run(narrower))
     assert "no checkpoint" in fails(1, lambda: train_gan.run([*refused, "--start-from", str(tmp_path / "none")]))
     assert not (tmp_path / "no").exists()
 
@@ -213,6 +213,29 @@ def test_one_more_width_begins_by_enlarging_the_pictures(
     styles, keypoints = torch.randn(3, 6, generator=torch.Generator().manual_seed(0)), small.generator.structures[:3]
     wanted, found = small.generate(keypoints, styles), F.avg_pool2d(large.generate(keypoints, styles), 2)
     assert (found - wanted).abs().mean() < 0.3 * (wanted - wanted.mean()).abs().mean()
+
+
+@pytest.mark.parametrize("widths", [["9", "12", "8", "6"], ["9", "12", "8", "6", "4"]])
+def test_larger_widths_begin_by_drawing_the_same(
+    options: Options, tiny_gan: Path, tmp_path: Path, widths: list[str]
+) -> None:
+    small = Gan.from_pretrained(tiny_gan)
+    begin = ["--start-from", str(tiny_gan), "--channels", *widths]
+    train_gan.run(options(tmp_path / "still", *begin, "--steps", "1", "--learning-rate", "1e-30"))
+    still = Gan.from_pretrained(tmp_path / "still" / "model")
+    assert still.config.channels == tuple(map(int, widths))
+    styles, keypoints = torch.randn(3, 6, generator=torch.Generator().manual_seed(0)), small.generator.structures[:3]
+    wanted, found = small.generate(keypoints, styles), still.generate(keypoints, styles)
+    if len(widths) == len(small.config.channels):
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+        train_gan.run(options(tmp_path / "run", *begin, "--steps", "2"))
+        learned = Gan.from_pretrained(tmp_path / "run" / "model").generator
+        for name, weight in learned.named_parameters():  # the new channels learn too
+            if name.startswith("blocks.1.") and weight.shape != small.generator.get_parameter(name).shape:
+                assert (weight[-1] - still.generator.get_parameter(name)[-1]).abs().max() > 0, name
+    else:
+        difference = F.avg_pool2d(found, 2) - wanted
+        assert difference.abs().mean() < 0.3 * (wanted - wanted.mean()).abs().mean()
 
 
 def test_it_begins_with_a_gan_of_another_stage_one(
