@@ -18,7 +18,8 @@ accelerate launch generation/train_gan.py "${grown[@]}" --start-from runs/pets-g
 accelerate launch generation/train_gan.py "${grown[@]}" --start-from runs/pets-gan-4/model \
   --feature-size 160 --decay-share 0.4 --batch 32 --steps 1450 --out runs/pets-gan-5 "$@"
 # the bundled one had an earlier stage one until here, an earlier discriminator until the seventh training, which was
-# stopped when faces and variety began to get worse, and no encoder of appearances until the eighth
+# stopped when faces and variety began to get worse, and no encoder of appearances until the eighth; its discriminators and
+# encoder never saw the deepest features that they see now
 again=("${grown[@]}" --relight 0 --structure-weight 1 --variety 0.85)
 accelerate launch generation/train_gan.py "${again[@]}" --start-from runs/pets-gan-5/model \
   --decay-share 0 --steps 1555 --out runs/pets-gan-6 "$@"
