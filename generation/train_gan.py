@@ -302,7 +302,8 @@ def within(larger: Tensor, known: Tensor, parts: int) -> Tensor:
     result, inner = (weight.unflatten(0, (parts, -1)) for weight in (larger.clone(), known))
     result[:, : inner.shape[1]] = 0
     result[tuple(slice(n) for n in inner.shape)] = inner
-    return result.flatten(0, 1)
+    flat: Tensor = result.flatten(0, 1)
+    return flat
 
 
 def same_graph(stage_one: AutoLink, generator: Generator) -> bool:

@@ -29,10 +29,10 @@ def test_a_stage_one_that_comes_twice_is_stored_once(tmp_path: Path) -> None:
         assert not (BUNDLED / part / "model.safetensors").exists()
     whole = Gan.from_pretrained("pets-gan")
     whole.save_pretrained(tmp_path / "whole", half=True)
-    part = tmp_path / "whole" / "stage_one"
-    torch.testing.assert_close(AutoLink.from_folder(part).state_dict(), AutoLink.from_pretrained("pets").state_dict())
-    store_once(part)
-    assert not (part / "model.safetensors").exists() and find_checkpoint(part) == BUNDLED / "pets"
+    inner = tmp_path / "whole" / "stage_one"
+    torch.testing.assert_close(AutoLink.from_folder(inner).state_dict(), AutoLink.from_pretrained("pets").state_dict())
+    store_once(inner)
+    assert not (inner / "model.safetensors").exists() and find_checkpoint(inner) == BUNDLED / "pets"
     assert Gan.from_pretrained(tmp_path / "whole").stage_one.config == whole.stage_one.config
     weights = (BUNDLED / "faces" / "model.safetensors").read_bytes()
     AutoLink.from_pretrained("faces").save_pretrained(tmp_path / "faces", half=True)
