@@ -275,11 +275,8 @@ def take_over(generator: Generator, known: Generator) -> None:
             if class_name in known.config.classes:
                 of_classes[n] = weights[name][known.config.classes.index(class_name)]
         weights[name] = of_classes
-    last = torch.zeros_like(generator.last.weight)
-    width = min(last.shape[1], known.last.weight.shape[1])
-    last[:, :width] = known.last.weight[:, :width]
     weights = {name: within(own[name], value, parts_of(name)) for name, value in weights.items()}
-    generator.load_state_dict(weights | {"last.weight": last}, strict=False)
+    generator.load_state_dict(weights, strict=False)
     if len(generator.blocks) > len(known.blocks):
         newest = generator.blocks[-1]
         assert isinstance(newest, Block)
@@ -295,13 +292,15 @@ def within(larger: Tensor, known: Tensor, parts: int) -> Tensor:
     """Weights of more channels that let the known ones do as before: nothing comes to them from the others.
 
     What the others are is left as it is, for training to find a use for (Net2WiderNet of Chen et al., 2016, but with
-    random channels instead of copies).
+    random channels instead of copies). A newest block may have fewer channels than the last one before it: as many of
+    those as there are then remain.
     """
     if larger.shape == known.shape:
         return known
     result, inner = (weight.unflatten(0, (parts, -1)) for weight in (larger.clone(), known))
+    shared = tuple(slice(min(sides)) for sides in zip(result.shape, inner.shape, strict=True))
     result[:, : inner.shape[1]] = 0
-    result[tuple(slice(n) for n in inner.shape)] = inner
+    result[shared] = inner[shared]
     flat: Tensor = result.flatten(0, 1)
     return flat
 

@@ -215,6 +215,14 @@ def test_one_more_width_begins_by_enlarging_the_pictures(
     assert (found - wanted).abs().mean() < 0.3 * (wanted - wanted.mean()).abs().mean()
 
 
+def test_one_more_width_may_be_a_narrower_one(options: Options, tiny_gan: Path, tmp_path: Path) -> None:
+    known = Gan.from_pretrained(tiny_gan)
+    grown = ["--start-from", str(tiny_gan), "--channels", *map(str, known.config.channels), "3"]
+    train_gan.run(options(tmp_path / "run", *grown, "--steps", "1", "--learning-rate", "1e-30"))
+    last = Gan.from_pretrained(tmp_path / "run" / "model").generator.last.weight
+    torch.testing.assert_close(last, known.generator.last.weight[:, :3])
+
+
 @pytest.mark.parametrize("widths", [["9", "12", "8", "6"], ["9", "12", "8", "6", "4"]])
 def test_larger_widths_begin_by_drawing_the_same(
     options: Options, tiny_gan: Path, tmp_path: Path, widths: list[str]
