@@ -36,10 +36,8 @@ class EfficientNetLite0(nn.Module):
     two thirds of the time.
     """
 
-    taps: tuple[int, ...] = (0, 2, 4, 10)
-    """The blocks whose features are given, the last of each scale; 15 is the last of all."""
-
-    def __init__(self, taps: tuple[int, ...] = taps) -> None:
+    def __init__(self, taps: tuple[int, ...] = (0, 2, 4, 10)) -> None:
+        """Features of the blocks `taps` are given, by default the last of each scale but the deepest (15)."""
         super().__init__()
         self.taps = taps
         network = published_lite0()
