@@ -267,9 +267,9 @@ def take_over(generator: Generator, known: Generator) -> None:
     have stays as it is.
     """
     of_the_data = {name for name, _ in known.named_buffers(recurse=False)}
-    weights = {name: value for name, value in known.state_dict().items() if name not in of_the_data}
-    own = generator.state_dict()
-    for name in OF_CLASSES & weights.keys() & own.keys():
+    own = generator.state_dict()  # it may have no encoder, or more blocks
+    weights = {name: value for name, value in known.state_dict().items() if name in own.keys() - of_the_data}
+    for name in OF_CLASSES & weights.keys():
         of_classes = own[name].clone()
         for n, class_name in enumerate(generator.config.classes):
             if class_name in known.config.classes:
