@@ -1,6 +1,8 @@
+import hashlib
 import io
 import os
 import struct
+import threading
 import tracemalloc
 import wave
 from collections.abc import Iterable, Iterator
@@ -216,6 +218,28 @@ def test_colours_are_those_of_bt709_and_said_to_be(tmp_path: Path) -> None:
     # 16 + 219 * 0.2126, 128 - 112 * 0.2126 / 0.9278, 128 + 112
     np.testing.assert_allclose(np.array(planes, int), [62.6, 102.3, 240], atol=1.5)
     np.testing.assert_allclose(read(path)[0, 5, 5], [255, 0, 0], atol=4)
+
+
+def test_a_busy_machine_changes_no_byte(tmp_path: Path) -> None:
+    """x264's rate control does with AVX-512, for such frames in every fourth file."""
+    coarse = np.random.default_rng(0).integers(0, 255, (11, 8, 24, 3), np.uint8)
+    frames = [np.asarray(Image.fromarray(image).resize((192, 64))) for image in coarse]
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            hashlib.sha256(bytes(10**7))  # without Python's lock
+
+    busy = [threading.Thread(target=work) for _ in range(2 * (os.cpu_count() or 1))]
+    for thread in busy:
+        thread.start()
+    try:
+        written = {write(tmp_path / "a.mp4", frames).read_bytes() for _ in range(40)}
+    finally:
+        stop.set()
+        for thread in busy:
+            thread.join()
+    assert len(written) == 1
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,9 @@ class _H264:
 
     def __init__(self, container: OutputContainer, height: int, width: int, rate: Fraction) -> None:
         self.rate, self.odd = rate, (height % 2, width % 2)
-        self.stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "veryfast"})
+        # x264's rate control differs from run to run where it uses AVX-512 on a busy machine
+        options = {"crf": "18", "preset": "veryfast", "x264-params": "cpu-independent=1"}
+        self.stream = container.add_stream("libx264", rate=rate, options=options)
         self.stream.height, self.stream.width = height + height % 2, width + width % 2
         self.stream.pix_fmt = "yuv420p"
         context = self.stream.codec_context
