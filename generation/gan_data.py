@@ -21,6 +21,10 @@ RELIT = 4
 """Lights in which each picture's keypoints are found beside its own."""
 
 
+CANDIDATES = 4
+"""Training pictures for each structure that is remembered."""
+
+
 class Batch(NamedTuple):
     """The real pictures of a step."""
 
@@ -110,9 +114,17 @@ class GanData:
             to_network(torch.from_numpy(images), device), self.keypoints[views, rows].to(device), classes.to(device)
         )
 
-    def remember(self, generator: Generator, stage_one: AutoLink) -> None:
-        """Keep the graph and some structures in the generator, to sample without any picture."""
-        rows = self.train_rows[np.linspace(0, len(self.train_rows) - 1, REMEMBERED).astype(int)]
+    def candidates(self) -> NDArray[np.int64]:
+        """Training pictures in groups, of each of which the structure of one is remembered: (REMEMBERED, CANDIDATES).
+
+        They are spread over all; those of a group are of one class.
+        """
+        rows = self.train_rows[np.argsort(self.classes[self.train_rows], kind="stable")]
+        spread = np.linspace(0, len(rows) - 1, REMEMBERED * CANDIDATES).astype(int)
+        return rows[spread].reshape(REMEMBERED, CANDIDATES)
+
+    def remember(self, generator: Generator, stage_one: AutoLink, rows: NDArray[np.int64]) -> None:
+        """Keep the graph and the structures of some pictures, (REMEMBERED,), to sample without any picture."""
         generator.graph.copy_(stage_one.edge_weights.detach())
         generator.structures.copy_(self.keypoints[0, rows])
         generator.structure_classes.copy_(torch.from_numpy(self.classes[rows]))

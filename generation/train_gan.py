@@ -90,7 +90,7 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
         self.other_structures = known is not None and not same_graph(self.stage_one, known.to(accelerator.device))
         if known:
             take_over(generator, known)
-        self.data.remember(generator, self.stage_one)
+        self.data.remember(generator, self.stage_one, self.data.candidates()[:, 0])
         super().__init__(config, accelerator, generator, Discriminator(config.model, config.feature_size))
         few = torch.from_numpy(self.data.images[self.data.train_rows[:64]])
         self.features = ProjectedFeatures(config.feature_size, to_network(few, torch.device("cpu")))
@@ -188,8 +188,12 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
         return {name: value.item() for name, value in self.last.items()}
 
     def save_model(self, folder: Path) -> None:
-        """Generator and stage one as a checkpoint folder."""
-        self.shown().save_pretrained(folder)
+        """Generator and stage one as a checkpoint folder; after the last step it remembers what it draws best."""
+        gan = self.shown()
+        if self.step == self.config.steps:
+            rows = gan_progress.faithful_rows(gan, self.data, self.config.batch)
+            self.data.remember(gan.generator, self.stage_one, rows)
+        gan.save_pretrained(folder)
 
     def shown(self) -> Gan:
         """The GAN as it is saved and shown."""

@@ -33,6 +33,7 @@ Options = Callable[..., list[str]]
 @pytest.fixture
 def few_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gan_progress, "MEASURED", 8)
+    monkeypatch.setattr(gan_progress, "TRIED", 1)
 
 
 @pytest.fixture
@@ -62,6 +63,27 @@ def test_a_run_leaves_what_it_promises(options: Options, tmp_path: Path) -> None
     assert gan.generator.structures.shape == (REMEMBERED, 5, 2) and gan.generator.structures.std() > 0
     assert set(gan.generator.structure_classes.tolist()) == {0, 1}
     assert json.loads((out / "config.json").read_text())["model"]["classes"] == ["cat", "dog"]
+
+
+def test_structures_that_are_drawn_best_are_remembered(
+    animals: Path, tiny_gan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gan = Gan.from_pretrained(tiny_gan)
+    pictures = load_data(str(animals), gan.config.size, "crop")
+    data = GanData.find(pictures, gan.config.classes, gan.stage_one, False, torch.device("cpu"))
+    wrong = torch.from_numpy(np.random.default_rng(0).random(len(data.classes), np.float32))
+    # a "picture" is its structure and how wrong that comes out
+    monkeypatch.setattr(gan_progress, "generate", lambda gan, data, rows, noise, batch: torch.from_numpy(rows))
+    monkeypatch.setattr(
+        gan.stage_one, "keypoints", lambda rows: data.keypoints[0, rows] + wrong[rows][:, None, None], raising=False
+    )
+    groups, chosen = data.candidates(), gan_progress.faithful_rows(gan, data, 4)
+    assert chosen.tolist() == [min(group, key=wrong.__getitem__) for group in groups.tolist()]
+    assert set(groups.ravel()) == set(data.train_rows)
+    assert sum(len(set(data.classes[group])) > 1 for group in groups) <= 1
+    data.remember(gan.generator, gan.stage_one, chosen)
+    torch.testing.assert_close(gan.generator.structures, data.keypoints[0, chosen])
+    assert gan.generator.structure_classes.tolist() == data.classes[chosen].tolist()
 
 
 def test_stopped_and_resumed_equals_uninterrupted(
