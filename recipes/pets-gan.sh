@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# GAN of cats and dogs, of the structure of checkpoints/pets: eight hours of one CPU core, two minutes of a card.
+# GAN of cats and dogs, of the structure of checkpoints/pets: thirteen hours of one CPU core, two minutes of a card.
 # bash recipes/pets-gan.sh PETS [OPTION ...]: from the root of a clone; the options go to every training.
 set -euo pipefail
 data=${1:?a folder with the folders cat and dog: see checkpoints/pets-gan/README.md}
@@ -12,14 +12,15 @@ accelerate launch generation/train_gan.py "${gan[@]}" --start-from runs/pets-gan
   --structure-weight 0.75 --variety 0.72 --ema 0.999 --decay-share 0.4 --steps 11000 --out runs/pets-gan-3 "$@"
 # grown to 128 px; keypoints found in other lights carry less of the fur's lightness
 grown=(--preset pets-128 --stage-one checkpoints/pets --data "$data" --threads 1)
+grown+=(--channels 160 160 96 64 32 32 --appearance-weight 2 --augment 1)
 grown+=(--structure-weight 0.75 --variety 0.8 --relight 0.8)
 accelerate launch generation/train_gan.py "${grown[@]}" --start-from runs/pets-gan-3/model \
   --decay-share 0 --steps 1500 --out runs/pets-gan-4 "$@"
 accelerate launch generation/train_gan.py "${grown[@]}" --start-from runs/pets-gan-4/model \
   --feature-size 160 --decay-share 0.4 --batch 32 --steps 1450 --out runs/pets-gan-5 "$@"
 # the bundled one had an earlier stage one until here, an earlier discriminator until the seventh training, which was
-# stopped when faces and variety began to get worse, and no encoder of appearances until the eighth; its discriminators and
-# encoder never saw the deepest features that they see now
+# stopped when faces and variety began to get worse, and no encoder of appearances until the eighth; until the tenth
+# discriminator and encoder never saw the deepest features
 again=("${grown[@]}" --relight 0 --structure-weight 1 --variety 0.85)
 accelerate launch generation/train_gan.py "${again[@]}" --start-from runs/pets-gan-5/model \
   --decay-share 0 --steps 1555 --out runs/pets-gan-6 "$@"
@@ -29,4 +30,11 @@ accelerate launch generation/train_gan.py "${again[@]}" --start-from runs/pets-g
   --decay-share 0 --steps 865 --out runs/pets-gan-8 "$@"
 accelerate launch generation/train_gan.py "${again[@]}" --start-from runs/pets-gan-8/model \
   --decay-share 0.35 --steps 3300 --out runs/pets-gan-9 "$@"
-python -m recipes.bundle runs/pets-gan-9/model checkpoints/pets-gan
+# larger networks, on two cores; the structure weight of the last was 1 for 1,153 steps, then 1.5 until step 4,800, before
+# which it had decayed once
+larger=(--preset pets-128 --stage-one checkpoints/pets --data "$data" --threads 1)
+accelerate launch generation/train_gan.py "${larger[@]}" --start-from runs/pets-gan-9/model \
+  --structure-weight 1 --decay-share 0 --steps 371 --out runs/pets-gan-10 "$@"
+accelerate launch generation/train_gan.py "${larger[@]}" --start-from runs/pets-gan-10/model \
+  --decay-share 0.4 --out runs/pets-gan-11 "$@"
+python -m recipes.bundle runs/pets-gan-11/model checkpoints/pets-gan
