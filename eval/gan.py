@@ -46,6 +46,7 @@ from autolink.eval.metrics import FeatureDistance
 from autolink.eval.results import Figure, Section, as_text, data_name, write_results
 from autolink.generation.classes import classes_of, held_out_pictures
 from autolink.generation.gan import Gan
+from autolink.generation.structures import PLAUSIBLE, plausible
 from autolink.inference import detect_all
 from autolink.model import AutoLink
 from autolink.pretrained import check_output
@@ -82,6 +83,8 @@ class GanEvalConfig:
     """Side in pixels at which pictures are compared, to hold GANs of several sizes against each other; 0: the GAN's."""
     truncation: float = 1.0
     """Below 1: appearances nearer to their class's mean."""
+    directions: int = PLAUSIBLE
+    """As that of `autolink sample`: structures are asked for along so many principal directions; 0: as found."""
     seed: int = 0
     """Which appearances."""
     json: Path | None = None
@@ -100,6 +103,8 @@ class GanEvalConfig:
             raise UsageError(f"--count must be at least {FEWEST}, got {self.count}")
         if not 0 <= self.truncation <= 2 or self.seed < 0:
             raise UsageError("--truncation is 0 to 2, and --seed cannot be negative")
+        if self.directions < 0:
+            raise UsageError(f"--directions cannot be negative, got {self.directions}")
         if self.size and self.size < SMALLEST_SIDE:
             raise UsageError(f"--size must be at least {SMALLEST_SIDE}, or 0 for the GAN's own, got {self.size}")
         check_output("--json", self.json, self.overwrite)
@@ -134,10 +139,11 @@ def read_material(gan: Gan, config: GanEvalConfig) -> Material:
     test = held_out_pictures(data)
     real = np.ascontiguousarray(data.images[rows])
     keypoints = detect_all(gan.stage_one, real, gan.device)
-    fake = generate(gan, keypoints, classes[rows], config.seed, config.truncation, side)
+    asked = plausible(gan, keypoints, config.directions)
+    fake = generate(gan, asked, classes[rows], config.seed, config.truncation, side)
     if side != size:
         real = np.ascontiguousarray(load_data(config.data, side, fit, root=config.root).images[rows])
-    return Material(real, fake, keypoints, classes[rows], test[rows])
+    return Material(real, fake, keypoints, asked, classes[rows], test[rows])
 
 
 def chosen_features(config: GanEvalConfig) -> tuple[Features, ...]:
@@ -203,7 +209,7 @@ def measure_variety(gan: Gan, material: Material, config: GanEvalConfig) -> tupl
     for row in rows:
         noise = torch.randn(VARIETY_APPEARANCES, gan.config.latent, generator=generator).to(gan.device)
         number = torch.full((VARIETY_APPEARANCES,), int(material.classes[row]), device=gan.device)
-        asked = torch.from_numpy(material.keypoints[row]).to(gan.device).expand(VARIETY_APPEARANCES, -1, -1)
+        asked = torch.from_numpy(material.asked[row]).to(gan.device).expand(VARIETY_APPEARANCES, -1, -1)
         drawn = gan.generate(asked, gan.styles(noise, number, config.truncation))
         pictures.append(to_network(torch.from_numpy(to_pictures(drawn, material.real.shape[1])), gan.device))
     other = another_of_the_class(material.classes, np.random.default_rng(config.seed))
@@ -224,7 +230,8 @@ def run(config: GanEvalConfig) -> None:
         print(f"note: {note}")
     if config.json:
         facts = {"checkpoint": config.checkpoint, "conditional": gan.config.conditional, "data": config.data}
-        facts |= {"judge": config.judge, "truncation": config.truncation, "seed": config.seed}
+        facts |= {"judge": config.judge, "truncation": config.truncation}
+        facts |= {"directions": config.directions, "seed": config.seed}
         facts["size"] = config.size or gan.config.size
         write_results(config.json, section, **facts, versions=versions())
     for path, name in ((config.sheet, "generated"), (config.worst, "worst")):

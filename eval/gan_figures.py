@@ -89,7 +89,9 @@ class Material:
     real: Pictures
     fake: Pictures
     keypoints: NDArray[np.float32]
-    """(N, K, 2), asked for: those of the real pictures."""
+    """(N, K, 2), of the real pictures."""
+    asked: NDArray[np.float32]
+    """(N, K, 2), the same as they are asked for."""
     classes: NDArray[np.int64]
     test: NDArray[np.bool_]
     """(N,), held-out pictures."""

@@ -29,8 +29,8 @@ def contact_sheet(
     noise = torch.randn(COLUMNS, gan.config.latent, generator=torch.Generator().manual_seed(seed))
     classes = torch.from_numpy(material.classes[repeated]).to(gan.device)
     styles = gan.styles(noise.repeat(len(rows), 1).to(gan.device), classes, truncation)
-    shown = to_pictures(gan.generate(torch.from_numpy(material.keypoints[repeated]).to(gan.device), styles), side)
-    edges = gan.draw(torch.from_numpy(material.keypoints[rows]).to(gan.device))
+    shown = to_pictures(gan.generate(torch.from_numpy(material.asked[repeated]).to(gan.device), styles), side)
+    edges = gan.draw(torch.from_numpy(material.asked[rows]).to(gan.device))
     edges = F.interpolate(edges, size=(side, side), mode="bilinear", align_corners=True)
     table = [
         [

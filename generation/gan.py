@@ -14,7 +14,7 @@ from autolink.draw import to_image
 from autolink.edge_map import edge_map
 from autolink.errors import UsageError, UserError
 from autolink.generation.generator import GanConfig, Generator
-from autolink.generation.structures import StructuresLike, as_structures, kept_edges
+from autolink.generation.structures import PLAUSIBLE, StructuresLike, as_structures, kept_edges
 from autolink.model import AutoLink
 from autolink.pretrained import load_folder, save_folder
 
@@ -134,6 +134,7 @@ class Gan(Pretrained):
         seed: int = 0,
         class_name: str = "",
         truncation: float = 1.0,
+        directions: int = PLAUSIBLE,
         dropped_edges: Sequence[str] = (),
     ) -> NDArray[np.uint8]:
         """Generate every structure in every appearance.
@@ -146,6 +147,7 @@ class Gan(Pretrained):
             seed: which appearances.
             class_name: class of all; by default that of each structure, and where it is not known all in turn.
             truncation: below 1, nearer to the average appearance of the class.
+            directions: principal directions along which structures of pictures are taken; 0 takes them as found.
             dropped_edges: edges that are switched off, such as "2-5".
 
         Returns:
@@ -154,7 +156,7 @@ class Gan(Pretrained):
         Raises:
             UserError: a picture cannot be read, or there is no such class, structure or edge.
         """
-        found = as_structures(self, structures)
+        found = as_structures(self, structures, directions)
         numbers = range(appearances) if isinstance(appearances, int) else appearances
         if not numbers or min(numbers) < 0 or seed < 0:
             raise UsageError("appearances must be at least one, their numbers and the seed not negative")

@@ -121,7 +121,8 @@ class GanData:
         """
         rows = self.train_rows[np.argsort(self.classes[self.train_rows], kind="stable")]
         spread = np.linspace(0, len(rows) - 1, REMEMBERED * CANDIDATES).astype(int)
-        return rows[spread].reshape(REMEMBERED, CANDIDATES)
+        groups: NDArray[np.int64] = rows[spread].reshape(REMEMBERED, CANDIDATES)
+        return groups
 
     def remember(self, generator: Generator, stage_one: AutoLink, rows: NDArray[np.int64]) -> None:
         """Keep the graph and the structures of some pictures, (REMEMBERED,), to sample without any picture."""

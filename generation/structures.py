@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 OUTSIDE = 1.25
 """Keypoints beyond this, in [-1, 1] units, are not in the picture."""
 
+PLAUSIBLE = 12
+"""Principal directions along which structures that were found on pictures are taken."""
+
 
 @dataclass(frozen=True)
 class Structures:
@@ -56,8 +59,8 @@ StructuresLike: TypeAlias = "int | Structures | Picture | Sequence[Picture] | ND
 """A number of remembered ones; pictures; or keypoints (S, K, 2), (x, y) in [-1, 1]."""
 
 
-def as_structures(gan: Gan, value: StructuresLike) -> Structures:
-    """The structures that Python callers mean.
+def as_structures(gan: Gan, value: StructuresLike, directions: int = PLAUSIBLE) -> Structures:
+    """The structures that Python callers mean; those of pictures and remembered ones are made `plausible`.
 
     Raises:
         UserError: a picture cannot be read, or the keypoints are not this checkpoint's or lie outside of the picture.
@@ -65,7 +68,7 @@ def as_structures(gan: Gan, value: StructuresLike) -> Structures:
     if isinstance(value, Structures):
         return value
     if isinstance(value, int):
-        return read_structures(gan, (), value)
+        return read_structures(gan, (), value, directions)
     if isinstance(value, Tensor) or (isinstance(value, np.ndarray) and value.dtype != np.uint8):
         keypoints = np.asarray(value.cpu() if isinstance(value, Tensor) else value, np.float32)
         K = gan.config.keypoints
@@ -76,20 +79,22 @@ def as_structures(gan: Gan, value: StructuresLike) -> Structures:
         return given
     fit, size = gan.stage_one.config.fit, gan.config.size
     pictures = read_pictures(cast("Pictures", value))
-    return _detected(gan, [f"picture {n}" for n in range(len(pictures))], list(squares(pictures, size, fit)))
+    found = _detected(gan, [f"picture {n}" for n in range(len(pictures))], list(squares(pictures, size, fit)))
+    return replace(found, keypoints=plausible(gan, found.keypoints, directions))
 
 
-def read_structures(gan: Gan, paths: tuple[Path, ...], most: int) -> Structures:
+def read_structures(gan: Gan, paths: tuple[Path, ...], most: int, directions: int = PLAUSIBLE) -> Structures:
     """The structures of pictures, folders or zips of them, videos, or keypoint files; at most `most`, evenly spread.
 
     Without paths, those that the checkpoint remembers from its training pictures; a video and its keypoints are taken
-    whole.
+    whole. All are made `plausible`.
 
     Raises:
         UserError: a file cannot be read, or is for another stage one, or a keypoint lies outside of the picture.
     """
     if not paths:
-        return spread(_remembered(gan), most)
+        known = spread(_remembered(gan), most)
+        return replace(known, keypoints=plausible(gan, known.keypoints, directions))
     parts = [_one(gan, path) for path in paths]
     if any(part.moving for part in parts) and len(parts) > 1:
         raise UsageError("--structures takes one video, or any number of pictures, not both")
@@ -101,7 +106,24 @@ def read_structures(gan: Gan, paths: tuple[Path, ...], most: int) -> Structures:
         np.concatenate([part.classes for part in parts]), pictures, parts[0].moving, parts[0].rate,
     )  # fmt: skip
     check_inside(whole)
+    whole = replace(whole, keypoints=plausible(gan, whole.keypoints, directions))
     return whole if whole.moving else spread(whole, most)
+
+
+def plausible(gan: Gan, keypoints: NDArray[np.float32], directions: int) -> NDArray[np.float32]:
+    """Structures (S, K, 2) without what lies off the first principal directions of those that the GAN remembers.
+
+    What stage one gets wrong on a picture, such as a nose where an ear is, mostly does, and would be drawn. With 0
+    directions nothing changes, nor by a checkpoint that does not remember so many.
+    """
+    known = gan.generator.structures.double().flatten(1).cpu().numpy()
+    mean = known.mean(0)
+    _, lengths, axes = np.linalg.svd(known - mean, full_matrices=False)
+    if not 0 < directions <= (lengths > 1e-6).sum():
+        return keypoints
+    axes = axes[:directions]
+    kept: NDArray[np.float64] = (keypoints.reshape(len(keypoints), -1) - mean) @ axes.T @ axes + mean
+    return kept.reshape(keypoints.shape).astype(np.float32)
 
 
 def check_inside(structures: Structures) -> None:

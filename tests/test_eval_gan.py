@@ -231,7 +231,8 @@ def test_generated_pictures_depend_on_the_seed_alone(tiny_gan: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"count": 3}, "--count"), ({"truncation": -1.0}, "--truncation"), ({"size": 8}, "--size"),
+    [({"count": 3}, "--count"), ({"truncation": -1.0}, "--truncation"), ({"directions": -1}, "--directions"),
+     ({"size": 8}, "--size"),
      ({"sheet": Path("a.jpg")}, "--sheet"),
      ({"worst": Path("a.jpg")}, "--worst"),
      ({"json": Path("no/such/folder.json")}, "does not exist"), ({"data": "missing"}, "does not exist")],

@@ -13,9 +13,10 @@ from PIL import Image
 from autolink.detect import DetectConfig
 from autolink.detect import run as detect
 from autolink.generation.gan import Gan
+from autolink.generation.generator import REMEMBERED
 from autolink.generation.sample import SampleConfig, run
 from autolink.generation.sample_pictures import laid_out, path_through
-from autolink.generation.structures import Structures, kept_edges, moved, read_structures, spread
+from autolink.generation.structures import Structures, kept_edges, moved, plausible, read_structures, spread
 from autolink.video.files import read_frames, video_facts
 from autolink.video.writer import VideoWriter
 
@@ -46,6 +47,25 @@ def test_without_pictures_the_checkpoint_remembers_structures(
     assert grid.shape[:2] == (3, 5)  # edge map and four appearances
     assert "3 structures, 4 appearances of cat, dog" in capsys.readouterr().out
     assert np.abs(grid[0, 1] - grid[0, 2]).mean() > 0 and np.abs(grid[0, 1] - grid[1, 1]).mean() > 0
+
+
+def test_what_no_remembered_structure_does_is_left_out(tiny_gan: Path, animals: Path) -> None:
+    gan = Gan.from_pretrained(tiny_gan)
+    rng = np.random.default_rng(0)
+    axes = np.linalg.qr(rng.normal(size=(10, 10)))[0][:3]
+    mean = rng.uniform(-0.5, 0.5, 10)
+    known = mean + rng.normal(size=(REMEMBERED, 3)) @ (axes * [[0.3], [0.2], [0.1]])
+    with torch.no_grad():
+        gan.generator.structures.copy_(torch.from_numpy(known).view(REMEMBERED, 5, 2))
+    away = rng.normal(size=(4, 10)) * 0.1
+    structures = (known[:4] + away - away @ axes.T @ axes).reshape(4, 5, 2).astype(np.float32)
+    kept = plausible(gan, structures, 3)
+    np.testing.assert_allclose(kept, known[:4].reshape(4, 5, 2), atol=1e-5)
+    np.testing.assert_allclose(plausible(gan, kept, 3), kept, atol=1e-5)
+    np.testing.assert_array_equal(plausible(gan, structures, 0), structures)
+    np.testing.assert_array_equal(plausible(gan, structures, 4), structures)  # there are only three
+    as_found = read_structures(gan, (animals,), 4, 0).keypoints
+    np.testing.assert_allclose(read_structures(gan, (animals,), 4, 3).keypoints, plausible(gan, as_found, 3), atol=1e-6)
 
 
 def test_an_appearance_does_not_depend_on_the_others(sample: Callable[..., Path]) -> None:
@@ -214,6 +234,7 @@ def test_keypoint_files_that_cannot_be(sample: Callable[..., Path], fails: Calla
      ({"move": ("1:a",)}, "--move 1:a"), ({"drop_edge": ("2-2",)}, "--drop-edge 2-2"),
      ({"drop_edge": ("0-7",)}, "--drop-edge"),
      ({"structures": (Path("missing.png"),)}, "does not exist"), ({"truncation": 3.0}, "--truncation"),
+     ({"directions": -1}, "--directions"),
      ({"rows": 0}, "--rows"), ({"scale": 0.0}, "--scale"), ({"video": Path("a.avi")}, "--video a.avi"),
      ({"seed": -1}, "--seed"), ({"pick": (-1,)}, "--pick"), ({"sweep": 5}, "--sweep is 0 to 4"),
      ({"lock": "appearance", "sweep": 0}, "--lock appearance"),

@@ -12,7 +12,7 @@ from autolink.draw import keypoint_colours, to_image
 from autolink.edge_map import edge_pairs
 from autolink.errors import UserError
 from autolink.generation.gan import Gan
-from autolink.generation.structures import OUTSIDE, as_structures
+from autolink.generation.structures import OUTSIDE, PLAUSIBLE, as_structures, plausible
 from autolink.generation.styles import DIRECTIONS, principal, style_directions
 from autolink.inputs import Picture
 from autolink.studio.pictures import jpeg
@@ -60,7 +60,7 @@ class Animals:
             "edges": edge_pairs(config.keypoints).T.tolist(),
             "weights": (weights / weights.max()).tolist(),
             "colours": keypoint_colours(config.keypoints).tolist(),
-            "structures": structures.round(4).tolist(),
+            "structures": plausible(gan, structures, PLAUSIBLE).round(4).tolist(),
             "structure_classes": gan.generator.structure_classes.tolist(),
             "pose_directions": principal(structures.reshape(len(structures), -1))
             .reshape(DIRECTIONS, -1, 2)
