@@ -46,7 +46,8 @@ def _as_jpeg(data: dict[str, Any]) -> None:
     """A picture as a tenth of the bytes."""
     if "image/png" in data:
         buffer = io.BytesIO()
-        Image.open(io.BytesIO(b64decode(data.pop("image/png")))).convert("RGB").save(buffer, "JPEG", quality=80)
+        picture = Image.open(io.BytesIO(b64decode(data.pop("image/png")))).convert("RGB")
+        picture.save(buffer, "JPEG", quality=72, optimize=True)
         data["image/jpeg"] = b64encode(buffer.getvalue()).decode()
 
 
