@@ -20,7 +20,6 @@ from autolink.relight import draw_lights, relit
 RELIT = 4
 """Lights in which each picture's keypoints are found beside its own."""
 
-
 CANDIDATES = 4
 """Training pictures for each structure that is remembered."""
 

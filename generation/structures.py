@@ -92,20 +92,7 @@ def read_structures(gan: Gan, paths: tuple[Path, ...], most: int, directions: in
     Raises:
         UserError: a file cannot be read, or is for another stage one, or a keypoint lies outside of the picture.
     """
-    if not paths:
-        known = spread(_remembered(gan), most)
-        return replace(known, keypoints=plausible(gan, known.keypoints, directions))
-    parts = [_one(gan, path) for path in paths]
-    if any(part.moving for part in parts) and len(parts) > 1:
-        raise UsageError("--structures takes one video, or any number of pictures, not both")
-    pictures = None
-    if all(part.pictures is not None for part in parts):
-        pictures = list(chain.from_iterable(part.pictures or [] for part in parts))
-    whole = Structures(
-        list(chain.from_iterable(part.names for part in parts)), np.concatenate([part.keypoints for part in parts]),
-        np.concatenate([part.classes for part in parts]), pictures, parts[0].moving, parts[0].rate,
-    )  # fmt: skip
-    check_inside(whole)
+    whole = _read(gan, paths) if paths else _remembered(gan)
     whole = replace(whole, keypoints=plausible(gan, whole.keypoints, directions))
     return whole if whole.moving else spread(whole, most)
 
@@ -161,6 +148,22 @@ def _remembered(gan: Gan) -> Structures:
     keypoints = gan.generator.structures.float().cpu().numpy()
     classes = gan.generator.structure_classes.cpu().numpy()
     return Structures([f"remembered structure {n}" for n in range(len(keypoints))], keypoints, classes)
+
+
+def _read(gan: Gan, paths: tuple[Path, ...]) -> Structures:
+    """All structures of the paths, as found."""
+    parts = [_one(gan, path) for path in paths]
+    if any(part.moving for part in parts) and len(parts) > 1:
+        raise UsageError("--structures takes one video, or any number of pictures, not both")
+    pictures = None
+    if all(part.pictures is not None for part in parts):
+        pictures = list(chain.from_iterable(part.pictures or [] for part in parts))
+    whole = Structures(
+        list(chain.from_iterable(part.names for part in parts)), np.concatenate([part.keypoints for part in parts]),
+        np.concatenate([part.classes for part in parts]), pictures, parts[0].moving, parts[0].rate,
+    )  # fmt: skip
+    check_inside(whole)
+    return whole
 
 
 def _one(gan: Gan, path: Path) -> Structures:
