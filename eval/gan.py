@@ -17,7 +17,7 @@ from autolink import __version__, draw
 from autolink.data import check_data, load_data
 from autolink.device import pick_device, prepare_cpu, to_network
 from autolink.errors import UsageError, UserError, command
-from autolink.eval.features import Features, count_warnings, features_of, load_extractor
+from autolink.eval.features import Features, count_warnings, load_extractor
 from autolink.eval.gan_figures import (
     TRAINED_AGAINST,
     FeatureSets,
@@ -162,10 +162,7 @@ def evaluate(gan: Gan, config: GanEvalConfig) -> tuple[Section, dict[str, Pictur
     judge = None if config.judge == "none" else AutoLink.from_pretrained(config.judge).to(gan.device)
     extractors = [load_extractor(name, gan.device, config.inception_weights) for name in chosen_features(config)]
     material = read_material(gan, config)
-    sets = [
-        FeatureSets(e.name, *(features_of(list(side), e) for side in (material.real, material.fake)))
-        for e in extractors
-    ]
+    sets = [FeatureSets.of(extractor, material, config.seed) for extractor in extractors]
     errors = [
         structure_errors(one, material.real, material.fake, material.keypoints, material.classes, config.seed)
         for one in (judge, gan.stage_one)

@@ -207,10 +207,30 @@ def test_keypoints_are_expected_as_far_as_they_follow() -> None:
     assert expected_errors(asked[:31], follows[:31], classes[:31]) is None
 
 
-def test_right_class_is_that_of_the_nearest_real_picture() -> None:
-    real, classes = np.array([[0.0], [0.1], [5.0], [5.1]]), np.array([0, 0, 1, 1])
-    assert right_class(np.array([[0.04], [4.0], [5.0], [1.0]]), real, classes).tolist() == [True, False, True, False]
-    assert right_class(real, real, classes, itself=True).all()
+def test_keypoints_along_few_directions_are_expected_without_rounding_errors() -> None:
+    rng = np.random.default_rng(0)
+    along = (rng.normal(size=(400, 4)) @ rng.normal(size=(4, 20))).astype(np.float32).reshape(400, 10, 2)
+    found = along[:, :3] + rng.normal(size=(400, 3, 2)) * 0.02
+    expected = expected_errors(along, found, np.arange(400) // 2 % 2)
+    assert expected is not None and expected.mean() == pytest.approx(0.02 * np.sqrt(np.pi / 2) * 50, rel=0.05)
+
+
+def test_right_class_is_what_a_linear_classifier_tells() -> None:
+    rng = np.random.default_rng(0)
+    classes = np.arange(90) % 3
+    corners = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    real = corners[classes] + rng.normal(size=(90, 3)) * [0.05, 0.05, 50]  # the nearest one is told by the third alone
+    asked = np.roll(classes, 1)
+    found = right_class(corners[asked], real, classes, seed=0)
+    assert found.real.all()
+    assert np.array_equal(found.generated, asked == classes)
+    assert right_class(real, real, rng.permutation(classes), seed=0).real.mean() < 0.6
+
+
+def test_a_class_of_one_picture_is_told_wrong() -> None:
+    real = np.random.default_rng(0).normal(size=(20, 4))
+    classes = np.array([0] * 19 + [1])
+    assert not right_class(real, real, classes, seed=0).real[-1]
 
 
 def test_variety_of_equal_pictures_is_none(tiny_gan: Path) -> None:
