@@ -21,7 +21,6 @@ COMMANDS = {
     "train": Subcommand("autolink.train", "stage one: keypoints and a graph from pictures, without labels"),
     "pack": Subcommand("autolink.pack", "pack pictures and videos into tar shards, for data larger than memory"),
     "erase-colour": Subcommand("autolink.generation.erase_colour", "make a stage one whose keypoints tell no colour"),
-    "refine": Subcommand("autolink.generation.refine", "train the stage one of a GAN on what the GAN draws"),
     "regions": Subcommand("autolink.discovery", "find the regions that a stage one's children should look at"),
     "detect": Subcommand("autolink.detect", "find keypoints in pictures or a video and draw the graph"),
     "extract": Subcommand("autolink.generation.extract", "find keypoints in many videos, as a table"),

@@ -248,7 +248,7 @@ class AutoLink(Pretrained):
 
     def keypoints(self, images: Tensor) -> Tensor:
         """The keypoints of images, differentiable and unchecked: (B, 3, H, W) in [-1, 1] -> (B, K, 2) in [-1, 1]."""
-        keypoints: Tensor = self.detector(self.resized(images))
+        keypoints: Tensor = self.detector(self._resized(images))
         return keypoints
 
     def edge_map(self, images: Tensor) -> Tensor:
@@ -280,14 +280,14 @@ class AutoLink(Pretrained):
         For the detector alone, (B, 3, H, W) in [-1, 1]: `seen` are the same images in another light, `moved` turned,
         scaled and shifted.
         """
-        images = self.resized(images)
-        keypoints = self.detector(images if seen is None else self.resized(seen), spread)
-        moved_keypoints = None if moved is None else self.detector(self.resized(moved), spread)
+        images = self._resized(images)
+        keypoints = self.detector(images if seen is None else self._resized(seen), spread)
+        moved_keypoints = None if moved is None else self.detector(self._resized(moved), spread)
         edges = self.draw(keypoints)
         masked = images * F.interpolate(mask, size=images.shape[2:], mode="nearest")
         return AutoLinkOutput(self.decoder(masked, edges), keypoints, edges, moved_keypoints)
 
-    def resized(self, images: Tensor) -> Tensor:
+    def _resized(self, images: Tensor) -> Tensor:
         """The images' squares at the model's size, in the layout that convolutions run fastest on."""
         height, width = images.shape[2:]
         if self.config.fit == "crop" and height != width:

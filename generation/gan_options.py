@@ -70,14 +70,11 @@ class GanLoss(Options):
     with --relight: less of the colour of a structure's picture comes through."""
     augment: float = 1.0
     """Strength of the augmentation of what the discriminator sees, 0 to 1; less for much data."""
-    zoom: float = 1.0
-    """The discriminator sees half of the pictures enlarged, by up to this factor: eyes are small in whole ones."""
 
     def check(self) -> None:
         """Sizes, weights and shares."""
         self.at_least(SMALLEST_FEATURE_SIZE, ["feature_size"])
         self.at_least(0, ["structure_weight", "variety_weight", "variety", "appearance_weight", "divergence_weight"])
-        self.at_least(1, ["zoom"])
         self.share(["relight", "augment"])
 
 

@@ -138,29 +138,19 @@ class Change(NamedTuple):
     light: Tensor
     """(B, 3): brightness added, factors on saturation and contrast."""
     shift: Tensor
-    """(B, 2): the centre of what is seen, (x, y) in [-1, 1] units."""
-    zoom: Tensor
-    """(B,): how many times it is enlarged."""
+    """(B, 2): (x, y) in [-1, 1] units."""
 
 
-def draw_change(count: int, strength: float, generator: torch.Generator, zoom: float = 1.0) -> Change:
-    """Random changes; `strength` 0 makes none, 1 those of Zhao et al. (2020) but for the cut-out.
-
-    Half of them also enlarge a random part, by up to `zoom`, at which frozen features tell more of an eye.
-    """
+def draw_change(count: int, strength: float, generator: torch.Generator) -> Change:
+    """Random changes; `strength` 0 makes none, 1 those of Zhao et al. (2020) but for the cut-out."""
     noise = (torch.rand(count, 5, generator=generator) * 2 - 1) * strength
     light = torch.stack([0.5 * noise[:, 0], 1 + noise[:, 1], 1 + 0.5 * noise[:, 2]], 1)
-    shift = 0.25 * noise[:, 3:]
-    if zoom == 1:
-        return Change(light, shift, torch.ones(count))
-    dice = torch.rand(count, 3, generator=generator) * 2 - 1
-    factor = zoom ** dice[:, 0].clamp(min=0)
-    return Change(light, shift + dice[:, 1:] * (1 - 1 / factor[:, None]), factor)
+    return Change(light, 0.25 * noise[:, 3:])
 
 
 def changed(images: Tensor, edges: Tensor, change: Change) -> tuple[Tensor, Tensor]:
     """Differentiable augmentation (Zhao et al., 2020): light of pictures (B, 3, H, W), place of both."""
-    return changed_images(images, change), placed(edges, change, "zeros")
+    return changed_images(images, change), shifted(edges, change, "zeros")
 
 
 def changed_images(images: Tensor, change: Change) -> Tensor:
@@ -171,13 +161,13 @@ def changed_images(images: Tensor, change: Change) -> Tensor:
     x = (x - grey) * light[:, 1] + grey
     level = x.mean((1, 2, 3), keepdim=True)
     x = (x - level) * light[:, 2] + level
-    return placed(x, change, "reflection")
+    return shifted(x, change, "reflection")
 
 
-def placed(values: Tensor, change: Change, padding: str) -> Tensor:
+def shifted(values: Tensor, change: Change, padding: str) -> Tensor:
     """(B, C, H, W) at the place of the change; `padding` as of `torch.nn.functional.grid_sample`."""
     shift = change.shift.to(values.device)
-    matrix = torch.eye(2, 3, device=shift.device) / change.zoom.to(shift.device)[:, None, None]
+    matrix = torch.eye(2, 3, device=shift.device).repeat(len(shift), 1, 1)
     matrix[:, :, 2] = shift
     grid = F.affine_grid(matrix, list(values.shape), align_corners=False)
     return F.grid_sample(values, grid, align_corners=False, padding_mode=padding)

@@ -135,7 +135,7 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
         with torch.no_grad():
             like = self.features(own) if config.model.encoder else None
         images, divergence = self.model(asked, noise, classes, like)
-        change = draw_change(len(noise), config.augment, dice, config.zoom)
+        change = draw_change(len(noise), config.augment, dice)
         seen, seen_edges = changed(images, asked, change)
         features = self.features(seen)
         with self.fixed_discriminator() as discriminator:
@@ -162,7 +162,7 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
         with torch.no_grad():
             # moved as the picture is, or a wrong structure would be told by its place
             pairs = torch.cat([edges, edges.roll(1, 0)], 1)
-            seen, pairs = changed(real.images, pairs, draw_change(B, config.augment, dice, config.zoom))
+            seen, pairs = changed(real.images, pairs, draw_change(B, config.augment, dice))
             real_edges, other_edges = pairs.split(1, 1)
             features = self.features(seen)
         both = [torch.cat(levels) for levels in zip(features, generated.features, strict=True)]

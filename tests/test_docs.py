@@ -85,9 +85,8 @@ def prepare_gan(folder: Path, animals: Path, tiny_gan: Path, tiny_checkpoint: Pa
     miniature(folder, "v1", zipped=True)
     for name in ("mine-gan", "pets-gan", "pets-gan-2"):
         shutil.copytree(tiny_gan, folder / "runs" / name / "model")
-    for name in ("mine-judge", "judge-1", "judge-2", "judge-3", "afhq", "mine-refined"):
+    for name in ("mine-judge", "judge-1", "judge-2", "judge-3", "afhq"):
         shutil.copytree(tiny_checkpoint, folder / "runs" / name / "model")
-    shutil.copytree(tiny_checkpoint, folder / "runs" / "mine-erased")
 
 
 def prepare_sets(folder: Path, pictures: Path) -> None:
@@ -129,7 +128,6 @@ TRAININGS = {
     "train_autolink.py": (TINY, ["--data", "my_pictures"]),
     "generation/train_transfer.py": (TINY_TRANSFER, ["--data", "my_clips"]),
     "generation/train_gan.py": (TINY_GAN, ["--data", "my_animals", "--stage-one", "runs/mine/model"]),
-    "generation/refine.py": (["--batch", "4", "--steps", "2", "--threads", "1"], []),
 }
 """Options that make each training short, and those of the run that is resumed."""
 
@@ -233,7 +231,7 @@ def shortened(script: str, options: list[str], folder: Path) -> list[str]:
         for n in range(120):
             pixels = dice.integers(0, 256, (8, 8, 3), np.uint8)
             Image.fromarray(pixels).resize((32, 32)).save(folder / "many" / f"{n}.png")
-        options += ["--data", "many", "--overwrite"]
+        options += ["--data", "many"]
     if "mediapipe" in options:
         return [*options, "--frames", "5", *(["--clips", "2"] if script == "eval/transfer.py" else [])]
     if script in ("eval/transfer.py", "eval/report.py") and not {"--compare", "--summary"} & set(options):
