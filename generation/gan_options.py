@@ -43,7 +43,13 @@ class GanTrainData(DataOptions):
     stage_one: str = STAGE_ONE
     """Checkpoint folder of the stage one that finds the keypoints."""
     start_from: str = ""
-    """Checkpoint folder of a GAN of the same stage one to initialise from, in place of random weights."""
+    """Checkpoint folder of a GAN of the same stage one to initialise from, in place of random weights; or folder of a
+    run, for its discriminator, too."""
+    fixed_scales: int = 0
+    """Coarsest scales of --start-from that stay as they are, with what gives them structure and appearance."""
+    directions: int = 0
+    """Principal directions, of the structures that --start-from remembers, along which structures are learned, as
+    autolink sample asks for them (12); 0 takes them as found."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,8 @@ class GanLoss(Options):
     the encoder out."""
     divergence_weight: float = 0.003
     """Weight of how far encoded appearances are from random ones, in nats."""
+    close_up_weight: float = 0.0
+    """Weight of a second discriminator, which sees what is amid the keypoints twice as large: small eyes get right."""
     relight: float = 0.0
     """Strength, 0 to 1, of random lights in which keypoints are found beside the pictures' own; for a stage one trained
     with --relight: less of the colour of a structure's picture comes through."""
@@ -75,6 +83,7 @@ class GanLoss(Options):
         """Sizes, weights and shares."""
         self.at_least(SMALLEST_FEATURE_SIZE, ["feature_size"])
         self.at_least(0, ["structure_weight", "variety_weight", "variety", "appearance_weight", "divergence_weight"])
+        self.at_least(0, ["close_up_weight"])
         self.share(["relight", "augment"])
 
 
@@ -94,6 +103,11 @@ class GanTrainConfig(GanTrainData, GanLoss, RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.at_least(0, ["fixed_scales", "directions"])
+        if self.fixed_scales >= len(self.model.channels):
+            raise ValueError(f"--fixed-scales must leave one of {len(self.model.channels)} scales to learn")
+        if (self.fixed_scales or self.directions) and not self.start_from:
+            raise ValueError("--fixed-scales and --directions are of a GAN to begin with: add --start-from")
         if self.root:  # so that --resume works from anywhere
             object.__setattr__(self, "root", self.root.absolute())
         if self.batch < 4 or self.batch % 2:
@@ -110,7 +124,7 @@ PRESETS: dict[str, GanTrainConfig] = {
     "pets-cpu": GanTrainConfig(preset="pets-cpu", data="", stage_one="", steps=7000),
     "pets-128": GanTrainConfig(
         preset="pets-128", data="", stage_one="", steps=9600, feature_size=128, structure_weight=2.0, variety=0.85,
-        appearance_weight=8.0, augment=0.5, model=GanConfig(channels=(224, 224, 192, 128, 48, 32)),
+        appearance_weight=8.0, close_up_weight=1.0, augment=0.5, model=GanConfig(channels=(224, 224, 192, 128, 48, 32)),
     ),
     "gpu": GanTrainConfig(
         preset="gpu", data="", stage_one="", steps=100_000, batch=32, learning_rate=2e-4, ema=0.9995, feature_size=256,

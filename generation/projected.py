@@ -1,5 +1,6 @@
 """What the GAN is trained against: a projected discriminator (Sauer et al., 2021), and augmentation."""
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -21,6 +22,9 @@ EDGE_CHANNELS = 32
 
 GAIN = 2.0
 """After each spectrally normalised convolution: without, what passes several of them is too faint to tell apart."""
+
+CLOSE_UP = 2.0
+"""How many times a close-up is enlarged."""
 
 
 class ProjectedFeatures(nn.Module):
@@ -132,13 +136,44 @@ class Discriminator(nn.Module):
         return torch.cat(logits, 1).float()
 
 
+class Look(NamedTuple):
+    """What B verdicts are about: the arguments of a `Discriminator`."""
+
+    features: list[Tensor]
+    """Of F pictures, as of `ProjectedFeatures`."""
+    rows: Tensor
+    """(B,), which of the pictures each verdict is about."""
+    edges: Tensor
+    """(B, 1, drawn_size, drawn_size)."""
+    classes: Tensor
+    """(B,)."""
+
+
+class TwoLooks(nn.Module):
+    """A discriminator of whole pictures and, with `close_up`, one of their close-ups, which sees no structure.
+
+    The features of a whole picture of 128 px hardly know a wrong eye from a right one, those of a close-up do.
+    """
+
+    def __init__(self, config: GanConfig, feature_size: int, close_up: bool) -> None:
+        super().__init__()
+        self.whole = Discriminator(config, feature_size)
+        self.close = Discriminator(replace(config, conditional=False), feature_size) if close_up else None
+
+    def forward(self, whole: Look, close: Look | None) -> tuple[Tensor, Tensor | None]:
+        """Verdicts of each, as of `Discriminator`."""
+        return self.whole(*whole), None if self.close is None or close is None else self.close(*close)
+
+
 class Change(NamedTuple):
     """One random change each of B pictures, to be made of pictures and edge maps alike."""
 
     light: Tensor
     """(B, 3): brightness added, factors on saturation and contrast."""
     shift: Tensor
-    """(B, 2): (x, y) in [-1, 1] units."""
+    """(B, 2): the centre of what is seen, (x, y) in [-1, 1] units."""
+    zoom: float = 1.0
+    """How many times it is enlarged."""
 
 
 def draw_change(count: int, strength: float, generator: torch.Generator) -> Change:
@@ -148,9 +183,19 @@ def draw_change(count: int, strength: float, generator: torch.Generator) -> Chan
     return Change(light, 0.25 * noise[:, 3:])
 
 
+def close_up(change: Change, keypoints: Tensor) -> Change:
+    """The same change of the light, and a view of what is amid the keypoints (B, K, 2), with half the shift.
+
+    Their median leaves aside the few that are on something else. What is seen lies within the picture.
+    """
+    centre = keypoints.median(1).values.cpu() + change.shift / 2
+    reach = 1 - 1 / CLOSE_UP
+    return Change(change.light, centre.clamp(-reach, reach), CLOSE_UP)
+
+
 def changed(images: Tensor, edges: Tensor, change: Change) -> tuple[Tensor, Tensor]:
     """Differentiable augmentation (Zhao et al., 2020): light of pictures (B, 3, H, W), place of both."""
-    return changed_images(images, change), shifted(edges, change, "zeros")
+    return changed_images(images, change), placed(edges, change, "zeros")
 
 
 def changed_images(images: Tensor, change: Change) -> Tensor:
@@ -161,13 +206,13 @@ def changed_images(images: Tensor, change: Change) -> Tensor:
     x = (x - grey) * light[:, 1] + grey
     level = x.mean((1, 2, 3), keepdim=True)
     x = (x - level) * light[:, 2] + level
-    return shifted(x, change, "reflection")
+    return placed(x, change, "reflection")
 
 
-def shifted(values: Tensor, change: Change, padding: str) -> Tensor:
+def placed(values: Tensor, change: Change, padding: str) -> Tensor:
     """(B, C, H, W) at the place of the change; `padding` as of `torch.nn.functional.grid_sample`."""
     shift = change.shift.to(values.device)
-    matrix = torch.eye(2, 3, device=shift.device).repeat(len(shift), 1, 1)
+    matrix = (torch.eye(2, 3, device=shift.device) / change.zoom).repeat(len(shift), 1, 1)
     matrix[:, :, 2] = shift
     grid = F.affine_grid(matrix, list(values.shape), align_corners=False)
     return F.grid_sample(values, grid, align_corners=False, padding_mode=padding)

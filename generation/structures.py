@@ -27,12 +27,16 @@ from autolink.video import files as video
 
 if TYPE_CHECKING:
     from autolink.generation.gan import Gan
+    from autolink.generation.generator import Generator
 
 OUTSIDE = 1.25
 """Keypoints beyond this, in [-1, 1] units, are not in the picture."""
 
 PLAUSIBLE = 12
 """Principal directions along which structures that were found on pictures are taken."""
+
+NOISE = 1e-4
+"""Less than this along a direction is rounding."""
 
 
 @dataclass(frozen=True)
@@ -103,14 +107,20 @@ def plausible(gan: Gan, keypoints: NDArray[np.float32], directions: int) -> NDAr
     What stage one gets wrong on a picture, such as a nose where an ear is, mostly does, and would be drawn. With 0
     directions nothing changes, nor by a checkpoint that does not remember so many.
     """
-    known = gan.generator.structures.double().flatten(1).cpu().numpy()
-    mean = known.mean(0)
-    _, lengths, axes = np.linalg.svd(known - mean, full_matrices=False)
-    if not 0 < directions <= (lengths > 1e-6).sum():
+    mean, axes = principal_directions(gan.generator)
+    if not 0 < directions <= len(axes):
         return keypoints
     axes = axes[:directions]
     kept: NDArray[np.float64] = (keypoints.reshape(len(keypoints), -1) - mean) @ axes.T @ axes + mean
     return kept.reshape(keypoints.shape).astype(np.float32)
+
+
+def principal_directions(generator: Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean (2 K,) of the structures that a GAN remembers, and principal directions (D, 2 K), the largest first."""
+    known = generator.structures.double().flatten(1).cpu().numpy()
+    mean = known.mean(0)
+    _, lengths, axes = np.linalg.svd(known - mean, full_matrices=False)
+    return mean, axes[lengths > NOISE]
 
 
 def check_inside(structures: Structures) -> None:

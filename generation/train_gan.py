@@ -1,7 +1,7 @@
 """Train the conditional GAN: accelerate launch generation/train_gan.py [--stage-one DIR --data FOLDER --out DIR]."""
 
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,14 +18,15 @@ from autolink.data import check_data, load_data
 from autolink.data.images import ImageSet
 from autolink.data.shard_pictures import expect
 from autolink.device import to_network
-from autolink.errors import UserError, command
+from autolink.errors import UsageError, UserError, command
 from autolink.generation import gan_progress
 from autolink.generation.adversarial import BETAS, AdversarialTrainer
 from autolink.generation.classes import data_classes
 from autolink.generation.gan import Gan, draw_structure
 from autolink.generation.gan_data import Batch, GanData
 from autolink.generation.gan_options import GanTrainConfig, parse_config
-from autolink.generation.generator import Block, Generator
+from autolink.generation.gan_start import Known, fix_coarse, known_gan, same_graph, take_over, take_over_discriminator
+from autolink.generation.generator import Generator
 from autolink.generation.losses import (
     appearance_loss,
     hinge_generator_loss,
@@ -35,22 +36,26 @@ from autolink.generation.losses import (
 )
 from autolink.generation.projected import (
     Change,
-    Discriminator,
+    Look,
     ProjectedFeatures,
+    TwoLooks,
     changed,
     changed_images,
+    close_up,
     draw_change,
 )
+from autolink.generation.structures import plausible, principal_directions
 from autolink.loop import start
 from autolink.model import AutoLink
-from autolink.pretrained import check_same_shape
 
 OTHER_STRUCTURES = (
     "note: --start-from {} was trained with another stage one; what the edge map of this one means is learned anew"
 )
 
-OF_CLASSES = {"embedding.weight", "encoder.mean", "encoder.product"}
-"""What a generator holds one of for each class."""
+OTHER_DISCRIMINATOR = "note: {} of the discriminator of --start-from {} fit this one; the others begin anew"
+
+CLOSE_UPS_FROM = 300
+"""Steps after which close-ups have their full weight: before, their discriminator knows nothing."""
 
 
 class Judged(NamedTuple):
@@ -58,13 +63,15 @@ class Judged(NamedTuple):
 
     features: list[Tensor]
     """Of B pictures, as of `ProjectedFeatures`."""
+    close: list[Tensor]
+    """Of their close-ups, if those are looked at."""
     edges: Tensor
     """(B, 1, drawn_size, drawn_size)."""
     classes: Tensor
     """(B,)."""
 
 
-class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
+class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, TwoLooks]):
     """Generator and projected discriminator; the frozen stage one says where the keypoints are."""
 
     betas = BETAS
@@ -72,7 +79,7 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
 
     def __init__(
         self, config: GanTrainConfig, accelerator: Accelerator, stage_one: AutoLink, pictures: ImageSet,
-        known: Generator | None = None,
+        known: Known | None = None,
     ) -> None:  # fmt: skip
         torch.manual_seed(config.seed)
         self.stage_one = stage_one.to(accelerator.device).requires_grad_(False).eval()
@@ -87,15 +94,54 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
                 "GAN needs at least two, and hundreds to be any good"
             )
         generator = Generator(config.model)
-        self.other_structures = known is not None and not same_graph(self.stage_one, known.to(accelerator.device))
+        self.notes: list[str] = []
         if known:
-            take_over(generator, known)
-        self.data.remember(generator, self.stage_one, self.data.candidates()[:, 0])
-        super().__init__(config, accelerator, generator, Discriminator(config.model, config.feature_size))
+            self.begin_with(config, known, generator)
+        if not config.directions:
+            self.data.remember(generator, self.stage_one, self.data.candidates()[:, 0])
+        if config.fixed_scales:
+            fix_coarse(generator, config.fixed_scales)
+        discriminator = TwoLooks(config.model, config.feature_size, config.close_up_weight > 0)
+        if known and known.discriminator:
+            count, of = take_over_discriminator(discriminator, known.discriminator), len(discriminator.state_dict())
+            if count < of:
+                self.notes.append(OTHER_DISCRIMINATOR.format(f"{count} of {of} tensors", config.start_from))
+        super().__init__(config, accelerator, generator, discriminator)
+        if known:
+            self.ask_along()
         few = torch.from_numpy(self.data.images[self.data.train_rows[:64]])
         self.features = ProjectedFeatures(config.feature_size, to_network(few, torch.device("cpu")))
         self.features.to(accelerator.device)
         self.last: dict[str, Tensor] = {}
+
+    def begin_with(self, config: GanTrainConfig, known: Known, generator: Generator) -> None:
+        """Take a generator over, and with --directions the structures that it remembers.
+
+        Raises:
+            UsageError: those are of another stage one or other classes, or too few.
+        """
+        other = known.generator
+        ours = same_graph(self.stage_one, other.to(self.stage_one.edge_weights.device))
+        if config.directions and not (ours and other.config.classes == config.model.classes):
+            raise UsageError(
+                f"--directions are those of structures that --start-from {config.start_from} remembers; it has another "
+                "stage one or other classes: leave --directions out"
+            )
+        if config.directions > (most := len(principal_directions(other)[1])):
+            raise UsageError(f"--directions {config.directions}: --start-from {config.start_from} knows of {most}")
+        take_over(generator, other)
+        if not ours:
+            self.notes.append(OTHER_STRUCTURES.format(config.start_from))
+        if config.directions:
+            for name in ("graph", "structures", "structure_classes"):
+                generator.get_buffer(name).copy_(other.get_buffer(name))
+
+    def ask_along(self) -> None:
+        """With --directions, keep of the pictures' structures what lies along those of the remembered ones."""
+        if self.config.directions:
+            found = self.data.keypoints
+            kept = plausible(self.shown(), found.flatten(0, 1).numpy(), self.config.directions)
+            self.data = replace(self.data, keypoints=torch.from_numpy(kept).view_as(found))
 
     def dice(self, step: int, shard: int) -> tuple[np.random.Generator, torch.Generator]:
         """What draws a batch, and what draws noise and changes."""
@@ -138,9 +184,15 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
         change = draw_change(len(noise), config.augment, dice)
         seen, seen_edges = changed(images, asked, change)
         features = self.features(seen)
+        close = self.close_ups(images, keypoints, change)
+        rows = torch.arange(len(noise), device=noise.device)
+        look = Look(features, rows, seen_edges, classes)
         with self.fixed_discriminator() as discriminator:
-            verdicts = discriminator(features, torch.arange(len(noise), device=noise.device), seen_edges, classes)
+            verdicts, on_close = discriminator(look, look._replace(features=close) if close else None)
         loss = self.noted("generator_loss", hinge_generator_loss(verdicts))
+        if on_close is not None:
+            weight = config.close_up_weight * min(1.0, self.step / CLOSE_UPS_FROM)
+            loss = loss + weight * self.noted("close_up_loss", hinge_generator_loss(on_close))
         if config.model.conditional and config.structure_weight:
             structure = self.noted("structure_distance", structure_loss(self.stage_one.keypoints(images), keypoints))
             loss = loss + config.structure_weight * structure
@@ -149,12 +201,19 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
             loss = loss + config.variety_weight * self.noted("variety_loss", variety)
         if like is not None:
             with torch.no_grad():
-                same_change = Change(*(part[half:] for part in change))
+                same_change = change._replace(light=change.light[half:], shift=change.shift[half:])
                 wanted = self.features(changed_images(own, same_change))
             appearance = self.noted("appearance_loss", appearance_loss([f[half:] for f in features], wanted))
             loss = loss + config.appearance_weight * appearance
             loss = loss + config.divergence_weight * self.noted("divergence", divergence)
-        return loss, Judged([f.detach() for f in features], seen_edges, classes)
+        return loss, Judged([f.detach() for f in features], [f.detach() for f in close], seen_edges, classes)
+
+    def close_ups(self, images: Tensor, keypoints: Tensor, change: Change) -> list[Tensor]:
+        """The features of close-ups of pictures, if those are looked at."""
+        if not self.config.close_up_weight:
+            return []
+        features: list[Tensor] = self.features(changed_images(images, close_up(change, keypoints)))
+        return features
 
     def discriminator_loss(self, real: Batch, edges: Tensor, generated: Judged, dice: torch.Generator) -> Tensor:
         """To tell real from generated pictures, and real ones from those held against what they do not show."""
@@ -162,21 +221,25 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
         with torch.no_grad():
             # moved as the picture is, or a wrong structure would be told by its place
             pairs = torch.cat([edges, edges.roll(1, 0)], 1)
-            seen, pairs = changed(real.images, pairs, draw_change(B, config.augment, dice))
+            change = draw_change(B, config.augment, dice)
+            seen, pairs = changed(real.images, pairs, change)
             real_edges, other_edges = pairs.split(1, 1)
-            features = self.features(seen)
-        both = [torch.cat(levels) for levels in zip(features, generated.features, strict=True)]
+            features, close = self.features(seen), self.close_ups(real.images, real.keypoints, change)
         rows = torch.arange(2 * B, device=edges.device)
-        held = [(rows, torch.cat([real_edges, generated.edges]), torch.cat([real.classes, generated.classes]))]
-        if config.model.conditional:
-            held.append((rows[:B], other_edges, real.classes))
-        count = len(config.model.classes)
+        shown = [(rows, torch.cat([real_edges, generated.edges]), torch.cat([real.classes, generated.classes]))]
+        misplaced = [(rows[:B], other_edges, real.classes)] if config.model.conditional else []
+        renamed, count = [], len(config.model.classes)
         if count > 1:
             shift = torch.randint(1, count, (B,), generator=dice).to(edges.device)
-            held.append((rows[:B], real_edges, (real.classes + shift) % count))
-        verdicts = self.discriminator(both, *(torch.cat(parts) for parts in zip(*held, strict=True)))
-        on_real, on_generated, *on_mismatched = verdicts.split(B)
-        return hinge_loss(on_real, on_generated, on_mismatched)
+            renamed = [(rows[:B], real_edges, (real.classes + shift) % count)]
+        verdicts, on_close = self.discriminator(
+            look_at(features, generated.features, shown + misplaced + renamed),
+            look_at(close, generated.close, shown + renamed) if close else None,
+        )
+        loss = critic_loss(verdicts, B)
+        if on_close is not None:
+            loss = loss + self.noted("close_up_discriminator_loss", critic_loss(on_close, B))
+        return loss
 
     def noted(self, name: str, term: Tensor) -> Tensor:
         """A term of the loss, kept for the log."""
@@ -213,12 +276,13 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
         Raises:
             UserError: they are of version 1.0.0 or earlier, whose discriminator was another.
         """
-        if not any(name.startswith("discriminator.edge_encoder.") for name in tensors):
+        if not any(name.startswith("discriminator.whole.edge_encoder.") for name in tensors):
             raise UserError(
                 "--resume: this run is of an earlier version, whose discriminator was another; begin anew from its "
                 "generator: --start-from RUN/model --out NEW"
             )
         super().load_tensors(tensors)
+        self.ask_along()
 
     def data_state(self) -> str:
         """How many pictures there are, of which classes."""
@@ -237,85 +301,21 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, Discriminator]):
             f"{config.model.keypoints} keypoints, generator of {sizes[0]:.2f} M parameters, discriminator of "
             f"{sizes[1]:.2f} M; "
             f"{self.accelerator.device}, precision {self.accelerator.mixed_precision}",
-            *([OTHER_STRUCTURES.format(config.start_from)] if self.other_structures else []),
+            *self.notes,
         ]
 
 
-def known_generator(config: GanTrainConfig) -> Generator | None:
-    """The generator of --start-from, if that is given and the run is not a resumed one.
-
-    Raises:
-        UserError: it is no checkpoint of a GAN, or has other options; larger widths in --channels, and one more, are
-            allowed.
-    """
-    if not config.start_from or config.resume:
-        return None
-    known = Gan.from_pretrained(config.start_from).generator
-    has, wanted = known.config, config.model
-    free = ("classes", "keypoints", "channels", "encoder")
-    check_same_shape(config.start_from, has, wanted, [f.name for f in fields(has) if f.name not in free])
-    more = len(wanted.channels) - len(has.channels)
-    if more not in (0, 1) or any(a > b for a, b in zip(has.channels, wanted.channels, strict=False)):
-        raise UserError(
-            f"--start-from {config.start_from} has --channels {' '.join(map(str, has.channels))}: give those or larger "
-            f"ones, or one more width for twice the size; here it is {' '.join(map(str, wanted.channels))}"
-        )
-    return known
+def look_at(real: list[Tensor], generated: list[Tensor], held: list[tuple[Tensor, Tensor, Tensor]]) -> Look:
+    """Features of real and generated pictures and, one after another, what they are held against."""
+    features = [torch.cat(levels) for levels in zip(real, generated, strict=True)]
+    rows, edges, classes = (torch.cat(parts) for parts in zip(*held, strict=True))
+    return Look(features, rows, edges, classes)
 
 
-@torch.no_grad()
-def take_over(generator: Generator, known: Generator) -> None:
-    """Give a generator the weights of another, and it draws as the other does, also with larger widths.
-
-    One that is twice the size begins by enlarging the other's pictures. What belongs to classes that the other does not
-    have stays as it is.
-    """
-    of_the_data = {name for name, _ in known.named_buffers(recurse=False)}
-    own = generator.state_dict()  # it may have no encoder, or more blocks
-    weights = {name: value for name, value in known.state_dict().items() if name in own.keys() - of_the_data}
-    for name in OF_CLASSES & weights.keys():
-        of_classes = own[name].clone()
-        for n, class_name in enumerate(generator.config.classes):
-            if class_name in known.config.classes:
-                of_classes[n] = weights[name][known.config.classes.index(class_name)]
-        weights[name] = of_classes
-    weights = {name: within(own[name], value, parts_of(name)) for name, value in weights.items()}
-    generator.load_state_dict(weights, strict=False)
-    if len(generator.blocks) > len(known.blocks):
-        newest = generator.blocks[-1]
-        assert isinstance(newest, Block)
-        newest.begin_as_identity()
-
-
-def parts_of(name: str) -> int:
-    """How many outputs for each channel a layer of the generator has: gain and bias, of one or both convolutions."""
-    return 4 if ".place." in name else 2 if ".style." in name else 1
-
-
-def within(larger: Tensor, known: Tensor, parts: int) -> Tensor:
-    """Weights of more channels that let the known ones do as before: nothing comes to them from the others.
-
-    What the others are is left as it is, for training to find a use for (Net2WiderNet of Chen et al., 2016, but with
-    random channels instead of copies). A newest block may have fewer channels than the last one before it: as many of
-    those as there are then remain.
-    """
-    if larger.shape == known.shape:
-        return known
-    result, inner = (weight.unflatten(0, (parts, -1)) for weight in (larger.clone(), known))
-    shared = tuple(slice(min(sides)) for sides in zip(result.shape, inner.shape, strict=True))
-    result[:, : inner.shape[1]] = 0
-    result[shared] = inner[shared]
-    flat: Tensor = result.flatten(0, 1)
-    return flat
-
-
-def same_graph(stage_one: AutoLink, generator: Generator) -> bool:
-    """Whether a generator was trained with this stage one."""
-    try:
-        Gan(stage_one, generator)
-    except UserError:
-        return False
-    return True
+def critic_loss(verdicts: Tensor, count: int) -> Tensor:
+    """Of verdicts on so many real pictures, generated ones, and real ones held against what they do not show."""
+    on_real, on_generated, *on_mismatched = verdicts.split(count)
+    return hinge_loss(on_real, on_generated, on_mismatched)
 
 
 def with_data(config: GanTrainConfig, stage_one: AutoLink, classes: tuple[str, ...]) -> GanTrainConfig:
@@ -330,7 +330,7 @@ def run(arguments: list[str]) -> None:
     stage_one = AutoLink.from_pretrained(config.stage_one)
     check_data(config.data, config.root)
     config = with_data(config, stage_one, data_classes(config.data, config.root))
-    known = known_generator(config)
+    known = known_gan(config)
 
     def build(accelerator: Accelerator, cache: Path | None) -> GanTrainer:
         with accelerator.main_process_first():

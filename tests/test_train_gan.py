@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from autolink.generation.classes import class_names, classes_of
 from autolink.generation.gan import Gan
 from autolink.generation.gan_data import RELIT, GanData
 from autolink.generation.generator import REMEMBERED
+from autolink.generation.structures import principal_directions
 from autolink.model import AutoLink
 from autolink.run_state import RunFolder
 
@@ -86,11 +88,14 @@ def test_structures_that_are_drawn_best_are_remembered(
     assert gan.generator.structure_classes.tolist() == data.classes[chosen].tolist()
 
 
+@pytest.mark.parametrize("finer", [False, True])
 def test_stopped_and_resumed_equals_uninterrupted(
-    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    finer: bool, options: Options, tiny_gan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    train_gan.run(options(whole))
+    more = ["--start-from", str(tiny_gan), "--directions", "3", "--fixed-scales", "1", "--close-up-weight", "1"] * finer
+    train_gan.run(options(whole, *more))
     one_step = train_gan.GanTrainer.train_step
 
     def step(self: train_gan.GanTrainer) -> torch.Tensor:
@@ -101,7 +106,7 @@ def test_stopped_and_resumed_equals_uninterrupted(
     with monkeypatch.context() as patch:
         patch.setattr(train_gan.GanTrainer, "train_step", step)
         with pytest.raises(SystemExit, match="130"):
-            train_gan.run(options(broken))
+            train_gan.run(options(broken, *more))
     assert f"generation/train_gan.py --resume --out {broken}" in capsys.readouterr().out
     assert [p.name for p in RunFolder(broken).checkpoints()] == ["step-0000003"]
     train_gan.run(["--resume", "--out", str(broken)])
@@ -169,7 +174,9 @@ def test_classes_are_subfolders(names: list[str], classes: tuple[str, ...]) -> N
     [(["--batch", "5"], "--batch must be even"), (["--batch", "2"], "--batch"), (["--edge-size", "12"], "--edge-size"),
      (["--augment", "2"], "--augment"), (["--structure-weight", "-1"], "--structure-weight"),
      (["--preset", "pets-cpu"], "needs --data"), (["--preset", "gpu", "--data", "."], "needs --stage-one"),
-     (["--data", "afhq-cat"], "--root")],
+     (["--data", "afhq-cat"], "--root"), (["--close-up-weight", "-1"], "--close-up-weight"),
+     (["--directions", "3"], "add --start-from"), (["--fixed-scales", "1"], "add --start-from"),
+     (["--fixed-scales", "5", "--start-from", "."], "--fixed-scales must leave one")],
 )  # fmt: skip
 def test_options_that_cannot_be(
     more: list[str], said: str, fails: Callable[..., str], tmp_path: Path, tiny_checkpoint: Path
@@ -219,6 +226,81 @@ def test_it_begins_with_the_weights_of_another_gan(
     narrower = [*refused, "--channels", "8", "8", "6"]
     assert "give those or larger ones, or one more width" in fails(1, lambda: train_gan.run(narrower))
     assert "no checkpoint" in fails(1, lambda: train_gan.run([*refused, "--start-from", str(tmp_path / "none")]))
+    assert not (tmp_path / "no").exists()
+
+
+def test_it_begins_with_a_run_and_its_discriminator(
+    options: Options, fails: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    still = ["--steps", "1", "--learning-rate", "1e-30"]
+    train_gan.run(options(tmp_path / "first"))
+    train_gan.run(options(tmp_path / "same", "--start-from", str(tmp_path / "first"), *still))
+    assert "discriminator of --start-from" not in capsys.readouterr().out
+    begun = load_file(RunFolder(tmp_path / "first").checkpoints()[-1] / "training.safetensors")
+    went_on = load_file(RunFolder(tmp_path / "same").checkpoints()[-1] / "training.safetensors")
+    names = [
+        n for n in begun if n.startswith("discriminator.") and n.endswith(("original", "bias", "embedding.weight"))
+    ]
+    assert len(names) > 20
+    for name in names:
+        torch.testing.assert_close(went_on[name], begun[name], msg=name)
+    first = Gan.from_pretrained(tmp_path / "first" / "model").generator
+    torch.testing.assert_close(went_on["model.constant"], first.constant.detach())
+    closer = options(tmp_path / "closer", "--start-from", str(tmp_path / "first"), *still, "--close-up-weight", "1")
+    train_gan.run(closer)
+    assert "tensors of the discriminator of --start-from" in capsys.readouterr().out
+    (tmp_path / "first" / "model" / "model.safetensors").unlink()
+    again = options(tmp_path / "no", "--start-from", str(tmp_path / "first"))
+    assert "model.safetensors" in fails(1, lambda: train_gan.run(again))
+    assert not (tmp_path / "no").exists()
+
+
+def test_close_ups_are_learned_from(options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_gan, "CLOSE_UPS_FROM", 2)
+    for name, more in (("with", ["--close-up-weight", "1"]), ("without", [])):
+        train_gan.run(options(tmp_path / name, *more))
+    logged = [json.loads(line) for line in (tmp_path / "with" / "metrics.jsonl").read_text().splitlines()]
+    assert {"close_up_loss", "close_up_discriminator_loss"} <= logged[0].keys()
+    weights = [
+        load_file(tmp_path / name / "model" / "model.safetensors")["last.weight"] for name in ("with", "without")
+    ]
+    assert (weights[0] - weights[1]).abs().max() > 0
+
+
+def test_fixed_scales_stay_and_finer_ones_learn(options: Options, tiny_gan: Path, tmp_path: Path) -> None:
+    train_gan.run(options(tmp_path / "run", "--start-from", str(tiny_gan), "--fixed-scales", "2"))
+    train_gan.run(["--resume", "--out", str(tmp_path / "run")])
+    known, learned = (Gan.from_pretrained(folder).generator for folder in (tiny_gan, tmp_path / "run" / "model"))
+    for name, weight in learned.named_parameters():
+        fixed = not name.startswith(("blocks.2.", "blocks.3.", "last."))
+        assert torch.equal(weight, known.get_parameter(name)) == fixed, name
+
+
+def test_structures_are_learned_along_remembered_directions(
+    options: Options, fails: Callable[..., str], animals: Path, tiny_gan: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    asked = options(tmp_path / "run", "--start-from", str(tiny_gan), "--directions", "3")
+    trainers: list[train_gan.GanTrainer] = []
+    begin = train_gan.GanTrainer.__init__
+
+    def noted(self: train_gan.GanTrainer, *given: Any) -> None:
+        begin(self, *given)
+        trainers.append(self)
+
+    monkeypatch.setattr(train_gan.GanTrainer, "__init__", noted)
+    train_gan.run([*asked, "--steps", "2"])
+    keypoints = trainers[0].data.keypoints.double().flatten(0, 1).flatten(1)
+    mean, axes = principal_directions(Gan.from_pretrained(tiny_gan).generator)
+    off = (keypoints.numpy() - mean) @ axes[3:].T
+    assert len(axes) > 3 and np.abs(off).max() < 1e-5 and keypoints.std(0).max() > 1e-3
+    assert len(principal_directions(Gan.from_pretrained(tmp_path / "run" / "model").generator)[1]) == 3
+    resumed = tmp_path / "run" / "checkpoints"
+    assert resumed.is_dir()
+    many = [*asked[:-1], "40", "--out", str(tmp_path / "no")]
+    assert "--directions 40" in fails(2, lambda: train_gan.run(many))
+    one = [*asked, "--data", str(animals / "cat"), "--out", str(tmp_path / "no")]
+    assert "leave --directions out" in fails(2, lambda: train_gan.run(one))
     assert not (tmp_path / "no").exists()
 
 
