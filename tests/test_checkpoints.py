@@ -1,3 +1,4 @@
+import copy
 import re
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from huggingface_hub.utils._paths import filter_repo_objects
 from autolink import AutoLink, Gan, PoseTransfer
 from autolink.checkpoints import BUNDLED, Pretrained, bundled, find_checkpoint
 from autolink.errors import UserError
-from recipes.bundle import store_once
+from recipes import bundle
 
 
 def test_bundled_ones_are_found_by_name_and_kind() -> None:
@@ -31,13 +32,13 @@ def test_a_stage_one_that_comes_twice_is_stored_once(tmp_path: Path) -> None:
     whole.save_pretrained(tmp_path / "whole", half=True)
     inner = tmp_path / "whole" / "stage_one"
     torch.testing.assert_close(AutoLink.from_folder(inner).state_dict(), AutoLink.from_pretrained("pets").state_dict())
-    store_once(inner)
+    bundle.store_once(inner)
     assert not (inner / "model.safetensors").exists() and find_checkpoint(inner) == BUNDLED / "pets"
     assert Gan.from_pretrained(tmp_path / "whole").stage_one.config == whole.stage_one.config
     weights = (BUNDLED / "faces" / "model.safetensors").read_bytes()
     AutoLink.from_pretrained("faces").save_pretrained(tmp_path / "faces", half=True)
     (tmp_path / "faces" / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
-    store_once(tmp_path / "faces")
+    bundle.store_once(tmp_path / "faces")
     assert (tmp_path / "faces" / "model.safetensors").exists()  # not the same to the last bit
 
 
@@ -197,3 +198,36 @@ def test_bundled_checkpoints_are_small_and_whole() -> None:
         stored_here = {path.name for path in (folder, find_checkpoint(folder)) for path in path.iterdir()}
         assert {"config.json", "model.safetensors", "README.md"} <= stored_here
     assert sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file()) < 36e6
+
+
+def test_a_model_is_stored_as_a_mixture_of_one_training(
+    tiny_gan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Gan.from_pretrained(tiny_gan)
+    trained, between = copy.deepcopy(first), copy.deepcopy(first)
+    for gan, more in ((trained, 2), (between, 1)):
+        for weight in gan.generator.parameters():
+            weight.data += more
+        assert gan.generator.encoder
+        gan.generator.encoder.mean += more
+    trained.generator.structures.zero_()
+    for name, gan in (("trained", trained), ("between", between), ("first", first)):
+        gan.save_pretrained(tmp_path / name)
+    words = ["bundle", str(tmp_path / "trained"), str(tmp_path / "out"), str(tmp_path / "between"), "0.5"]
+    words += [str(tmp_path / "first")]
+    monkeypatch.setattr("sys.argv", [*words, "0.25"])
+    bundle.main()
+    found = Gan.from_pretrained(tmp_path / "out").generator
+    for name, weight in found.named_parameters():
+        torch.testing.assert_close(weight, first.generator.get_parameter(name) + 1, atol=2e-3, rtol=2e-3)
+    assert found.encoder and first.generator.encoder and not found.structures.any()
+    torch.testing.assert_close(found.encoder.mean, first.generator.encoder.mean + 1, atol=2e-3, rtol=2e-3)
+    for share in ("0.5", "0", "much"):
+        monkeypatch.setattr("sys.argv", [*words, share])
+        with pytest.raises(UserError, match="together below 1"):
+            bundle.main()
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(UserError, match="each with its share"):
+        bundle.main()
+    with pytest.raises(UserError, match="other weights"):
+        bundle.mix(trained, [(trained.stage_one, "0.5")])
