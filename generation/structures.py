@@ -35,8 +35,8 @@ OUTSIDE = 1.25
 PLAUSIBLE = 12
 """Principal directions along which structures that were found on pictures are taken."""
 
-NOISE = 1e-4
-"""Less than this along a direction is rounding."""
+NOISE = 1e-2
+"""Remembered structures that together differ less along a direction are rounded there: checkpoints may hold 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,10 @@ def plausible(gan: Gan, keypoints: NDArray[np.float32], directions: int) -> NDAr
     """Structures (S, K, 2) without what lies off the first principal directions of those that the GAN remembers.
 
     What stage one gets wrong on a picture, such as a nose where an ear is, mostly does, and would be drawn. With 0
-    directions nothing changes, nor by a checkpoint that does not remember so many.
+    directions nothing changes; a checkpoint that remembers fewer keeps what lies along those.
     """
     mean, axes = principal_directions(gan.generator)
-    if not 0 < directions <= len(axes):
+    if not directions or not len(axes):
         return keypoints
     axes = axes[:directions]
     kept: NDArray[np.float64] = (keypoints.reshape(len(keypoints), -1) - mean) @ axes.T @ axes + mean
