@@ -7,10 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from autolink.errors import UserError
+from autolink.errors import UsageError, UserError
 from autolink.generation.gan import Gan
 from autolink.generation.gan_options import GanTrainConfig
 from autolink.generation.generator import Block, Generator
+from autolink.generation.structures import principal_directions
 from autolink.model import AutoLink
 from autolink.pretrained import check_same_shape
 from autolink.run_state import RunFolder
@@ -25,14 +26,16 @@ class Known(NamedTuple):
     generator: Generator
     discriminator: dict[str, Tensor]
     """Its tensors by name; none unless a run is named."""
+    same_graph: bool
+    """Whether it was trained with the stage one of this training."""
 
 
-def known_gan(config: GanTrainConfig) -> Known | None:
+def known_gan(config: GanTrainConfig, stage_one: AutoLink) -> Known | None:
     """What --start-from names, if that is given and the run is not a resumed one.
 
     Raises:
-        UserError: it is no checkpoint of a GAN and no run, or has other options; larger widths in --channels, and one
-            more, are allowed.
+        UserError: it is no checkpoint of a GAN and no run, has other options (larger widths in --channels, and one
+            more, are allowed), or cannot give --directions.
     """
     if not config.start_from or config.resume:
         return None
@@ -51,7 +54,15 @@ def known_gan(config: GanTrainConfig) -> Known | None:
             f"--start-from {config.start_from} has --channels {' '.join(map(str, has.channels))}: give those or larger "
             f"ones, or one more width for twice the size; here it is {' '.join(map(str, wanted.channels))}"
         )
-    return Known(known, discriminator)
+    ours = same_graph(stage_one, known)
+    if config.directions and not (ours and has.classes == wanted.classes):
+        raise UsageError(
+            f"--directions are those of structures that --start-from {config.start_from} remembers; it has another "
+            "stage one or other classes: leave --directions out"
+        )
+    if config.directions > (most := len(principal_directions(known)[1])):
+        raise UsageError(f"--directions {config.directions}: --start-from {config.start_from} knows of {most}")
+    return Known(known, discriminator, ours)
 
 
 @torch.no_grad()

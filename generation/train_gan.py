@@ -18,14 +18,14 @@ from autolink.data import check_data, load_data
 from autolink.data.images import ImageSet
 from autolink.data.shard_pictures import expect
 from autolink.device import to_network
-from autolink.errors import UsageError, UserError, command
+from autolink.errors import UserError, command
 from autolink.generation import gan_progress
 from autolink.generation.adversarial import BETAS, AdversarialTrainer
 from autolink.generation.classes import data_classes
 from autolink.generation.gan import Gan, draw_structure
 from autolink.generation.gan_data import Batch, GanData
 from autolink.generation.gan_options import GanTrainConfig, parse_config
-from autolink.generation.gan_start import Known, fix_coarse, known_gan, same_graph, take_over, take_over_discriminator
+from autolink.generation.gan_start import Known, fix_coarse, known_gan, take_over, take_over_discriminator
 from autolink.generation.generator import Generator
 from autolink.generation.losses import (
     appearance_loss,
@@ -44,7 +44,7 @@ from autolink.generation.projected import (
     close_up,
     draw_change,
 )
-from autolink.generation.structures import plausible, principal_directions
+from autolink.generation.structures import plausible
 from autolink.loop import start
 from autolink.model import AutoLink
 
@@ -115,26 +115,14 @@ class GanTrainer(AdversarialTrainer[GanTrainConfig, Generator, TwoLooks]):
         self.last: dict[str, Tensor] = {}
 
     def begin_with(self, config: GanTrainConfig, known: Known, generator: Generator) -> None:
-        """Take a generator over, and with --directions the structures that it remembers.
-
-        Raises:
-            UsageError: those are of another stage one or other classes, or too few.
-        """
+        """Take a generator over, and with --directions the structures that it remembers."""
         other = known.generator
-        ours = same_graph(self.stage_one, other.to(self.stage_one.edge_weights.device))
-        if config.directions and not (ours and other.config.classes == config.model.classes):
-            raise UsageError(
-                f"--directions are those of structures that --start-from {config.start_from} remembers; it has another "
-                "stage one or other classes: leave --directions out"
-            )
-        if config.directions > (most := len(principal_directions(other)[1])):
-            raise UsageError(f"--directions {config.directions}: --start-from {config.start_from} knows of {most}")
         take_over(generator, other)
-        if not ours:
+        if not known.same_graph:
             self.notes.append(OTHER_STRUCTURES.format(config.start_from))
         if config.directions:
-            for name in ("graph", "structures", "structure_classes"):
-                generator.get_buffer(name).copy_(other.get_buffer(name))
+            for name, remembered in generator.named_buffers(recurse=False):
+                remembered.copy_(other.get_buffer(name))
 
     def ask_along(self) -> None:
         """With --directions, keep of the pictures' structures what lies along those of the remembered ones."""
@@ -330,7 +318,7 @@ def run(arguments: list[str]) -> None:
     stage_one = AutoLink.from_pretrained(config.stage_one)
     check_data(config.data, config.root)
     config = with_data(config, stage_one, data_classes(config.data, config.root))
-    known = known_gan(config)
+    known = known_gan(config, stage_one)
 
     def build(accelerator: Accelerator, cache: Path | None) -> GanTrainer:
         with accelerator.main_process_first():

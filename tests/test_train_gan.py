@@ -295,8 +295,7 @@ def test_structures_are_learned_along_remembered_directions(
     off = (keypoints.numpy() - mean) @ axes[3:].T
     assert len(axes) > 3 and np.abs(off).max() < 1e-5 and keypoints.std(0).max() > 1e-3
     assert len(principal_directions(Gan.from_pretrained(tmp_path / "run" / "model").generator)[1]) == 3
-    resumed = tmp_path / "run" / "checkpoints"
-    assert resumed.is_dir()
+    assert (tmp_path / "run" / "checkpoints").is_dir()
     many = [*asked[:-1], "40", "--out", str(tmp_path / "no")]
     assert "--directions 40" in fails(2, lambda: train_gan.run(many))
     one = [*asked, "--data", str(animals / "cat"), "--out", str(tmp_path / "no")]
