@@ -37,7 +37,7 @@ class StageOneData(DataOptions):
     """Checkpoint of a parent: learn a child of it, from the region of --data that --region says."""
     region: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """NAME=x,y,side: a square of the parent's mean picture, centre and side in its [-1, 1] plane; repeated for others
-    that look alike, with `,mirrored` for those that do so mirrored."""
+    that look alike, with `,mirrored` for those that do so mirrored. Without --nest, a square of every picture."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class TrainConfig(StageOneData, StageOneLoss, RunConfig):
             object.__setattr__(self, "root", self.root.absolute())
         if self.mask_blocks < 1 or self.model.size % self.mask_blocks:
             raise ValueError(f"--mask-blocks must divide --size {self.model.size}, got {self.mask_blocks}")
-        if bool(self.nest) != bool(self.region):
-            raise ValueError("--nest PARENT and --region NAME=x,y,side belong together")
+        if self.nest and not self.region:
+            raise ValueError("--nest PARENT needs --region NAME=x,y,side")
 
 
 SMALL = TrainConfig()

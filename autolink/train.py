@@ -17,6 +17,7 @@ from autolink import draw
 from autolink.config import PRESET_NOTES, PRESETS, TrainConfig
 from autolink.data import check_data, load_data
 from autolink.data.images import ImageSet, Pictures
+from autolink.data.regions import Region, same_region
 from autolink.data.shard_pictures import expect
 from autolink.device import to_network
 from autolink.edge_map import edge_pairs
@@ -259,12 +260,15 @@ def run(arguments: list[str]) -> None:
     known = known_model(config)
     if known:
         config = replace(config, known_keypoints=known.config.keypoints)
+    region = Region.parse(config.region) if config.region and not config.nest else None
+    if region:
+        region.check_within()
     check_data(config.data, config.root, videos=True)
     nest = Nest(config) if config.nest else None
 
     def build(accelerator: Accelerator, cache: Path | None) -> Trainer:
         with accelerator.main_process_first():
-            data = nest.images() if nest else load_with_progress(config, cache, accelerator.is_main_process)
+            data = nest.images() if nest else load_with_progress(config, cache, accelerator.is_main_process, region)
         return Trainer(config, accelerator, data, known)
 
     start(config, "accelerate launch train_autolink.py", build)
@@ -272,8 +276,10 @@ def run(arguments: list[str]) -> None:
         nest.save_child()
 
 
-def load_with_progress(config: TrainConfig, cache: Path | None, visible: bool) -> ImageSet:
-    """The data set, with a bar while pictures are decoded."""
+def load_with_progress(
+    config: TrainConfig, cache: Path | None, visible: bool, region: Region | None = None
+) -> ImageSet:
+    """The data set, or a region of its pictures, with a bar while they are decoded."""
     bar: tqdm[Any] | None = None
 
     def progress(done: int, total: int) -> None:
@@ -281,8 +287,11 @@ def load_with_progress(config: TrainConfig, cache: Path | None, visible: bool) -
         bar = bar or tqdm(total=total, unit="picture", desc="reading", disable=not visible, dynamic_ncols=True)
         bar.update(done - bar.n)
 
+    def load(size: int) -> ImageSet:
+        return load_data(config.data, size, config.model.fit, cache, progress, config.root, videos=True)
+
     try:
-        return load_data(config.data, config.model.size, config.model.fit, cache, progress, config.root, videos=True)
+        return same_region(region, config.model.size, load) if region else load(config.model.size)
     finally:
         if bar is not None:
             bar.close()

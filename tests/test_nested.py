@@ -8,7 +8,9 @@ from PIL import Image
 
 from autolink import AutoLink, ModelConfig
 from autolink.config import TrainConfig
-from autolink.data.regions import Region
+from autolink.data.images import ImageSet
+from autolink.data.landmarks import Annotation
+from autolink.data.regions import Region, same_region
 from autolink.errors import UsageError, UserError
 from autolink.nested import Child, NestedAutoLink, fingerprint
 from autolink.regions import MeanLayout, moved, to_pixels
@@ -151,6 +153,33 @@ def test_the_command_trains_a_child_in_its_parent(tmp_path: Path) -> None:
     assert usual.abs().max() > 0 and usual.isfinite().all()
 
 
-def test_nest_and_region_belong_together() -> None:
-    with pytest.raises(ValueError, match="belong together"):
+def test_nest_needs_a_region() -> None:
+    with pytest.raises(ValueError, match="--nest PARENT needs --region"):
         TrainConfig(nest="somewhere")
+
+
+def test_without_parent_a_region_is_the_same_square_of_all_pictures() -> None:
+    whole = np.zeros((2, 20, 20, 3), np.uint8)
+    whole[..., 0], whole[..., 1] = np.arange(20), np.arange(20)[:, None]
+    on_pixel = np.array([[[11, 5]], [[np.nan, np.nan]]], np.float32) / 9.5 - 1
+    annotation = Annotation(on_pixel, np.array(["a", "b"]), np.full((2, 2), 9.5, np.float32), np.array([False, True]))
+    asked = []
+
+    def load(size: int) -> ImageSet:
+        asked.append(size)
+        return ImageSet(whole, ["a", "b"], annotation)
+
+    found = same_region(Region.parse(["face=0.2,-0.1,0.8"]), 8, load)
+    assert asked == [20] and found.images.shape == (2, 8, 8, 3)
+    assert found.images[1][0, 0].tolist() == [8, 5, 0] and found.images[[1, 0]][1][7, 7].tolist() == [15, 12, 0]
+    assert found.annotation and found.annotation.test.tolist() == [False, True]
+    np.testing.assert_allclose((found.annotation.landmarks[0, 0] + 1) * 3.5, [11 - 8, 5 - 5], atol=1e-5)
+    np.testing.assert_allclose(found.annotation.pixels, 3.5, atol=1e-6)
+
+
+@pytest.mark.parametrize("texts", [["a=0.5,0,1.2"], ["a=0,0,1,mirrored"], ["a=0,0,1", "a=0.1,0,1"]])
+def test_without_parent_a_region_is_one_square_within_the_picture(texts: list[str], tmp_path: Path) -> None:
+    more = [word for text in texts for word in ("--region", text)]
+    with pytest.raises(UsageError, match="one square within the picture"):
+        run(["--data", str(tmp_path), *more, "--out", str(tmp_path / "run")])
+    assert not (tmp_path / "run").exists()

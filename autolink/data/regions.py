@@ -1,10 +1,10 @@
-"""What a child learns from: the regions of pictures and videos, placed by the parent's keypoints."""
+"""Regions to learn from: of pictures and videos, placed by a parent's keypoints, or the same in all pictures."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from autolink.data.clips import FRAMES_PER_CLIP
-from autolink.data.images import ImageSet
+from autolink.data.images import ImageSet, Pictures
 from autolink.data.picture import square, squares
 from autolink.data.picture import to_pixels as picture_pixels
 from autolink.data.source import Source
@@ -38,7 +38,7 @@ MEASURED = 4000
 
 @dataclass(frozen=True)
 class Region:
-    """Squares of the parent's mean picture that one child looks at."""
+    """Squares of the parent's mean picture that one child looks at; or, without parent, a square of every picture."""
 
     name: str
     places: tuple[tuple[float, float, float], ...]
@@ -71,6 +71,19 @@ class Region:
         if len(names) != 1:
             raise UsageError(f"--region: one child is trained at a time, got {', '.join(sorted(names)) or 'none'}")
         return cls(names.pop(), tuple(places), tuple(mirrored))
+
+    def check_within(self) -> None:
+        """Refuse what cannot be looked at in all pictures alike.
+
+        Raises:
+            UsageError: there are several places, or it is mirrored or not within the picture.
+        """
+        (x, y, side), *others = self.places
+        if others or self.mirrored[0] or max(abs(x), abs(y)) + side / 2 > 1:
+            raise UsageError(
+                f"--region {self.name}=x,y,side: without --nest it is one square within the picture, which is -1 to 1, "
+                "and not mirrored"
+            )
 
     @property
     def maps(self) -> Tensor:
@@ -229,3 +242,43 @@ def region_images(crops: RegionCrops) -> ImageSet:
     """The crops as pictures to train stage one on."""
     names = [f"{name}#{n}" for name, group in zip(crops.names, crops.groups, strict=True) for n in range(len(group))]
     return ImageSet(np.concatenate(crops.groups), names, None, crops.skipped)
+
+
+@dataclass(frozen=True)
+class CroppedPictures:
+    """A square of every picture, (N, size, size, 3), cropped when it is asked for."""
+
+    whole: Pictures
+    left: int
+    top: int
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, size, size, 3)."""
+        return len(self), self.size, self.size, 3
+
+    def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
+        found: NDArray[np.uint8] = self.whole[rows]
+        return found[..., self.top : self.top + self.size, self.left : self.left + self.size, :]
+
+
+def same_region(region: Region, size: int, load: Callable[[int], ImageSet]) -> ImageSet:
+    """A region that `check_within` takes, size x size pixels, of all pictures, which `load` reads at a given size."""
+    ((x, y, side),) = region.places
+    whole = round(size * 2 / side)
+    corner = np.array([min(whole - size, round((v - side / 2 + 1) / 2 * whole)) for v in (x, y)])
+    data = load(whole)
+    annotation = data.annotation
+    if annotation:  # -1 and 1 are the centres of the outermost pixels
+        half = (size - 1) / (whole - 1)
+        centre = (2 * corner + size - 1) / (whole - 1) - 1
+        annotation = replace(
+            annotation, landmarks=((annotation.landmarks - centre) / half).astype(np.float32),
+            pixels=(annotation.pixels * half).astype(np.float32),
+        )  # fmt: skip
+    left, top = corner.tolist()
+    return replace(data, images=CroppedPictures(data.images, left, top, size), annotation=annotation)
