@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from autolink import pack, train
 from autolink.data import check_data, load_data
 from autolink.data.figures import figure_clip, figure_images
-from autolink.data.images import ImageSet, load_images
+from autolink.data.images import CroppedPictures, ImageSet, load_images
 from autolink.data.shard_pictures import ShardPictures, expect, load_shards
 from autolink.data.shards import expanded, index_file, read_index, shard_names
 from autolink.errors import UsageError, UserError
@@ -355,6 +355,13 @@ def test_what_is_expected_is_decoded_meanwhile_and_once(
     assert sorted(decoded) == [3, 3, 9, 20]
     expect(images, rows)
     np.testing.assert_array_equal(images[rows[:2]], array[rows[:2]])  # others than expected
+    region = CroppedPictures(images, 3, 5, 8)
+    decoded.clear()
+    done.clear()
+    expect(region, rows)
+    assert done.wait(10)
+    np.testing.assert_array_equal(region[rows], array[rows, 5:13, 3:11])
+    assert sorted(decoded) == [3, 3, 9, 20]
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:

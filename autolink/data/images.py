@@ -40,6 +40,28 @@ class Pictures(Protocol):
 
 
 @dataclass(frozen=True)
+class CroppedPictures:
+    """A square of every picture, (N, size, size, 3), cropped when it is asked for."""
+
+    whole: Pictures
+    left: int
+    top: int
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, size, size, 3)."""
+        return len(self), self.size, self.size, 3
+
+    def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
+        found: NDArray[np.uint8] = self.whole[rows]
+        return found[..., self.top : self.top + self.size, self.left : self.left + self.size, :]
+
+
+@dataclass(frozen=True)
 class ImageSet:
     """Pictures ready for the networks."""
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from autolink.data.clips import FRAMES_PER_CLIP
-from autolink.data.images import ImageSet, Pictures
+from autolink.data.images import CroppedPictures, ImageSet
 from autolink.data.picture import square, squares
 from autolink.data.picture import to_pixels as picture_pixels
 from autolink.data.source import Source
@@ -242,28 +242,6 @@ def region_images(crops: RegionCrops) -> ImageSet:
     """The crops as pictures to train stage one on."""
     names = [f"{name}#{n}" for name, group in zip(crops.names, crops.groups, strict=True) for n in range(len(group))]
     return ImageSet(np.concatenate(crops.groups), names, None, crops.skipped)
-
-
-@dataclass(frozen=True)
-class CroppedPictures:
-    """A square of every picture, (N, size, size, 3), cropped when it is asked for."""
-
-    whole: Pictures
-    left: int
-    top: int
-    size: int
-
-    def __len__(self) -> int:
-        return len(self.whole)
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """(N, size, size, 3)."""
-        return len(self), self.size, self.size, 3
-
-    def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
-        found: NDArray[np.uint8] = self.whole[rows]
-        return found[..., self.top : self.top + self.size, self.left : self.left + self.size, :]
 
 
 def same_region(region: Region, size: int, load: Callable[[int], ImageSet]) -> ImageSet:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autolink.data.folders import read_folders
-from autolink.data.images import ImageSet, Pictures
+from autolink.data.images import CroppedPictures, ImageSet, Pictures
 from autolink.data.landmarks import annotate, without_landmarks
 from autolink.data.picture import Fit, square
 from autolink.data.shards import Index, find_shards, joined, read_index
@@ -104,6 +104,8 @@ class ShardPictures:
 
 def expect(images: Pictures, rows: Rows) -> None:
     """Say which pictures are asked for next; those of shards are decoded meanwhile."""
+    if isinstance(images, CroppedPictures):
+        images = images.whole
     if isinstance(images, ShardPictures):
         images.expect(rows)
 
