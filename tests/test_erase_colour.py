@@ -9,7 +9,7 @@ from PIL import Image
 from autolink import AutoLink
 from autolink.data import load_data
 from autolink.eval.leak_measures import explained
-from autolink.generation.erase_colour import EraseConfig, erasing_projection, run
+from autolink.generation.erase_colour import EraseConfig, erasing_projection, run, varied_directions
 from autolink.inference import detect_all
 from autolink.relight import centre_colours
 from autolink.train import take_over
@@ -40,6 +40,17 @@ def test_nothing_that_correlates_is_left_and_all_else_stays() -> None:
     assert np.linalg.matrix_rank(projection, tol=1e-6) == 2
     orthogonal = np.linalg.qr(values.T @ concept)[0]  # erases as well, but regardless of what varies
     assert np.square(values @ projection).sum() < np.square(values @ orthogonal).sum()
+
+
+def test_colours_that_hardly_vary_are_no_reason_to_erase() -> None:
+    axes = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))[0]
+    pattern = np.random.default_rng(3).normal(size=(400, 3))
+    pattern = np.linalg.qr(pattern - pattern.mean(0))[0]  # of variance 1 and correlated in nothing
+    for spread, kept in (((10, 6, 1), 2), ((10, 1, 1), 1), ((10, 9, 8), 3)):
+        found = varied_directions(pattern * spread @ axes)
+        assert found.shape == (400, kept)
+        np.testing.assert_allclose(np.abs(found), np.abs(pattern * spread)[:, :kept], atol=1e-9)
+    assert not varied_directions(np.zeros((400, 3))).any()
 
 
 def test_keypoints_tell_no_colour_after_it(lit: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
