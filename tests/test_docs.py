@@ -85,7 +85,7 @@ def prepare_gan(folder: Path, animals: Path, tiny_gan: Path, tiny_checkpoint: Pa
     miniature(folder, "v1", zipped=True)
     for name in ("mine-gan", "pets-gan", "pets-gan-2"):
         shutil.copytree(tiny_gan, folder / "runs" / name / "model")
-    for name in ("mine-judge", "judge-1", "judge-2", "judge-3", "afhq"):
+    for name in ("mine-judge", "judge-1", "outlines-1", "outlines-2", "outlines-3", "afhq"):
         shutil.copytree(tiny_checkpoint, folder / "runs" / name / "model")
 
 
