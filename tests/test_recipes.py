@@ -53,7 +53,7 @@ def test_the_recipe_runs(recipe: Path, scenes: Path, pets: Path, tmp_path: Path)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "ACCELERATE_USE_CPU": "1"}
     done = subprocess.run(
-        words, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment, timeout=600
+        words, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment, timeout=1200
     )
     assert done.returncode == 0, done.stderr[-2000:]
     old, new = ROOT / "checkpoints" / recipe.stem, tmp_path / "checkpoints" / recipe.stem

@@ -113,10 +113,15 @@ class Animals:
 
 
 def mirrored_partners(structures: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Which keypoint takes each one's place in a mirrored picture, by where they lie on average: (S, K, 2) -> (K,)."""
+    """Which keypoint takes each one's place in a mirrored picture, by where they lie on average: (S, K, 2) -> (K,).
+
+    Each takes one place only, so that of several that lie together each finds a partner.
+    """
+    from scipy.optimize import linear_sum_assignment  # imported here, for the first page does without SciPy
+
     mean = structures.mean(0)
     away = np.square(mean[:, None] * [-1, 1] - mean).sum(2)
-    partners = away.argmin(1)
+    partners = linear_sum_assignment(away)[1]
     alone = np.arange(len(mean))
     mutual: NDArray[np.int64] = np.where(partners[partners] == alone, partners, alone)
     return mutual
