@@ -353,7 +353,10 @@ def test_what_is_expected_is_decoded_meanwhile_and_once(
     assert done.wait(10)
     np.testing.assert_array_equal(images[rows], array[rows])
     assert sorted(decoded) == [3, 3, 9, 20]
+    decoded.clear()
+    done.clear()
     expect(images, rows)
+    assert done.wait(10)  # or it would go on decoding below
     np.testing.assert_array_equal(images[rows[:2]], array[rows[:2]])  # others than expected
     region = CroppedPictures(images, 3, 5, 8)
     decoded.clear()
