@@ -158,24 +158,16 @@ def test_an_overlay_never_replaces_its_input(
     assert "would replace the input" in said and (out / "00.png").read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("kinds", "images"),
-    [
-        (["figures"], figure_images),
-        (["animals", "pets"], animal_images),
-    ],  # pets finds eyes and noses of drawn ones, too
-    ids=["figures", "animals"],
-)
+@pytest.mark.parametrize(("kind", "images"), [("figures", figure_images), ("pets", animal_images)])
 def test_the_checkpoint_that_knows_the_pictures_is_taken(
-    kinds: list[str], images: Callable[..., tuple[Any, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kind: str, images: Callable[..., tuple[Any, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for n, image in enumerate(images(4, seed=901, size=64)[0]):
+    for n, image in enumerate(images(4, seed=901, size=64)[0]):  # pets finds eyes and noses of drawn animals, too
         (tmp_path / "in").mkdir(exist_ok=True)
         Image.fromarray(image).save(tmp_path / "in" / f"{n}.png")
     detect.run(DetectConfig(tmp_path / "in", tmp_path / "out"))
-    taken = json.loads((tmp_path / "out" / "keypoints.json").read_text())["checkpoint"]
-    assert taken in kinds
-    assert capsys.readouterr().out.startswith(f"checkpoint {taken}: of animals, faces, figures, pets")
+    assert json.loads((tmp_path / "out" / "keypoints.json").read_text())["checkpoint"] == kind
+    assert capsys.readouterr().out.startswith(f"checkpoint {kind}: of animals, faces, figures, pets")
 
 
 def test_the_checkpoint_for_a_video_is_chosen_by_frames_of_it(tmp_path: Path) -> None:
