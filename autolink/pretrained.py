@@ -21,7 +21,7 @@ FORMAT = 1
 """The `format_version` of config.json that is written, and the newest that is read.
 
 0, or none, is of before 1.0, where some tensors have other names (`earlier_keys`). Raise it when folders change so that
-earlier releases would misread them, and let `read_config` or `load_weights` migrate what is older.
+earlier releases would misread them, and let `read_config` or a hook such as `rename_earlier_keys` migrate what is older.
 """
 
 Config = TypeVar("Config")
@@ -157,7 +157,7 @@ def load_weights(module: nn.Module, folder: Path) -> None:
         UserError: the weights are damaged or not finite.
     """
     path = folder / "model.safetensors"
-    tensors = {current_name(module, name): t for name, t in read_tensors(path).items()}
+    tensors = read_tensors(path)
     module.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
     if not all(torch.isfinite(p).all() for p in module.parameters()):
         raise UserError(f"{path} holds weights that are not finite; train it again")

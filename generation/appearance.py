@@ -32,13 +32,17 @@ class AppearanceEncoder(nn.Module):
 
     mean: Tensor
     """(C, latent), of each class's noise; zero at the beginning."""
-    product: Tensor
-    """(C, latent, latent), mean of its products with itself; the identity at the beginning."""
+    covariance: Tensor
+    """(C, latent, latent), of each class's noise; the identity at the beginning.
+
+    Not the mean of its products with itself: as weights change, the mean wanders, and an average of what was kept over
+    many steps would take that for variance.
+    """
 
     def __init__(self, latent: int, classes: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(classes, latent))
-        self.register_buffer("product", torch.eye(latent).repeat(classes, 1, 1))
+        self.register_buffer("covariance", torch.eye(latent).repeat(classes, 1, 1))
         self.first = nn.Linear(2 * sum(FEATURE_WIDTHS), HIDDEN)
         self.last = nn.Linear(HIDDEN, 2 * latent)
         with torch.no_grad():
@@ -62,12 +66,13 @@ class AppearanceEncoder(nn.Module):
             of_class = noise[classes == n].float()
             rate = 1 - (1 - RATE) ** len(of_class)
             self.mean[n].lerp_(of_class.mean(0), rate)
-            self.product[n].lerp_((of_class[:, :, None] * of_class[:, None]).mean(0), rate)  # not in half precision
+            deviation = of_class - self.mean[n]
+            self.covariance[n].lerp_((deviation[:, :, None] * deviation[:, None]).mean(0), rate)  # no half precision
 
     def distributed(self, normal: Tensor, classes: Tensor) -> Tensor:
         """Normal noise (B, latent) -> noise distributed as that of pictures of classes (B,)."""
         with torch.autocast(normal.device.type, enabled=False):
-            variances, axes = torch.linalg.eigh(self.product - self.mean[:, :, None] * self.mean[:, None])
+            variances, axes = torch.linalg.eigh(self.covariance)
             root = axes * variances.clamp(min=FLOOR).sqrt()[:, None] @ axes.mT  # of all roots the symmetric one
             noise: Tensor = self.mean[classes] + (root[classes] @ normal.float()[:, :, None])[:, :, 0]
         return noise

@@ -16,7 +16,7 @@ from autolink.model import AutoLink
 from autolink.pretrained import check_same_shape
 from autolink.run_state import RunFolder
 
-OF_CLASSES = {"embedding.weight", "encoder.mean", "encoder.product"}
+OF_CLASSES = {"embedding.weight", "encoder.mean", "encoder.covariance"}
 """What a generator holds one of for each class."""
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -64,6 +64,14 @@ class GanConfig:
     def drawn_size(self) -> int:
         """Side at which the edge map is drawn: fine enough for its lines to be seen."""
         return 4 * self.edge_size
+
+
+def read_earlier(generator: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """As `rename_earlier_keys`; the mean of noise's products with itself, which was kept, becomes its covariance."""
+    mean, product = (state.get(f"{prefix}encoder.{name}") for name in ("mean", "product"))
+    if mean is not None and product is not None:
+        state[f"{prefix}encoder.product"] = product - mean[:, :, None] * mean[:, None]
+    rename_earlier_keys(generator, state, prefix)
 
 
 def activation() -> nn.LeakyReLU:
@@ -136,8 +144,14 @@ class Generator(nn.Module):
     """(REMEMBERED, K, 2), keypoints of training pictures, (x, y) in [-1, 1]."""
     structure_classes: Tensor
     """(REMEMBERED,), their classes."""
-    earlier_keys: ClassVar = {"name.": "embedding.", "map.": "mapping.", "begin": "constant", "read.": "edge_encoder."}
-    """What its parts were called in checkpoints of version 0.1."""
+    earlier_keys: ClassVar = {
+        "name.": "embedding.",
+        "map.": "mapping.",
+        "begin": "constant",
+        "read.": "edge_encoder.",
+        "encoder.product": "encoder.covariance",
+    }
+    """What its parts were called in checkpoints of version 0.1 and, the last one, of the first ones with an encoder."""
 
     def __init__(self, config: GanConfig) -> None:
         super().__init__()
@@ -158,7 +172,7 @@ class Generator(nn.Module):
         self.register_buffer("graph", torch.zeros(K * (K - 1) // 2))
         self.register_buffer("structures", torch.zeros(REMEMBERED, K, 2))
         self.register_buffer("structure_classes", torch.zeros(REMEMBERED, dtype=torch.long))
-        nn.Module.register_load_state_dict_pre_hook(self, rename_earlier_keys)
+        nn.Module.register_load_state_dict_pre_hook(self, read_earlier)
         channels_last(self)
 
     def style(self, noise: Tensor, classes: Tensor) -> Tensor:

@@ -232,7 +232,10 @@ class Sampler:
                 draw.write_picture(folder / f"{s:04d}-{name}.png", own, self.said("picture"))
 
     def write_video(self, path: Path) -> int:
-        """Moving structures in all appearances, or all structures in moving appearances; frames written."""
+        """Moving structures in all appearances, or all structures in moving appearances; frames written.
+
+        From a structure of one class to one of another the class changes as the structure does.
+        """
         config, gan = self.config, self.gan
         films = []
         for structures, kept in self.versions:
@@ -241,9 +244,12 @@ class Sampler:
                 paths = [path_through(self.styles(c), config.between) for c in structures.classes.tolist()]
                 films.append(moving_appearances(gan, keypoints, torch.stack(paths, 1), kept, config.numbers))
             else:
-                poses = keypoints if structures.moving else path_through(keypoints, config.between)
-                styles = self.styles(int(structures.classes[0]))
-                films.append(moving_structures(gan, poses, styles, kept, config.numbers))
+                order = np.argsort(structures.classes, kind="stable")  # as few changes of class as can be
+                styles = torch.stack([self.styles(c) for c in structures.classes[order].tolist()])
+                poses, looks = keypoints[order], styles
+                if not structures.moving:
+                    poses, looks = (path_through(values, config.between) for values in (poses, looks))
+                films.append(moving_structures(gan, poses, looks, kept, config.numbers))
         frames = 0
         rate = self.versions[0][0].rate or RATE
         with VideoWriter(path, rate, metadata=self.said("video")) as writer:

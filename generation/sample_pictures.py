@@ -83,9 +83,9 @@ def path_through(values: Tensor, between: int) -> Tensor:
     return ((1 - share) * values[:, None] + share * following[:, None]).flatten(0, 1)
 
 
-def moving_structures(gan: Gan, poses: Tensor, styles: Tensor, kept: Tensor | None, numbers: bool) -> Iterator[Image]:
-    """Frames: one pose after another, (T, K, 2), its edge map beside it in all appearances (A, latent)."""
-    for pose in poses:
+def moving_structures(gan: Gan, poses: Tensor, looks: Tensor, kept: Tensor | None, numbers: bool) -> Iterator[Image]:
+    """Frames: one pose after another, (T, K, 2), its edge map beside it in all its appearances, (T, A, latent)."""
+    for pose, styles in zip(poses, looks, strict=True):
         images = to_pictures(gan.generate(pose.expand(len(styles), -1, -1), styles, kept))
         yield np.concatenate([*edge_pictures(gan, pose[None], kept, numbers), *images], 1)
 

@@ -12,6 +12,7 @@ from autolink.generation.appearance import FREE, AppearanceEncoder, divergence
 from autolink.generation.gan import Gan
 from autolink.generation.losses import appearance_loss
 from autolink.generation.projected import ProjectedFeatures
+from autolink.trainer import update_average
 
 
 def features_of(images: torch.Tensor) -> list[torch.Tensor]:
@@ -36,9 +37,20 @@ def test_random_appearances_are_distributed_as_those_of_pictures_class_by_class(
 def test_noise_that_never_varied_can_still_be_drawn() -> None:
     encoder = AppearanceEncoder(3, 1)
     encoder.mean.fill_(2)
-    encoder.product.fill_(4)
+    encoder.covariance.zero_()
     drawn = encoder.distributed(torch.randn(50, 3), torch.zeros(50, dtype=torch.long))
     assert (drawn - 2).abs().max() < 0.2
+
+
+def test_an_average_of_weights_does_not_take_a_wandering_mean_for_variety() -> None:
+    torch.manual_seed(0)
+    encoder, average = (AppearanceEncoder(3, 1) for _ in range(2))
+    for step in range(3000):
+        wandered = 5 * np.sin(step / 1000)  # as the noise of all pictures does while weights change
+        encoder.observe(torch.randn(16, 3) + wandered, torch.zeros(16, dtype=torch.long))
+        update_average(average, encoder, 0.998, step)
+    drawn = average.distributed(torch.randn(5000, 3), torch.zeros(5000, dtype=torch.long))
+    assert drawn.var(0).max() < 1.5 and drawn.var(0).min() > 0.7
 
 
 def test_the_first_nats_are_free() -> None:

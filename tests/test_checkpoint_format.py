@@ -55,6 +55,21 @@ def test_a_gan_of_format_0_is_migrated(tiny_gan: Path, tmp_path: Path) -> None:
         assert all(torch.equal(generator.state_dict()[name], value) for name, value in held.items())
 
 
+def test_products_of_noise_become_its_covariance(tiny_gan: Path, tmp_path: Path) -> None:
+    """As the first GANs with an encoder were written, in folders of checkpoints and of runs."""
+    folder = copied(tiny_gan, tmp_path / "old")
+    held = load_file(folder / "model.safetensors")
+    mean, covariance = held["encoder.mean"], held.pop("encoder.covariance")
+    assert mean.abs().min() > 0.1
+    held["encoder.product"] = covariance + mean[:, :, None] * mean[:, None]
+    save_file(held, folder / "model.safetensors")
+    migrated, resumed = Gan.from_folder(folder).generator, Generator(Gan.from_folder(folder).config)
+    resumed.load_state_dict(held)
+    for generator in (migrated, resumed):
+        assert generator.encoder
+        torch.testing.assert_close(generator.encoder.covariance, covariance)
+
+
 def test_a_folder_without_a_format_loads(tiny_checkpoint: Path, tmp_path: Path) -> None:
     folder = copied(tiny_checkpoint, tmp_path / "old")
     change(folder, format_version=None)

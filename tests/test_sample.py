@@ -15,7 +15,7 @@ from autolink.detect import run as detect
 from autolink.generation.gan import Gan
 from autolink.generation.generator import REMEMBERED
 from autolink.generation.sample import SampleConfig, run
-from autolink.generation.sample_pictures import laid_out, path_through
+from autolink.generation.sample_pictures import laid_out, path_through, to_pictures
 from autolink.generation.structures import Structures, kept_edges, moved, plausible, read_structures, spread
 from autolink.video.files import read_frames, video_facts
 from autolink.video.writer import VideoWriter
@@ -193,6 +193,25 @@ def test_video_of_structures_and_of_appearances(sample: Callable[..., Path], tmp
     assert next(iter(read_frames(tmp_path / "e.mp4"))).shape == (256, 3 * 128, 3)  # the unedited one above
     sample("e", video=tmp_path / "l.mp4", rows=2, appearances=2, between=3, lock="structure")
     assert len(list(read_frames(tmp_path / "l.mp4"))) == 6  # from one appearance to the next and back
+
+
+def test_in_a_video_the_class_changes_as_the_structure_does(tiny_gan: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s.mp4"
+    run(SampleConfig(str(tiny_gan), video=path, rows=4, appearances=3, between=4))
+    frames = np.stack(list(read_frames(path)))[::4].astype(float)  # at each structure: two cats, then two dogs
+    gan = Gan.from_folder(tiny_gan)
+    remembered = read_structures(gan, (), 4)
+    order = np.argsort(remembered.classes, kind="stable")
+    assert remembered.classes[order].tolist() == [0, 0, 1, 1]
+    points = torch.from_numpy(remembered.keypoints[order])
+
+    def distance(number: int, classes: list[int]) -> float:
+        styles = torch.stack([gan.appearances(range(3), class_number=c)[number] for c in classes])
+        expected = np.stack(to_pictures(gan.generate(points, styles)))
+        return float(np.abs(frames[:, :, 128 * (number + 1) : 128 * (number + 2)] - expected).mean())
+
+    for number in range(3):
+        assert distance(number, [0, 0, 1, 1]) < 0.5 * distance(number, [0, 0, 0, 0])
 
 
 def test_path_begins_at_each_and_returns() -> None:
