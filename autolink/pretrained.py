@@ -21,7 +21,7 @@ FORMAT = 1
 """The `format_version` of config.json that is written, and the newest that is read.
 
 0, or none, is of before 1.0, where some tensors have other names (`earlier_keys`). Raise it when folders change so that
-earlier releases would misread them, and let `read_config` or a hook such as `rename_earlier_keys` migrate what is older.
+earlier releases would misread them, and let `read_config` or a hook like `rename_earlier_keys` migrate what is older.
 """
 
 Config = TypeVar("Config")
