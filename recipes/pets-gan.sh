@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# GAN of cats and dogs, of the structure of checkpoints/pets: eighteen hours of one CPU core, two minutes of a card.
+# GAN of cats and dogs, of the structure of checkpoints/pets: twenty hours of one CPU core, two minutes of a card.
 # bash recipes/pets-gan.sh PETS [OPTION ...]: from the root of a clone; the options go to every training.
 set -euo pipefail
 data=${1:?a folder with the folders cat and dog: see checkpoints/pets-gan/README.md}
@@ -46,7 +46,11 @@ accelerate launch generation/train_gan.py "${finer[@]}" --start-from runs/pets-g
   --decay-share 0.55 --steps 2912 --out runs/pets-gan-13 "$@"
 python -m recipes.bundle runs/pets-gan-13/model runs/pets-gan-13/model runs/pets-gan-12/model 0.5 runs/pets-gan-11/model 0.2
 # the bundled one had an earlier stage one until here, which did not know eyes and noses; what follows began with 368 steps
-# on the present one before colour was erased, and was step 3,491 of 5,000, after which eyes got worse
+# on the present one before colour was erased, and was step 3,491 of 5,000, after which eyes got worse; until here the
+# averaged covariance of appearances was too large, and was found anew from the pictures
 accelerate launch generation/train_gan.py "${larger[@]}" --start-from runs/pets-gan-13 \
   --decay-share 0 --steps 3859 --out runs/pets-gan-14 "$@"
-python -m recipes.bundle runs/pets-gan-14/model checkpoints/pets-gan
+# the last began with the discriminator as it was after the 5,000
+accelerate launch generation/train_gan.py "${larger[@]}" --start-from runs/pets-gan-14 --structure-weight 3 \
+  --appearance-weight 4 --divergence-weight 0.006 --augment 1 --learning-rate 4e-4 --steps 4300 --out runs/pets-gan-15 "$@"
+python -m recipes.bundle runs/pets-gan-15/model checkpoints/pets-gan runs/pets-gan-14/model 0.7
