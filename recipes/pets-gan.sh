@@ -46,8 +46,8 @@ accelerate launch generation/train_gan.py "${finer[@]}" --start-from runs/pets-g
   --decay-share 0.55 --steps 2912 --out runs/pets-gan-13 "$@"
 python -m recipes.bundle runs/pets-gan-13/model runs/pets-gan-13/model runs/pets-gan-12/model 0.5 runs/pets-gan-11/model 0.2
 # the bundled one had an earlier stage one until here, which did not know eyes and noses; what follows began with 368 steps
-# on the present one before colour was erased, and was step 3,491 of 5,000, after which eyes got worse; until here the
-# averaged covariance of appearances was too large, and was found anew from the pictures
+# on the present one before colour was erased, and was step 3,491 of 5,000, after which eyes got worse; its covariance of
+# appearances, which was kept too large until then, was found anew from the pictures
 accelerate launch generation/train_gan.py "${larger[@]}" --start-from runs/pets-gan-13 \
   --decay-share 0 --steps 3859 --out runs/pets-gan-14 "$@"
 # the last began with the discriminator as it was after the 5,000
