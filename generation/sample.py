@@ -14,6 +14,7 @@ if __package__ in (None, ""):  # run as a file: import from the clone, not from 
 import numpy as np
 import torch
 import tyro
+from numpy.typing import NDArray
 from torch import Tensor
 
 from autolink import __version__, draw
@@ -172,8 +173,13 @@ class Sampler:
         """Structures and their edges, unedited before edited."""
         self.directions = None if config.sweep is None else style_directions(gan)
 
-    def styles(self, structure_class: int) -> Tensor:
-        """The appearances (A, latent) of a structure of this class, -1 if it is not known."""
+    def styles(self, classes: NDArray[np.int64]) -> Tensor:
+        """The appearances (S, A, latent) of structures of these classes (S,), -1 where it is not known."""
+        known, which = np.unique(classes, return_inverse=True)
+        return torch.stack([self.styles_of_class(c) for c in known.tolist()])[which]
+
+    def styles_of_class(self, structure_class: int) -> Tensor:
+        """The appearances (A, latent) of a structure of this class."""
         config = self.config
         number = self.gan.class_number(config.class_name) if config.class_name else structure_class
         styles = self.gan.appearances(
@@ -186,8 +192,7 @@ class Sampler:
     def generate(self, structures: Structures, kept: Tensor | None) -> list[list[Image]]:
         """Every structure in every appearance, enlarged to be seen."""
         rows = []
-        for points, known in zip(self.on_device(structures), structures.classes.tolist(), strict=True):
-            styles = self.styles(known)
+        for points, styles in zip(self.on_device(structures), self.styles(structures.classes), strict=True):
             rows.append(to_pictures(self.gan.generate(points.expand(len(styles), -1, -1), styles, kept)))
         return rows
 
@@ -239,14 +244,13 @@ class Sampler:
         config, gan = self.config, self.gan
         films = []
         for structures, kept in self.versions:
-            keypoints = self.on_device(structures)
+            keypoints, styles = self.on_device(structures), self.styles(structures.classes)
             if config.interpolate == "appearance" or config.lock == "structure":
-                paths = [path_through(self.styles(c), config.between) for c in structures.classes.tolist()]
-                films.append(moving_appearances(gan, keypoints, torch.stack(paths, 1), kept, config.numbers))
+                paths = path_through(styles.transpose(0, 1), config.between)
+                films.append(moving_appearances(gan, keypoints, paths, kept, config.numbers))
             else:
                 order = np.argsort(structures.classes, kind="stable")  # as few changes of class as can be
-                styles = torch.stack([self.styles(c) for c in structures.classes[order].tolist()])
-                poses, looks = keypoints[order], styles
+                poses, looks = keypoints[order], styles[order]
                 if not structures.moving:
                     poses, looks = (path_through(values, config.between) for values in (poses, looks))
                 films.append(moving_structures(gan, poses, looks, kept, config.numbers))
